@@ -1,0 +1,1 @@
+"""Person re-identification with pedestrian attributes, from one laptop to many nodes."""

@@ -1,0 +1,1 @@
+"""Pedestrian attributes: the vocabulary, annotation files, and scores."""

@@ -1,0 +1,111 @@
+"""What can be said about a pedestrian: attribute groups, their values, and the columns of annotation files.
+
+Inside the package an attribute is a class index counted from 0, and -1 means "not known". Annotation files
+count from 1 and spread the two colours over one yes/no column per colour; `class_indices` and
+`annotation_columns` translate.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from reid_accel.errors import InputError
+
+UNKNOWN = -1
+
+
+@dataclass(frozen=True)
+class AttributeGroup:
+    """One question with exactly one answer, e.g. `hat: no | yes`."""
+
+    name: str
+    values: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", tuple(self.values))  # JSON gives lists back
+        if len(self.values) < 2:
+            raise InputError(f"attribute group {self.name!r} needs at least two values, got {self.values}")
+
+
+UPPER_COLOURS = ("black", "white", "red", "purple", "yellow", "gray", "blue", "green")
+LOWER_COLOURS = ("black", "white", "pink", "purple", "yellow", "gray", "blue", "green", "brown")
+MULTICOLOUR = "multicolor"
+
+PLAIN_GROUPS: tuple[AttributeGroup, ...] = (
+    AttributeGroup("age", ("young", "teenager", "adult", "old")),
+    AttributeGroup("backpack", ("no", "yes")),
+    AttributeGroup("bag", ("no", "yes")),
+    AttributeGroup("handbag", ("no", "yes")),
+    AttributeGroup("clothes", ("dress", "pants")),
+    AttributeGroup("down", ("long", "short")),
+    AttributeGroup("up", ("long", "short")),
+    AttributeGroup("hair", ("short", "long")),
+    AttributeGroup("hat", ("no", "yes")),
+    AttributeGroup("gender", ("male", "female")),
+)
+UPPER_COLOUR = AttributeGroup("upper_color", (MULTICOLOUR, *UPPER_COLOURS))
+LOWER_COLOUR = AttributeGroup("lower_color", (MULTICOLOUR, *LOWER_COLOURS))
+
+MARKET_GROUPS: tuple[AttributeGroup, ...] = (*PLAIN_GROUPS, UPPER_COLOUR, LOWER_COLOUR)
+"""The twelve groups of Market-1501's annotation (Lin et al. 2019), 41 values, in the order of its files."""
+
+UPPER_COLUMNS = tuple(f"up{colour}" for colour in UPPER_COLOURS)
+LOWER_COLUMNS = tuple(f"down{colour}" for colour in LOWER_COLOURS)
+MARKET_COLUMNS: tuple[str, ...] = (*(group.name for group in PLAIN_GROUPS), *UPPER_COLUMNS, *LOWER_COLUMNS)
+"""The 27 annotation columns after `id` in `annotations_train.csv`, each counted from 1."""
+
+
+def column_maximum(column: str) -> int:
+    """The largest value of an annotation column: 4 for age, 2 (= yes) for all others."""
+    return 4 if column == "age" else 2
+
+
+def class_indices(columns: Mapping[str, int]) -> tuple[int, ...]:
+    """Class index (from 0) of each of `MARKET_GROUPS`, from the 27 annotation columns (from 1).
+
+    >>> row = dict.fromkeys(MARKET_COLUMNS, 1) | {"age": 3, "upred": 2}
+    >>> class_indices(row)
+    (2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0)
+
+    Raises InputError when a column is missing, out of range, or two colours of one group are set.
+    """
+    missing = [column for column in MARKET_COLUMNS if column not in columns]
+    if missing:
+        raise InputError(f"attribute columns are missing: {', '.join(missing)}")
+    for column in MARKET_COLUMNS:
+        if not 1 <= columns[column] <= column_maximum(column):
+            raise InputError(
+                f"attribute {column} must be between 1 and {column_maximum(column)}, got {columns[column]}"
+            )
+    plain = tuple(int(columns[group.name]) - 1 for group in PLAIN_GROUPS)
+    return (*plain, _colour_index(columns, UPPER_COLUMNS), _colour_index(columns, LOWER_COLUMNS))
+
+
+def _colour_index(columns: Mapping[str, int], colour_columns: Sequence[str]) -> int:
+    """0 when no colour is set (multi-colour), else 1 + the position of the one that is."""
+    chosen = [index for index, column in enumerate(colour_columns) if columns[column] == 2]
+    if len(chosen) > 1:
+        raise InputError(f"only one of {', '.join(colour_columns)} may be 2, got {len(chosen)} of them")
+    return chosen[0] + 1 if chosen else 0
+
+
+def annotation_columns(indices: Sequence[int]) -> dict[str, int]:
+    """The 27 annotation columns (from 1) of class indices (from 0): the inverse of `class_indices`.
+
+    Multi-colour becomes all ones. Raises InputError for unknown (-1) or impossible indices.
+    """
+    if len(indices) != len(MARKET_GROUPS):
+        raise InputError(f"expected {len(MARKET_GROUPS)} attribute values, got {len(indices)}")
+    for group, index in zip(MARKET_GROUPS, indices, strict=True):
+        if not 0 <= index < len(group.values):
+            raise InputError(
+                f"attribute {group.name} must be between 0 and {len(group.values) - 1}, got {index}"
+            )
+    columns = dict.fromkeys(MARKET_COLUMNS, 1)
+    for group, index in zip(PLAIN_GROUPS, indices, strict=False):
+        columns[group.name] = int(index) + 1
+    upper, lower = indices[-2], indices[-1]
+    if upper > 0:
+        columns[UPPER_COLUMNS[upper - 1]] = 2
+    if lower > 0:
+        columns[LOWER_COLUMNS[lower - 1]] = 2
+    return columns

@@ -1,0 +1,1 @@
+"""Everything between image files and a batch on the training device."""

@@ -1,0 +1,1 @@
+"""Exact ranking, retrieval scores, re-ranking, and embedding of image sets."""
