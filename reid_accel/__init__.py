@@ -1,1 +1,29 @@
-"""Person re-identification with pedestrian attributes, from one laptop to many nodes."""
+"""Person re-identification with pedestrian attributes, from one laptop to many nodes.
+
+>>> from reid_accel import ReIDModel, evaluate, load, top_k
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reid_accel.data.builders import load
+    from reid_accel.models.reid import ReIDModel
+    from reid_accel.retrieval.ranking import evaluate, top_k
+
+__all__ = ["ReIDModel", "evaluate", "load", "top_k"]
+
+_HOMES = {
+    "ReIDModel": "reid_accel.models.reid",
+    "evaluate": "reid_accel.retrieval.ranking",
+    "load": "reid_accel.data.builders",
+    "top_k": "reid_accel.retrieval.ranking",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the public names when asked for: `reid-accel --help` needs neither torch nor datasets."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'reid_accel' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

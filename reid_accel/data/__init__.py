@@ -1,1 +1,20 @@
-"""Everything between image files and a batch on the training device."""
+"""Everything between image files and a batch on the training device.
+
+>>> from reid_accel.data import load
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reid_accel.data.builders import load
+
+__all__ = ["load"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import `load` when asked for: most of the package needs no data set library."""
+    if name != "load":
+        raise AttributeError(f"module 'reid_accel.data' has no attribute {name!r}")
+    from reid_accel.data.builders import load
+
+    return load

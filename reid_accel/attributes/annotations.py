@@ -1,0 +1,132 @@
+"""The two annotation files of Market-1501: `market_attribute.mat` and the course's `annotations_train.csv`.
+
+Both say for each person (pid) which attributes it has; here that is a mapping from pid to the class indices
+of `MARKET_GROUPS`.
+"""
+
+import csv
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import scipy.io
+from scipy.io.matlab import MatReadError
+
+from reid_accel.attributes.vocabulary import MARKET_COLUMNS, annotation_columns, class_indices
+from reid_accel.errors import InputError
+from reid_accel.files import replacing, write_text
+
+# what scipy's reader raises on bytes that are no MATLAB file, depending on where they go wrong
+_MAT_ERRORS = (
+    MatReadError,
+    ValueError,
+    NotImplementedError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    OSError,
+    zlib.error,
+)
+
+PersonAttributes = Mapping[int, tuple[int, ...]]
+
+
+def read_market_mat(path: Path) -> dict[str, dict[int, tuple[int, ...]]]:
+    """Attributes of each person of both halves: {"train": {pid: class indices}, "test": {...}}.
+
+    The halves list their fields in different order, so every field is taken by name.
+    Raises InputError when the file isn't Market-1501's annotation.
+    """
+    try:
+        content = scipy.io.loadmat(path, squeeze_me=True, struct_as_record=True)
+    except _MAT_ERRORS as error:
+        raise InputError(f"{path} cannot be read as a MATLAB file: {error}") from error
+    if "market_attribute" not in content:
+        raise InputError(f"{path} holds no variable 'market_attribute'; is it Market-1501's annotation?")
+    halves = content["market_attribute"].item()
+    names = content["market_attribute"].dtype.names or ()
+    return {half: _read_half(path, half, dict(zip(names, halves, strict=True))) for half in ("train", "test")}
+
+
+def _read_half(path: Path, half: str, halves: Mapping[str, np.ndarray]) -> dict[int, tuple[int, ...]]:
+    if half not in halves:
+        raise InputError(f"{path} has no half {half!r}, only: {', '.join(halves)}")
+    record = halves[half]
+    fields = {name: np.atleast_1d(record[name].item()) for name in record.dtype.names or ()}
+    missing = [name for name in ("image_index", *MARKET_COLUMNS) if name not in fields]
+    if missing:
+        raise InputError(f"{path}, half {half!r}, lacks the fields: {', '.join(missing)}")
+    people = {}
+    for row, name in enumerate(fields["image_index"]):
+        try:
+            people[int(str(name))] = class_indices({c: int(fields[c][row]) for c in MARKET_COLUMNS})
+        except (InputError, IndexError, ValueError) as error:
+            raise InputError(f"{path}, half {half!r}, person {name}: {error}") from error
+    return people
+
+
+def write_market_mat(
+    path: Path, train: Mapping[int, Sequence[int]], test: Mapping[int, Sequence[int]]
+) -> None:
+    """Write a `market_attribute.mat` that `read_market_mat` (and the usual MATLAB code) reads."""
+    content = {"train": _half_record(train), "test": _half_record(test)}
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        scipy.io.savemat(file, {"market_attribute": content})
+
+
+def _half_record(people: Mapping[int, Sequence[int]]) -> dict[str, np.ndarray]:
+    rows = [annotation_columns(people[pid]) for pid in sorted(people)]
+    record = {column: np.array([row[column] for row in rows], np.uint8) for column in MARKET_COLUMNS}
+    record["image_index"] = np.array([f"{pid:04d}" for pid in sorted(people)], dtype=object)
+    return record
+
+
+def read_course_csv(path: Path) -> dict[int, tuple[int, ...]]:
+    """Attributes of each person in the course's `annotations_train.csv`: {pid: class indices}.
+
+    Raises InputError with the line number for missing or extra columns, values out of range, an id that
+    isn't a number or is there twice.
+    """
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        try:
+            lines = [row for row in csv.reader(file) if row]
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise InputError(f"{path} is not a UTF-8 CSV file: {error}") from error
+    if not lines:
+        raise InputError(f"{path} is empty; expected the header id,{','.join(MARKET_COLUMNS)}")
+    header = [column.strip() for column in lines[0]]
+    _check_header(path, header)
+    people: dict[int, tuple[int, ...]] = {}
+    for number, fields in enumerate(lines[1:], start=2):
+        if len(fields) != len(header):
+            raise InputError(f"{path}, row {number}: expected {len(header)} fields, got {len(fields)}")
+        try:
+            row = {column: int(value) for column, value in zip(header, fields, strict=True)}
+            attributes = class_indices(row)
+        except ValueError as error:
+            raise InputError(f"{path}, row {number}: {error}") from error
+        if row["id"] in people:
+            raise InputError(f"{path}, row {number}: person {row['id']} is listed twice")
+        people[row["id"]] = attributes
+    return people
+
+
+def _check_header(path: Path, header: Sequence[str]) -> None:
+    expected = ["id", *MARKET_COLUMNS]
+    missing = [column for column in expected if column not in header]
+    extra = [column for column in header if column not in expected]
+    if missing or extra or len(header) != len(expected):
+        raise InputError(
+            f"{path}: the header must have the 28 columns {','.join(expected)}; "
+            f"missing: {', '.join(missing) or 'none'}; not expected: {', '.join(extra) or 'none'}"
+        )
+
+
+def write_course_csv(path: Path, attributes: Mapping[int, Sequence[int]]) -> None:
+    """Write an `annotations_train.csv`: one row per person, 28 columns, values from 1."""
+    lines = [",".join(("id", *MARKET_COLUMNS))]
+    for pid in sorted(attributes):
+        columns = annotation_columns(attributes[pid])
+        lines.append(",".join(str(value) for value in (pid, *(columns[c] for c in MARKET_COLUMNS))))
+    write_text(path, "\n".join(lines) + "\n")

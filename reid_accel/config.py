@@ -1,0 +1,413 @@
+"""Every setting of a run: frozen dataclasses, checked when built, whose field texts are the help.
+
+A recipe (YAML) is turned into flags and put before the command line's own, so that one strict parser sees
+everything: a word where a number belongs is refused wherever it was written.
+"""
+
+import dataclasses
+import difflib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import tyro
+import yaml
+
+from reid_accel.errors import InputError
+
+C = TypeVar("C")
+
+
+def check(condition: bool, name: str, requirement: str, value: object) -> None:
+    """Raise InputError `name must be requirement, got value` unless the condition holds."""
+    if not condition:
+        raise InputError(f"{name} must be {requirement}, got {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which images, and how they reach the network."""
+
+    name: Literal["synthetic", "synthetic-course", "market1501", "market-layout", "course"] = "synthetic"
+    """The data set: `market1501`, `market-layout` (CUHK03-NP, MSMT17, Duke, your own crops in that layout),
+    `course`, or pedestrians that this package draws itself: `synthetic`, `synthetic-course`."""
+    root: str | None = None
+    """The folder of the data set (not needed for the synthetic ones)."""
+    on_bad_image: Literal["error", "skip"] = "error"
+    """Stop at an image that can't be read, or leave it out and list it in report.json."""
+    validation_share: float = 0.3
+    """Share of the training images held out for validation, by person. The best model is chosen on them;
+    with 0 all images train and the last model is kept."""
+    cache_dir: str = "~/.cache/reid_accel"
+    """Where decoded images, tables and drawn pedestrians are kept."""
+    synthetic_identities: int = 100
+    """Number of drawn training persons."""
+    synthetic_seed: int = 0
+    """Seed of the drawn pedestrians."""
+
+    def __post_init__(self) -> None:
+        check(0 <= self.validation_share < 1, "data.validation-share", "in [0, 1)", self.validation_share)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The network: backbone, 512-unit neck, attribute heads, re-weighting, identity classifier."""
+
+    backbone: str = "resnet50"
+    """Any timm model name."""
+    pretrained: bool = True
+    """Start from timm's ImageNet weights (downloaded once)."""
+    weights_file: str | None = None
+    """Start the backbone from this local .safetensors file instead of downloading."""
+    height_px: int = 256
+    """Height of the network's input."""
+    width_px: int = 128
+    """Width of the network's input."""
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    """How images are stretched to that size (always antialiased)."""
+    last_stride: Literal[1, 2] = 2
+    """Stride of a ResNet's last stage; 1 keeps twice the resolution (Luo et al. 2019), without dilation."""
+    neck_units: int = 512
+    """Size of the fully connected layer after pooling: f of the course report."""
+    attributes: bool = True
+    """Train attribute heads when the data has attributes."""
+    reweight: bool = True
+    """Re-weight attribute scores by a learned confidence (Lin et al. 2019, section 4.2)."""
+    attribute_scores: Literal["probabilities", "logits"] = "probabilities"
+    """What the heads hand to re-weighting and into the feature."""
+    metric: Literal["euclidean", "cosine"] = "euclidean"
+    """How retrieval compares features."""
+
+    def __post_init__(self) -> None:
+        for name, value in (("model.height-px", self.height_px), ("model.width-px", self.width_px)):
+            check(value > 0 and value % 32 == 0, name, "a positive multiple of 32", value)
+        check(self.neck_units > 0, "model.neck-units", "positive", self.neck_units)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Weights of the parts of the loss; a weight of 0 turns a part off."""
+
+    identity: float = 1.0
+    """Weight of the identity cross-entropy."""
+    attributes: float = 1.0
+    """Weight of the attribute cross-entropies: their mean over the groups, times the number of groups if
+    `attribute_reduction` is sum."""
+    attribute_reduction: Literal["sum", "mean"] = "mean"
+    """Add the groups' cross-entropies up, or average them."""
+    label_smoothing: float = 0.0
+    """Smoothing of the identity labels (0.1 in Luo et al. 2019)."""
+
+    def __post_init__(self) -> None:
+        check(self.identity >= 0, "loss.identity", "0 or more", self.identity)
+        check(self.attributes >= 0, "loss.attributes", "0 or more", self.attributes)
+        check(self.identity + self.attributes > 0, "loss.identity + loss.attributes", "above 0", 0)
+        check(0 <= self.label_smoothing < 1, "loss.label-smoothing", "in [0, 1)", self.label_smoothing)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """Optimiser and learning rate; the rate is a function of the step alone."""
+
+    name: Literal["adam", "adamw", "sgd"] = "adam"
+    """The optimiser."""
+    learning_rate: float = 3.5e-4
+    """Peak learning rate of the heads, and of the backbone times `backbone_rate`."""
+    backbone_rate: float = 1.0
+    """The backbone's learning rate as a share of the peak (0.1 for a careful fine-tuning)."""
+    weight_decay: float = 5e-4
+    """Weight decay (decoupled for adamw); biases and norms are spared."""
+    momentum: float = 0.9
+    """Momentum of sgd."""
+    schedule: Literal["cosine", "steps", "constant"] = "cosine"
+    """How the rate falls after the warm-up."""
+    warmup_epochs: float = 1.0
+    """Epochs of linear warm-up from 1 % of the rate."""
+    step_epochs: tuple[float, ...] = (40, 70)
+    """Epochs at which `steps` multiplies the rate by `step_factor`."""
+    step_factor: float = 0.1
+    """See `step_epochs`."""
+    clip_norm: float = 0.0
+    """Largest norm of the gradient; 0 doesn't clip."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "step_epochs", tuple(self.step_epochs))
+        check(self.learning_rate > 0, "optim.learning-rate", "above 0", self.learning_rate)
+        check(self.backbone_rate >= 0, "optim.backbone-rate", "0 or more", self.backbone_rate)
+        check(self.weight_decay >= 0, "optim.weight-decay", "0 or more", self.weight_decay)
+        check(self.warmup_epochs >= 0, "optim.warmup-epochs", "0 or more", self.warmup_epochs)
+        check(self.clip_norm >= 0, "optim.clip-norm", "0 (off) or more", self.clip_norm)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """Random changes of training images, made in batches on the training device."""
+
+    flip_probability: float = 0.5
+    """Mirror left and right."""
+    pad_px: int = 10
+    """Pad by this much, then crop back to size at a random place; 0 is off."""
+    rotation_degrees: float = 0.0
+    """Rotate by a random angle up to this, either way."""
+    erase_probability: float = 0.0
+    """Random erasing (Zhong et al. 2020). Off in the course recipe: it hides attributes."""
+    erase_min_area: float = 0.02
+    """Smallest erased share of the image."""
+    erase_max_area: float = 0.4
+    """Largest erased share of the image."""
+
+    def __post_init__(self) -> None:
+        for name in ("flip_probability", "erase_probability"):
+            value = getattr(self, name)
+            check(0 <= value <= 1, f"augment.{name.replace('_', '-')}", "between 0 and 1", value)
+        check(self.pad_px >= 0, "augment.pad-px", "0 or more", self.pad_px)
+        degrees = self.rotation_degrees
+        check(0 <= degrees <= 180, "augment.rotation-degrees", "between 0 and 180", degrees)
+        areas = (self.erase_min_area, self.erase_max_area)
+        check(
+            0 < areas[0] <= areas[1] < 1,
+            "augment.erase-min-area, erase-max-area",
+            "0 < min <= max < 1",
+            areas,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How long, how large, how random."""
+
+    epochs: int = 60
+    """Passes over the training images."""
+    batch_size: int = 64
+    """Images per optimiser step, over all processes and accumulated parts together."""
+    accumulation_steps: int = 1
+    """Parts that a process takes its share of a batch in, when memory is short."""
+    seed: int = 0
+    """Seed of everything that is random."""
+    validate_every_epochs: int = 1
+    """Validate after every this many epochs, and after the last."""
+
+    def __post_init__(self) -> None:
+        check(self.epochs > 0, "train.epochs", "positive", self.epochs)
+        check(self.batch_size > 1, "train.batch-size", "2 or more", self.batch_size)
+        check(self.accumulation_steps > 0, "train.accumulation-steps", "positive", self.accumulation_steps)
+        check(self.seed >= 0, "train.seed", "0 or more", self.seed)
+        check(
+            self.validate_every_epochs > 0,
+            "train.validate-every-epochs",
+            "positive",
+            self.validate_every_epochs,
+        )
+
+    def micro_batch_size(self, world_size: int) -> int:
+        """Images that one process takes at once. Raises InputError when the batch can't be shared evenly."""
+        parts = world_size * self.accumulation_steps
+        if self.batch_size % parts or self.batch_size // parts < 2:
+            raise InputError(
+                f"train.batch-size {self.batch_size} must be a multiple of {parts} ({world_size} processes x "
+                f"{self.accumulation_steps} accumulation steps), at least {2 * parts}"
+            )
+        return self.batch_size // parts
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig:
+    """How models are scored."""
+
+    average_precision: Literal["standard", "trapezoid"] = "standard"
+    """`standard`: every paper since 2018; `trapezoid`: Market-1501's original MATLAB evaluation."""
+    rerank: bool = False
+    """Score a second time after k-reciprocal re-ranking (Zhong et al. 2017: k1 = 20, k2 = 6, lambda = 0.3)."""
+    query_expansion: int = 0
+    """Score again after alpha query expansion with this many neighbours; 0 is off."""
+    validation_queries: int = 100
+    """Validation images, drawn with the seed, that query the whole validation split (course report)."""
+    batch_size: int = 128
+    """Images embedded at once by a process."""
+    rank_list_length: int = 50
+    """Names per query in reid_test.txt."""
+    multicolour_columns: bool = False
+    """Write classification_test.csv with 30 columns (own columns for multi-colour) instead of 28."""
+    shown_queries: int = 10
+    """Best and worst queries shown with pictures in report.html."""
+
+    def __post_init__(self) -> None:
+        for name in ("validation_queries", "batch_size", "rank_list_length"):
+            value = getattr(self, name)
+            check(value > 0, f"score.{name.replace('_', '-')}", "positive", value)
+        check(self.query_expansion >= 0, "score.query-expansion", "0 or more", self.query_expansion)
+        check(self.shown_queries >= 0, "score.shown-queries", "0 or more", self.shown_queries)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Where a run lives and how it is carried out."""
+
+    name: str = "run"
+    """What the run is called: in its report, and its folder's name when `dir` isn't set."""
+    dir: str | None = None
+    """The run's folder: config.yaml, metrics.jsonl, checkpoints/, model/, report.json, report.html. Not set:
+    runs/NAME, or runs/NAME-2, ... when that one is taken."""
+    resume: str | None = None
+    """Go on with a checkpoint: `auto` takes the run folder's newest one."""
+    overwrite: bool = False
+    """Begin anew in a `dir` that holds another run's results (they are deleted)."""
+    mixed_precision: Literal["auto", "no", "fp16", "bf16"] = "auto"
+    """`auto`: what `accelerate launch` was told, else bf16 where the hardware computes in it, else no."""
+    keep_checkpoints: int = 2
+    """Newest checkpoints kept."""
+    log_every_steps: int = 10
+    """Steps between lines of metrics.jsonl."""
+    trackers: tuple[str, ...] = ()
+    """Further trackers of Accelerate: tensorboard, wandb, ..."""
+    push_to: str | None = None
+    """Push the model to this hub repository (user/name) at the end."""
+    push_private: bool = False
+    """Make that repository private."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "trackers", tuple(self.trackers))
+        check(self.keep_checkpoints > 0, "run.keep-checkpoints", "positive", self.keep_checkpoints)
+        check(self.log_every_steps > 0, "run.log-every-steps", "positive", self.log_every_steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """A training run."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    score: ScoreConfig = field(default_factory=ScoreConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoringConfig:
+    """Scoring a saved model on a data set."""
+
+    model: str
+    """The model: a folder (RUN/model) or a hub's user/name."""
+    data: DataConfig = field(default_factory=DataConfig)
+    score: ScoreConfig = field(default_factory=ScoreConfig)
+    seed: int = 0
+    """Seed of the validation queries that are drawn for the course protocols."""
+    dir: str | None = None
+    """Where the report goes. Not set: runs/score, or runs/score-2, ... when that one is taken."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionConfig:
+    """Predicting for unlabelled images with a saved model."""
+
+    model: str
+    """The model: a folder (RUN/model) or a hub's user/name."""
+    queries: str
+    """Folder of the query images."""
+    test: str
+    """Folder of the images that are classified and ranked for each query."""
+    on_bad_image: Literal["error", "skip"] = "error"
+    """Stop at an image that can't be read, or leave it out."""
+    cache_dir: str = "~/.cache/reid_accel"
+    """Where decoded images are kept."""
+    score: ScoreConfig = field(default_factory=ScoreConfig)
+    dir: str = "."
+    """Where classification_test.csv and reid_test.txt go."""
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A config as nested plain values, fit for YAML and JSON."""
+    return {
+        f.name: to_dict(value) if dataclasses.is_dataclass(value) else _plain(value)
+        for f in dataclasses.fields(config)
+        for value in [getattr(config, f.name)]
+    }
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def to_yaml(config: Any) -> str:
+    """A config as YAML that `parse` reads back to the same config."""
+    return yaml.safe_dump(to_dict(config), sort_keys=False)
+
+
+def parse(kind: type[C], arguments: Sequence[str], *, default_recipe: Path | None = None) -> C:
+    """A config from a recipe (`--config FILE`, or the default one) and flags, flags last.
+
+    Raises InputError for a recipe that can't be used; leaves with a usage text (SystemExit 2) for a flag that
+    can't.
+    """
+    recipe, rest = _take_recipe(list(arguments), default_recipe)
+    flags = recipe_flags(kind, recipe) if recipe is not None else []
+    return tyro.cli(
+        kind,
+        args=[*flags, *rest],
+        prog=Path(sys.argv[0]).name,
+        console_outputs=os.environ.get("RANK", "0") == "0",
+    )
+
+
+def _take_recipe(arguments: list[str], default: Path | None) -> tuple[Path | None, list[str]]:
+    """The last `--config FILE` (or `--config=FILE`), and the other arguments."""
+    recipe, rest, words = default, [], iter(arguments)
+    for word in words:
+        if word == "--config":
+            value = next(words, None)
+            if value is None:
+                raise InputError("--config needs a file, e.g. --config configs/market1501.yaml")
+            recipe = Path(value)
+        elif word.startswith("--config="):
+            recipe = Path(word.removeprefix("--config="))
+        else:
+            rest.append(word)
+    return recipe, rest
+
+
+def recipe_flags(kind: type, recipe: Path) -> list[str]:
+    """A recipe as command-line flags; raises InputError at unknown names, with the nearest known one."""
+    try:
+        content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"there is no recipe {recipe}; the ready ones are in the folder configs/") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"the recipe {recipe} cannot be read: {error}") from error
+    if content is None:
+        return []
+    return _flags(kind, content, prefix="", recipe=recipe)
+
+
+def _flags(kind: type, content: Any, prefix: str, recipe: Path) -> list[str]:
+    if not isinstance(content, Mapping):
+        raise InputError(
+            f"{recipe}: {prefix.rstrip('.') or 'the file'} must hold `name: value` lines, got {content!r}"
+        )
+    known = {f.name: f for f in dataclasses.fields(kind)}
+    flags: list[str] = []
+    for name, value in content.items():
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, n=1)
+            hint = f"; did you mean {prefix}{near[0]}?" if near else f" (known: {', '.join(known)})"
+            raise InputError(f"{recipe}: there is no setting {prefix}{name}{hint}")
+        section = known[name].default_factory
+        if isinstance(section, type) and dataclasses.is_dataclass(section):
+            flags += _flags(section, value, f"{prefix}{name}.", recipe)
+        else:
+            flags += _flag(f"{prefix}{name}", value)
+    return flags
+
+
+def _flag(name: str, value: Any) -> list[str]:
+    if isinstance(value, bool):
+        section, _, last = name.rpartition(".")
+        return [f"--{name}" if value else f"--{section}{'.' if section else ''}no-{last}"]
+    if isinstance(value, list):
+        return [f"--{name}", *(str(item) for item in value)]
+    return [f"--{name}", str(value)]

@@ -1,0 +1,147 @@
+"""Augmentation in batches on the training device, with parameters of each image's own.
+
+The random numbers of an image come from (seed, epoch, row) by a counter-based generator, so that they depend
+neither on the number of processes nor on the image's place in a batch, and nothing has to be saved.
+Legend: B batch, H W pixels. Images are float, in 0..1 until `normalise`.
+"""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from reid_accel.config import AugmentConfig
+
+NUM_DRAWS = 9
+"""Random numbers per image: flip, shift y, shift x, rotation, erase?, area, ratio, top, left."""
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def uniforms(
+    seed: int, epoch: int, rows_B: npt.NDArray[np.int64], num: int = NUM_DRAWS
+) -> npt.NDArray[np.float64]:
+    """B x num numbers in [0, 1), a function of (seed, epoch, row, place) alone.
+
+    SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) over the four counters.
+    """
+    state_B = _mix(np.array([seed], np.uint64))
+    state_B = _mix(state_B ^ np.uint64(epoch))
+    state_B = _mix(state_B ^ rows_B.astype(np.uint64))
+    places = np.arange(1, num + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    bits_Bn = _mix(state_B[:, None] + places[None, :])
+    return (bits_Bn >> np.uint64(11)).astype(np.float64) / float(1 << 53)
+
+
+def _mix(state: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    state = state + np.uint64(0x9E3779B97F4A7C15)
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state ^ (state >> np.uint64(31))
+
+
+def to_float(images_B3HW: Tensor) -> Tensor:
+    """uint8 0..255 to float 0..1."""
+    return images_B3HW.float() / 255.0
+
+
+def normalise(images_B3HW: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """(images - mean) / std per channel, in the network's memory order (channels last)."""
+    mean_3 = torch.tensor(mean, device=images_B3HW.device).view(1, 3, 1, 1)
+    std_3 = torch.tensor(std, device=images_B3HW.device).view(1, 3, 1, 1)
+    return ((images_B3HW - mean_3) / std_3).contiguous(memory_format=torch.channels_last)
+
+
+def augment(images_B3HW: Tensor, draws_Bn: Tensor, config: AugmentConfig, fill: tuple[float, ...]) -> Tensor:
+    """Rotation, padded random crop, flip, erasing, in this order, as `config` says.
+
+    images: float 0..1. draws: B x `NUM_DRAWS` from `uniforms`, on the images' device. fill: the colour that
+    stands for nothing (the normalisation's mean). Returns new images; the given ones stay as they are.
+    """
+    if config.rotation_degrees > 0:
+        images_B3HW = rotate(images_B3HW, (2 * draws_Bn[:, 3] - 1) * config.rotation_degrees, fill)
+    if config.pad_px > 0:
+        shift_y, shift_x = (_integers(draws_Bn[:, place], 2 * config.pad_px + 1) for place in (1, 2))
+        images_B3HW = padded_crop(images_B3HW, shift_y, shift_x, config.pad_px, fill)
+    if config.flip_probability > 0:
+        images_B3HW = flip(images_B3HW, draws_Bn[:, 0] < config.flip_probability)
+    if config.erase_probability > 0:
+        images_B3HW = erase(images_B3HW, erase_boxes(draws_Bn, config, images_B3HW.shape[-2:]), fill)
+    return images_B3HW
+
+
+def _integers(uniform_B: Tensor, bound: int) -> Tensor:
+    """0..bound-1, each equally likely."""
+    return (uniform_B * bound).long().clamp_(max=bound - 1)
+
+
+def flip(images_B3HW: Tensor, flipped_B: Tensor) -> Tensor:
+    """Mirror some of the images left and right."""
+    return torch.where(flipped_B.view(-1, 1, 1, 1), images_B3HW.flip(-1), images_B3HW)
+
+
+def padded_crop(
+    images_B3HW: Tensor, top_B: Tensor, left_B: Tensor, pad_px: int, fill: tuple[float, ...]
+) -> Tensor:
+    """Pad all four sides, then cut the H x W window whose corner is (top, left), each in 0..2 pad."""
+    batch, channels, height, width = images_B3HW.shape
+    device = images_B3HW.device
+    colour = torch.tensor(fill, device=device, dtype=images_B3HW.dtype).view(1, 3, 1, 1)
+    padded = F.pad(images_B3HW - colour, (pad_px,) * 4) + colour
+    rows_BH = top_B.view(-1, 1) + torch.arange(height, device=device)
+    columns_BW = left_B.view(-1, 1) + torch.arange(width, device=device)
+    return padded[
+        torch.arange(batch, device=device).view(-1, 1, 1, 1),
+        torch.arange(channels, device=device).view(1, -1, 1, 1),
+        rows_BH.view(batch, 1, height, 1),
+        columns_BW.view(batch, 1, 1, width),
+    ]
+
+
+def rotate(images_B3HW: Tensor, degrees_B: Tensor, fill: tuple[float, ...]) -> Tensor:
+    """Turn each image counter-clockwise about its centre, bilinear, corners filled."""
+    batch, _, height, width = images_B3HW.shape
+    radians = degrees_B.to(images_B3HW.dtype) * (math.pi / 180)
+    cos, sin = radians.cos(), radians.sin()
+    zero = torch.zeros_like(cos)
+    # grid_sample's axes are scaled by width and height: rotation in pixels needs the aspect ratio back
+    theta_B23 = torch.stack([cos, -sin * height / width, zero, sin * width / height, cos, zero], dim=1).view(
+        batch, 2, 3
+    )
+    grid = F.affine_grid(theta_B23, list(images_B3HW.shape), align_corners=False)
+    colour = torch.tensor(fill, device=images_B3HW.device, dtype=images_B3HW.dtype).view(1, 3, 1, 1)
+    return F.grid_sample(images_B3HW - colour, grid, align_corners=False) + colour
+
+
+def erase_boxes(draws_Bn: Tensor, config: AugmentConfig, size: torch.Size) -> Tensor:
+    """B x 4 boxes (top, left, bottom, right) in pixels; empty for images that keep everything.
+
+    Area uniform between the two shares, aspect ratio log-uniform between 0.3 and 1 / 0.3, cut at the border
+    (Zhong et al., AAAI 2020, draw again instead when a box doesn't fit).
+    """
+    height, width = size
+    chosen_B = draws_Bn[:, 4] < config.erase_probability
+    share = config.erase_min_area + draws_Bn[:, 5] * (config.erase_max_area - config.erase_min_area)
+    area = share * height * width
+    ratio = torch.exp((2 * draws_Bn[:, 6] - 1) * math.log(1 / 0.3))
+    box_height = (area * ratio).sqrt().round().clamp(1, height)
+    box_width = (area / ratio).sqrt().round().clamp(1, width)
+    top = (draws_Bn[:, 7] * (height - box_height + 1)).floor()
+    left = (draws_Bn[:, 8] * (width - box_width + 1)).floor()
+    boxes = torch.stack([top, left, top + box_height, left + box_width], dim=1)
+    return torch.where(chosen_B.view(-1, 1), boxes, torch.zeros_like(boxes))
+
+
+def erase(images_B3HW: Tensor, boxes_B4: Tensor, fill: tuple[float, ...]) -> Tensor:
+    """Paint each image's box (top, left, bottom, right; the last two exclusive) in the filling colour."""
+    device = images_B3HW.device
+    y = torch.arange(images_B3HW.shape[-2], device=device).view(1, 1, -1, 1)
+    x = torch.arange(images_B3HW.shape[-1], device=device).view(1, 1, 1, -1)
+    top, left, bottom, right = (edge.view(-1, 1, 1, 1) for edge in boxes_B4.unbind(1))
+    inside = (y >= top) & (y < bottom) & (x >= left) & (x < right)
+    colour = torch.tensor(fill, device=device, dtype=images_B3HW.dtype).view(1, 3, 1, 1)
+    return torch.where(inside, colour, images_B3HW)

@@ -1,0 +1,205 @@
+"""Images with their labels, ready for training and embedding."""
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import datasets
+import numpy as np
+import numpy.typing as npt
+
+from reid_accel.attributes.vocabulary import AttributeGroup
+from reid_accel.data.builders import BASE_COLUMNS
+from reid_accel.data.layouts import UNKNOWN_CAMERA, UNLABELLED_PID, checked_images, fingerprint_of
+from reid_accel.data.store import CropStore, open_store
+from reid_accel.errors import InputError
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """N images: where their pixels are and what is known of them.
+
+    row_N: place in the store. attributes_NA has no columns where the set has no attributes; -1 is unknown.
+    """
+
+    name_N: tuple[str, ...]
+    pid_N: Ints
+    camera_N: Ints
+    attributes_NA: Ints
+    row_N: Ints
+    groups: tuple[AttributeGroup, ...]
+    store: CropStore
+
+    def __len__(self) -> int:
+        return len(self.name_N)
+
+    def select(self, indices: Ints) -> "ImageSet":
+        """The images at some positions, in that order."""
+        return ImageSet(
+            name_N=tuple(self.name_N[index] for index in indices),
+            pid_N=self.pid_N[indices],
+            camera_N=self.camera_N[indices],
+            attributes_NA=self.attributes_NA[indices],
+            row_N=self.row_N[indices],
+            groups=self.groups,
+            store=self.store,
+        )
+
+    def fingerprint(self) -> str:
+        """A hash of names and labels: the same images with the same labels, wherever they lie."""
+        digest = hashlib.sha256("\n".join(self.name_N).encode())
+        for labels in (self.pid_N, self.camera_N, self.attributes_NA):
+            digest.update(np.ascontiguousarray(labels).tobytes())
+        return digest.hexdigest()[:16]
+
+    def counts(self) -> dict[str, int]:
+        """Numbers of images, identities and cameras, as the report shows them."""
+        return {
+            "images": len(self),
+            "identities": len(np.unique(self.pid_N[self.pid_N > 0])),
+            "cameras": len(np.unique(self.camera_N[self.camera_N >= 0])),
+        }
+
+
+class ImageSize(Protocol):
+    """What both a model's config and a built architecture say about their input."""
+
+    @property
+    def height_px(self) -> int: ...
+    @property
+    def width_px(self) -> int: ...
+    @property
+    def interpolation(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class SkippedImage:
+    """An image that could not be read and was left out."""
+
+    name: str
+    reason: str
+
+
+def open_image_set(
+    table: datasets.Dataset,
+    size: ImageSize,
+    *,
+    on_bad_image: str,
+    cache_dir: Path,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[ImageSet, tuple[SkippedImage, ...]]:
+    """Decode a split (or find it decoded) and put its columns beside it; unreadable images are left out.
+
+    Raises InputError at an unreadable image when `on_bad_image` is "error".
+    """
+    columns = table.cast_column("image", datasets.Image(decode=False)).with_format("numpy")[:]
+    paths = [Path(image["path"]) for image in columns["image"]]
+    store = _open_store(
+        paths, size, f"{table.info.config_name}/{table.split}", on_bad_image, cache_dir, progress
+    )
+    groups = groups_of(table)
+    attributes = [np.asarray(columns[group.name], np.int64) for group in groups]
+    images = ImageSet(
+        name_N=tuple(str(name) for name in columns["name"]),
+        pid_N=np.asarray(columns["pid"], np.int64),
+        camera_N=np.asarray(columns["camera"], np.int64),
+        attributes_NA=np.stack(attributes, 1) if attributes else np.empty((len(paths), 0), np.int64),
+        row_N=np.arange(len(paths)),
+        groups=groups,
+        store=store,
+    )
+    return _without_unreadable(images, f"split {table.split}")
+
+
+def open_unlabelled_folder(
+    folder: Path,
+    size: ImageSize,
+    *,
+    on_bad_image: str,
+    cache_dir: Path,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[ImageSet, tuple[SkippedImage, ...]]:
+    """Decode the images of a folder, sorted by name, of which nothing else is known.
+
+    Raises InputError when the folder is missing or empty, or at an unreadable image.
+    """
+    paths = checked_images(folder)
+    store = _open_store(paths, size, fingerprint_of(folder, paths), on_bad_image, cache_dir, progress)
+    number = len(paths)
+    images = ImageSet(
+        name_N=tuple(path.name for path in paths),
+        pid_N=np.full(number, UNLABELLED_PID, np.int64),
+        camera_N=np.full(number, UNKNOWN_CAMERA, np.int64),
+        attributes_NA=np.empty((number, 0), np.int64),
+        row_N=np.arange(number),
+        groups=(),
+        store=store,
+    )
+    return _without_unreadable(images, str(folder))
+
+
+def _open_store(
+    paths: Sequence[Path],
+    size: ImageSize,
+    fingerprint: str,
+    on_bad_image: str,
+    cache_dir: Path,
+    progress: Callable[[int, int], None] | None,
+) -> CropStore:
+    return open_store(
+        paths,
+        height=size.height_px,
+        width=size.width_px,
+        interpolation=size.interpolation,
+        fingerprint=fingerprint,
+        cache_dir=cache_dir,
+        on_bad_image=on_bad_image,
+        progress=progress,
+    )
+
+
+def _without_unreadable(images: ImageSet, where: str) -> tuple[ImageSet, tuple[SkippedImage, ...]]:
+    unreadable = images.store.unreadable
+    if not unreadable:
+        return images, ()
+    if len(unreadable) == len(images):
+        raise InputError(f"none of the {len(images)} images of {where} can be read")
+    readable = np.setdiff1d(images.row_N, np.fromiter(unreadable, np.int64, len(unreadable)))
+    skipped = tuple(SkippedImage(images.name_N[row], reason) for row, reason in unreadable.items())
+    return images.select(readable), skipped
+
+
+def groups_of(table: datasets.Dataset) -> tuple[AttributeGroup, ...]:
+    """The attribute groups among the columns of a split."""
+    return tuple(
+        AttributeGroup(name, tuple(feature.names))
+        for name, feature in table.features.items()
+        if name not in BASE_COLUMNS
+    )
+
+
+def split_by_person(pid_N: Ints, train_share: float) -> tuple[Ints, Ints]:
+    """Positions of the training and of the validation images; nobody is in both.
+
+    The images are in name order. The first `train_share` of them train, extended until the person changes;
+    the rest validate (course report, section 2; its share is 0.7).
+    """
+    if np.count_nonzero(np.diff(pid_N)) != len(np.unique(pid_N)) - 1:
+        raise InputError(
+            "the split by person needs each person's images in one run, as sorted names give them"
+        )
+    end = math.floor(train_share * len(pid_N))
+    while 0 < end < len(pid_N) and pid_N[end] == pid_N[end - 1]:
+        end += 1
+    return np.arange(end), np.arange(end, len(pid_N))
+
+
+def identities_of(pids: Sequence[int] | Ints) -> tuple[Ints, Ints]:
+    """Contiguous training labels: (the pids in ascending order, the label of each image)."""
+    unique, labels = np.unique(np.asarray(pids, np.int64), return_inverse=True)
+    return unique, labels.astype(np.int64)

@@ -1,0 +1,209 @@
+"""Folder layouts of re-ID sets: which image is whose, read from names, in sorted order.
+
+A listing is plain data (no image is opened) and has a fingerprint that changes when a file is added, removed,
+renamed, resized or touched.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from reid_accel.attributes.annotations import PersonAttributes, read_course_csv, read_market_mat
+from reid_accel.attributes.vocabulary import MARKET_GROUPS, UNKNOWN, AttributeGroup
+from reid_accel.errors import InputError
+
+JUNK_PID = -1
+DISTRACTOR_PID = 0
+UNLABELLED_PID = -2
+UNKNOWN_CAMERA = -1
+
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+MARKET_FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
+COURSE_FOLDERS = {"train": "train", "queries": "queries", "test": "test"}
+MARKET_ATTRIBUTE_FILE = "market_attribute.mat"
+COURSE_ATTRIBUTE_FILE = "annotations_train.csv"
+
+_PERSON_AND_CAMERA = re.compile(r"([-\d]+)_c(\d+)")
+
+MARKET1501_COUNTS = {
+    "train": "12,936 images of 751 identities",
+    "query": "3,368 images of 750 identities",
+    "gallery": "19,732 images of 750 identities, 2,798 distractors and 3,819 junk images",
+}
+"""Market-1501 as published (Zheng et al., ICCV 2015) and distributed."""
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """One image: where it is and who is on it (see the constants above for special pids)."""
+
+    path: Path
+    pid: int
+    camera: int
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All images of a set by split, its attribute vocabulary (empty: none), and what looked odd."""
+
+    splits: Mapping[str, tuple[ImageFile, ...]]
+    groups: tuple[AttributeGroup, ...]
+    attributes: PersonAttributes
+    fingerprint: str
+    warnings: tuple[str, ...]
+
+
+def list_market(root: Path, *, expect_market1501: bool = False) -> Listing:
+    """List a set in Market-1501's layout; attributes come from `market_attribute.mat` when it is there.
+
+    With `expect_market1501`, counts that differ from the published ones are named in `warnings`.
+    Raises InputError when the folders or the images are missing or a name has no person and camera.
+    """
+    splits = {split: _labelled(folder) for split, folder in _folders(root, MARKET_FOLDERS).items()}
+    annotation = root / MARKET_ATTRIBUTE_FILE
+    attributes: dict[int, tuple[int, ...]] = {}
+    if annotation.is_file():
+        halves = read_market_mat(annotation)
+        attributes = {**halves["train"], **halves["test"]}
+    groups = MARKET_GROUPS if attributes else ()
+    warnings = [*_count_warnings(splits)] if expect_market1501 else []
+    if expect_market1501 and not attributes:
+        warnings.append(f"{annotation} is not there: training and scoring without attributes")
+    warnings += _attribute_warnings(splits, attributes, annotation.name) if attributes else []
+    return Listing(splits, groups, attributes, _fingerprint(root, splits, annotation), tuple(warnings))
+
+
+def list_course(root: Path) -> Listing:
+    """List the course variant: labelled `train/`, unlabelled `test/` and `queries/`, and the annotation CSV."""
+    folders = _folders(root, COURSE_FOLDERS)
+    splits = {
+        split: _labelled(folder) if split == "train" else _unlabelled(folder)
+        for split, folder in folders.items()
+    }
+    annotation = root / COURSE_ATTRIBUTE_FILE
+    if not annotation.is_file():
+        raise InputError(f"{annotation} is missing; the course layout keeps the attributes there")
+    attributes = read_course_csv(annotation)
+    warnings = _attribute_warnings(splits, attributes, annotation.name)
+    fingerprint = _fingerprint(root, splits, annotation)
+    return Listing(splits, MARKET_GROUPS, attributes, fingerprint, tuple(warnings))
+
+
+def parse_name(name: str) -> tuple[int, int]:
+    """Person and camera of a file name such as `0474_c5_013563167.jpg`.
+
+    >>> parse_name("-1_c1s1_000401_03.jpg")
+    (-1, 1)
+    """
+    match = _PERSON_AND_CAMERA.match(name)
+    try:
+        if match:
+            return int(match[1]), int(match[2])
+    except ValueError:  # "1-2_c3": digits and dashes, but not a number
+        pass
+    raise InputError(
+        f"the name {name!r} does not say who is on it: expected PERSON_cCAMERA..., e.g. 0002_c1s1_000451_03.jpg"
+    )
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The image files of a folder, sorted by name; hidden files are passed over."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in IMAGE_ENDINGS and not path.name.startswith(".")
+    )
+
+
+def _folders(root: Path, expected: Mapping[str, str]) -> dict[str, Path]:
+    if not root.is_dir():
+        raise InputError(f"there is no folder {root}; set --data.root to the folder that holds the data set")
+    folders = {split: root / name for split, name in expected.items()}
+    missing = [folder.name for folder in folders.values() if not folder.is_dir()]
+    if missing:
+        found = sorted(entry.name for entry in root.iterdir())[:12]
+        raise InputError(
+            f"{root} is not in the expected layout: it lacks {', '.join(missing)} "
+            f"(expected the folders {', '.join(expected.values())}; found {', '.join(found) or 'nothing'})"
+        )
+    return folders
+
+
+def checked_images(folder: Path) -> list[Path]:
+    """`list_images`, or an InputError when there is no such folder or nothing in it."""
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}")
+    paths = list_images(folder)
+    if not paths:
+        raise InputError(f"{folder} holds no images (looked for {', '.join(IMAGE_ENDINGS)})")
+    return paths
+
+
+def _labelled(folder: Path) -> tuple[ImageFile, ...]:
+    images = []
+    for path in checked_images(folder):
+        try:
+            pid, camera = parse_name(path.name)
+        except InputError as error:
+            raise InputError(f"{folder}: {error}") from error
+        images.append(ImageFile(path, pid, camera))
+    return tuple(images)
+
+
+def _unlabelled(folder: Path) -> tuple[ImageFile, ...]:
+    return tuple(ImageFile(path, UNLABELLED_PID, UNKNOWN_CAMERA) for path in checked_images(folder))
+
+
+def describe(split: str, images: tuple[ImageFile, ...]) -> str:
+    """Counts in words, e.g. "12,936 images of 751 identities"."""
+    pids = [image.pid for image in images]
+    parts = [f"{len(pids):,} images of {len({pid for pid in pids if pid > 0}):,} identities"]
+    if split == "gallery":
+        parts[0] += f", {pids.count(DISTRACTOR_PID):,} distractors and {pids.count(JUNK_PID):,} junk images"
+    return parts[0]
+
+
+def _count_warnings(splits: Mapping[str, tuple[ImageFile, ...]]) -> list[str]:
+    found = {split: describe(split, images) for split, images in splits.items()}
+    return [
+        f"{split} differs from Market-1501 as published: found {found[split]}, expected {expected}"
+        for split, expected in MARKET1501_COUNTS.items()
+        if found[split] != expected
+    ]
+
+
+def _attribute_warnings(
+    splits: Mapping[str, tuple[ImageFile, ...]], attributes: PersonAttributes, file_name: str
+) -> list[str]:
+    """Identities without annotation train and score without attributes; say which."""
+    pids = {image.pid for images in splits.values() for image in images if image.pid > 0}
+    missing = sorted(pids - set(attributes))
+    if not missing:
+        return []
+    shown = ", ".join(str(pid) for pid in missing[:5]) + (", ..." if len(missing) > 5 else "")
+    return [f"{file_name} has no attributes for {len(missing)} of {len(pids)} identities ({shown})"]
+
+
+def attributes_of(image: ImageFile, listing: Listing) -> tuple[int, ...]:
+    """Class index per group of the person on an image; -1 where nothing is known."""
+    return listing.attributes.get(image.pid, (UNKNOWN,) * len(listing.groups))
+
+
+def _fingerprint(root: Path, splits: Mapping[str, tuple[ImageFile, ...]], annotation: Path) -> str:
+    paths = [image.path for split in sorted(splits) for image in splits[split]]
+    return fingerprint_of(root, [*paths, *([annotation] if annotation.is_file() else [])])
+
+
+def fingerprint_of(root: Path, paths: Iterable[Path]) -> str:
+    """Hash of names, sizes and modification times; cheap enough to take at every start."""
+    digest = hashlib.sha256(str(root.resolve()).encode())
+    for path in paths:
+        status = path.stat()
+        digest.update(f"{path.parent.name}/{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,202 @@
+"""The end of a run: score the model that was kept, write what people read, push it if asked to.
+
+Shared by train.py and score.py; every process calls these functions, process 0 writes.
+"""
+
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from accelerate import Accelerator
+from rich.console import Console
+
+from reid_accel import hub
+from reid_accel.config import Config, ScoreConfig, to_dict
+from reid_accel.data.imageset import ImageSet, Ints
+from reid_accel.evaluation import (
+    LabelledSet,
+    attribute_entry,
+    junk_entry,
+    rank_lists,
+    require_fitting_vocabulary,
+    retrieval_entry,
+    score_pair,
+    score_within,
+)
+from reid_accel.files import write_json
+from reid_accel.models.reid import Architecture, ReIDModel, architecture_dict, load_model
+from reid_accel.prediction import write_junk_scores, write_predictions
+from reid_accel.reporting.card import write_model_card
+from reid_accel.reporting.facts import hardware, software
+from reid_accel.reporting.html import RankList, write_html
+from reid_accel.reporting.report import Report
+from reid_accel.reporting.tables import print_report
+from reid_accel.retrieval.embed import predict_sharded
+from reid_accel.training.checkpoint import Progress
+from reid_accel.training.run_data import OpenedData
+
+
+def score_and_report(
+    model: ReIDModel,
+    data: OpenedData,
+    validation: ImageSet | None,
+    train_attributes_NA: Ints,
+    accelerator: Accelerator,
+    config: ScoreConfig,
+    folder: Path,
+    *,
+    seed: int,
+    frame: dict[str, Any],
+    console: Console,
+) -> Report | None:
+    """Embed every test image once, score, and write report.json, report.html and the predictions.
+
+    Every process calls it; process 0 scores and writes, and gets the report (the others None). `frame` holds
+    the report's parts that don't come from scoring (title, config, training).
+    Raises InputError when model and data have different attributes.
+    """
+    architecture = model.architecture
+    for images in data.splits.values():
+        require_fitting_vocabulary(architecture.groups, images.groups)
+    wanted = {split: images for split, images in data.splits.items() if split != "train"}
+    if validation is not None:
+        wanted["validation"] = validation
+    labelled = {}
+    for split, images in wanted.items():
+        console.print(f"embedding {len(images):,} images of {split}")
+        predictions = predict_sharded(model, images, accelerator, batch_size=config.batch_size)
+        if predictions is not None:
+            labelled[split] = LabelledSet(split, images, predictions)
+    if not accelerator.is_main_process:
+        return None
+    scored = _score(labelled, data.labelled_test, architecture.metric, config, seed)
+    attributed = labelled.get("gallery") or labelled.get("validation")
+    report: Report = {
+        "format": 1,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "software": software(),
+        "hardware": hardware(accelerator.device, accelerator.num_processes, accelerator.mixed_precision),
+        "retrieval": scored.retrieval,
+        "attributes": attribute_entry(attributed, train_attributes_NA) if attributed else None,
+        "junk": junk_entry(labelled["gallery"]) if data.labelled_test else None,
+        **frame,
+    }
+    write_json(folder / "report.json", report)
+    write_html(folder / "report.html", report, scored.best, scored.worst)
+    _write_predictions(labelled, data.labelled_test, architecture, config, folder, console)
+    return report
+
+
+def _write_predictions(
+    labelled: dict[str, LabelledSet],
+    labelled_test: bool,
+    architecture: Architecture,
+    config: ScoreConfig,
+    folder: Path,
+    console: Console,
+) -> None:
+    if labelled_test:
+        gallery = labelled["gallery"]
+        written = (
+            [write_junk_scores(folder, gallery.images, gallery.predictions)] if architecture.groups else []
+        )
+    else:
+        queries, test = labelled["queries"], labelled["test"]
+        written = write_predictions(
+            folder,
+            (queries.images, queries.predictions),
+            (test.images, test.predictions),
+            architecture,
+            config,
+        )
+    for path in written:
+        console.print(f"wrote {path}")
+
+
+class _Scored(NamedTuple):
+    retrieval: list[Any]
+    best: list[RankList]
+    worst: list[RankList]
+
+
+def _score(
+    labelled: dict[str, LabelledSet], labelled_test: bool, metric: str, config: ScoreConfig, seed: int
+) -> _Scored:
+    """Query against gallery where both are labelled; the validation split within itself by each protocol."""
+    entries: list[Any] = []
+    shown: tuple[list[RankList], list[RankList]] = ([], [])
+    if labelled_test:
+        query, gallery = labelled["query"], labelled["gallery"]
+        entries, plain = score_pair(query, gallery, metric, config)
+        shown = rank_lists(query, gallery, plain, config.shown_queries)
+    for protocol in ("course", "course-strict", "market1501") if "validation" in labelled else ():
+        scored = score_within(labelled["validation"], protocol, metric, config, seed)
+        if scored is None:
+            continue
+        entries.append(retrieval_entry(scored[0], labelled["validation"], scored[1]))
+        if not labelled_test and protocol == "course-strict":
+            shown = rank_lists(scored[0], labelled["validation"], scored[1], config.shown_queries)
+    return _Scored(entries, *shown)
+
+
+def data_facts(data: OpenedData, name: str, root: str | None) -> dict[str, Any]:
+    """The report's part about the images."""
+    return {
+        "name": name,
+        "root": root or "drawn by the package",
+        "fingerprint": data.fingerprint(),
+        "splits": {split: images.counts() for split, images in data.splits.items()},
+        "warnings": list(data.warnings),
+        "skipped_images": [{"name": image.name, "reason": image.reason} for image in data.skipped],
+    }
+
+
+def finish_run(
+    config: Config,
+    accelerator: Accelerator,
+    console: Console,
+    folder: Path,
+    data: OpenedData,
+    validation: ImageSet | None,
+    train_attributes_NA: Ints,
+    progress: Progress,
+) -> None:
+    """Score the model in `folder/model`, write report and model card, push to the hub if asked to."""
+    model = load_model(folder / "model").to(accelerator.device, memory_format=torch.channels_last)
+    images_trained = progress.step * config.train.batch_size
+    frame = {
+        "title": config.run.name,
+        "config": to_dict(config),
+        "data": data_facts(data, config.data.name, config.data.root),
+        "training": {
+            "epochs": progress.epoch,
+            "steps": progress.step,
+            "minutes": progress.seconds / 60,
+            "images_per_second": images_trained / progress.seconds if progress.seconds else 0.0,
+            "best_epoch": progress.best_epoch,
+            "seed": config.train.seed,
+            "history": list(progress.history),
+        },
+    }
+    report = score_and_report(
+        model,
+        data,
+        validation,
+        train_attributes_NA,
+        accelerator,
+        config.score,
+        folder,
+        seed=config.train.seed,
+        frame=frame,
+        console=console,
+    )
+    if report is None:
+        return
+    write_model_card(folder / "model", report, architecture_dict(model.architecture), config.run.push_to)
+    print_report(console, report)
+    console.print(f"report: {folder / 'report.html'}   model: {folder / 'model'}", soft_wrap=True)
+    if config.run.push_to:
+        console.print(f"pushing the model to {config.run.push_to}")
+        pushed = hub.push(folder / "model", config.run.push_to, private=config.run.push_private)
+        console.print(f"pushed: {pushed.url}")

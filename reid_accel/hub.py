@@ -1,0 +1,164 @@
+"""Pushing a saved model folder to a model hub: what would be uploaded, what is refused, the upload itself."""
+
+import glob
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import HfApi, constants, get_token
+from huggingface_hub.errors import HfHubHTTPError, HTTPError
+
+from reid_accel.errors import InputError
+
+REQUIRED_FILES = ("config.json", "model.safetensors")
+PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"})
+REPO_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*")
+NO_TOKEN = (
+    "pushing needs a token with write access: run `hf auth login`, or put it into the environment variable "
+    "HF_TOKEN, and push again"
+)
+
+
+@dataclass(frozen=True)
+class PlannedFile:
+    """A file by its name inside the folder (with forward slashes)."""
+
+    name: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class PushPlan:
+    """What a push uploads and where it can be seen afterwards; `uploaded` is False for a dry run."""
+
+    repo_id: str
+    url: str
+    private: bool
+    files: tuple[PlannedFile, ...]
+    uploaded: bool
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(file.size_bytes for file in self.files)
+
+    def lines(self) -> list[str]:
+        """The plan in words: one line per file, then the sum."""
+        rows = [f"{readable_size(file.size_bytes):>10}  {file.name}" for file in self.files]
+        verb = "pushed to" if self.uploaded else "would be pushed to"
+        kind = "private" if self.private else "public"
+        noun = "file" if len(self.files) == 1 else "files"
+        total = f"{len(self.files)} {noun}, {readable_size(self.size_bytes)}"
+        return [*rows, f"{total}, {verb} {self.url} ({kind})"]
+
+
+def push(folder: Path, repo_id: str, *, private: bool = False, dry_run: bool = False) -> PushPlan:
+    """Upload `folder` to the model repository `repo_id` (made when it is new); only list it when `dry_run`.
+
+    The hub is the one that HF_ENDPOINT names, huggingface.co by default. `private` counts when the
+    repository is made; an existing one keeps its visibility. Raises InputError, before anything is sent,
+    for a bad name, a folder that is not a saved model, or a missing token; and when the upload fails. The
+    folder is only ever read.
+    """
+    planned = plan_push(folder, repo_id, private)
+    if dry_run:
+        return planned
+    check_token()
+    try:
+        _upload(folder, planned)
+    except HfHubHTTPError as error:
+        raise InputError(f"the hub refused {repo_id}: {_reason(error)}. {_unchanged(folder)}") from error
+    except (HTTPError, OSError, ValueError) as error:
+        raise InputError(f"no upload to {constants.ENDPOINT}: {_first_line(error)}. {_unchanged(folder)}") from error
+    return PushPlan(planned.repo_id, planned.url, planned.private, planned.files, uploaded=True)
+
+
+def plan_push(folder: Path, repo_id: str, private: bool = False) -> PushPlan:
+    """The files that a push would upload, in name order; InputError when it would be refused.
+
+    Hidden files stay behind.
+    """
+    check_repo_id(repo_id)
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder; give the folder that a run saved its model in")
+    visible = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _is_hidden(path, folder)]
+    files = tuple(PlannedFile(path.relative_to(folder).as_posix(), path.stat().st_size) for path in visible)
+    _check_files(folder, [file.name for file in files])
+    return PushPlan(repo_id, f"{constants.ENDPOINT}/{repo_id}", private, files, uploaded=False)
+
+
+def check_repo_id(repo_id: str) -> None:
+    """Raise InputError unless `repo_id` reads `user/name` in the hub's spelling."""
+    well_spelled = REPO_ID.fullmatch(repo_id) and "--" not in repo_id and ".." not in repo_id
+    if not well_spelled or repo_id.endswith((".git", "-", ".")) or len(repo_id) > 96:
+        raise InputError(
+            f"{repo_id!r} is not a repository name; it must read user/name with letters, digits, '-', '_' "
+            "and '.', at most 96 in all"
+        )
+
+
+def check_token() -> None:
+    """Raise InputError when no token is stored: worth asking before a long training that ends in a push."""
+    if get_token() is None:
+        raise InputError(NO_TOKEN)
+
+
+def readable_size(size_bytes: int) -> str:
+    """A file size as people read it.
+
+    >>> readable_size(999), readable_size(44_700_000)
+    ('999 B', '44.7 MB')
+    """
+    if size_bytes < 1000:
+        return f"{size_bytes} B"
+    size = float(size_bytes)
+    for unit in ("kB", "MB"):
+        size /= 1000
+        if size < 999.95:
+            return f"{size:.1f} {unit}"
+    return f"{size / 1000:.1f} GB"
+
+
+def _check_files(folder: Path, names: list[str]) -> None:
+    missing = [name for name in REQUIRED_FILES if name not in names]
+    if missing:
+        raise InputError(
+            f"{folder} is not a saved model: {' and '.join(missing)} missing; give the model/ folder of a run"
+        )
+    pickles = [name for name in names if Path(name).suffix.lower() in PICKLE_SUFFIXES]
+    if pickles:
+        raise InputError(
+            f"{folder} holds {', '.join(pickles)}: such files can run code when they are loaded; take them "
+            "out, the weights are in model.safetensors"
+        )
+
+
+def _is_hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
+def _upload(folder: Path, planned: PushPlan) -> None:
+    api = HfApi(library_name="reid_accel")
+    api.create_repo(planned.repo_id, private=planned.private, repo_type="model", exist_ok=True)
+    api.upload_folder(
+        repo_id=planned.repo_id,
+        folder_path=folder,
+        repo_type="model",
+        commit_message="Push a reid_accel model",
+        allow_patterns=[glob.escape(file.name) for file in planned.files],
+    )
+
+
+def _reason(error: HfHubHTTPError) -> str:
+    status = getattr(error.response, "status_code", None)
+    if status in (401, 403):
+        return f"the token may not write there ({status}); it needs write access to this name"
+    return _first_line(error)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def _unchanged(folder: Path) -> str:
+    return f"{folder} is unchanged: push it again when that is mended"

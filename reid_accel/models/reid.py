@@ -1,0 +1,210 @@
+"""The network: backbone, neck, attribute heads, re-weighting, identity classifier.
+
+Section 3 of the course report, after Lin et al., "Improving person re-identification by attribute and identity
+learning", Pattern Recognition 2019.
+Legend: B batch, P pooled features, D feature, I identities, A attribute groups, M attribute values in all.
+"""
+
+import contextlib
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn as nn
+from huggingface_hub import PyTorchModelHubMixin
+from PIL import Image
+from safetensors import SafetensorError
+from torch import Tensor
+
+from reid_accel.attributes.vocabulary import AttributeGroup
+from reid_accel.data.augment import IMAGENET_MEAN, IMAGENET_STD, normalise, to_float
+from reid_accel.data.images import to_pixels
+from reid_accel.errors import InputError
+from reid_accel.models.backbone import build_backbone
+
+MODEL_FILES = ("config.json", "model.safetensors")
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+Picture = Image.Image | npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """All that is needed to build the network again and to feed it: the content of `config.json`."""
+
+    backbone: str
+    last_stride: int = 2
+    neck_units: int = 512
+    groups: tuple[AttributeGroup, ...] = ()
+    reweight: bool = True
+    attribute_scores: str = "probabilities"
+    num_identities: int = 0
+    metric: str = "euclidean"
+    height_px: int = 256
+    width_px: int = 128
+    interpolation: str = "bilinear"
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        # JSON gives lists and dicts back where tuples and dataclasses went in
+        groups = tuple(g if isinstance(g, AttributeGroup) else AttributeGroup(**g) for g in self.groups)
+        object.__setattr__(self, "groups", groups)
+        object.__setattr__(self, "mean", tuple(self.mean))
+        object.__setattr__(self, "std", tuple(self.std))
+
+    @property
+    def num_attribute_values(self) -> int:
+        """M: 41 for Market-1501's vocabulary."""
+        return sum(len(group.values) for group in self.groups)
+
+    @property
+    def feature_size(self) -> int:
+        """D: 553 for the report's network."""
+        return self.neck_units + self.num_attribute_values
+
+
+class Outputs(NamedTuple):
+    """What one pass gives. attribute_scores_BM are the concatenated predictions before re-weighting."""
+
+    feature_BD: Tensor
+    identity_logits_BI: Tensor
+    attribute_logits: tuple[Tensor, ...]
+    attribute_scores_BM: Tensor
+
+
+class ReIDModel(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="reid_accel",
+    tags=["person-re-identification", "pedestrian-attributes"],
+):
+    """Person re-identification with attributes: images in, features to compare and attribute logits out.
+
+    f = ReLU(BN(W pool(backbone(image)))), one linear head per attribute group on f, scores a = softmax of
+    each head, confidence c = sigmoid(V a + b), a' = c * a, feature = [f, a'] (report, equations 2 and 3). The
+    identity classifier on the feature serves training only.
+
+    >>> architecture = Architecture(backbone="resnet10t", neck_units=16, num_identities=3)
+    >>> model = ReIDModel(architecture).eval()
+    >>> model.embed([np.zeros((128, 64, 3), np.uint8)]).shape
+    torch.Size([1, 16])
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        if isinstance(architecture, dict):  # from a config.json
+            architecture = Architecture(**architecture)
+        self.architecture = architecture
+        self.backbone = build_backbone(
+            architecture.backbone,
+            last_stride=architecture.last_stride,
+            height_px=architecture.height_px,
+            width_px=architecture.width_px,
+        )
+        units, num_values = architecture.neck_units, architecture.num_attribute_values
+        self.neck = nn.Sequential(
+            nn.Linear(self.backbone.head_hidden_size, units, bias=False), nn.BatchNorm1d(units), nn.ReLU()
+        )
+        self.attribute_heads = nn.ModuleList(
+            nn.Linear(units, len(group.values)) for group in architecture.groups
+        )
+        self.reweighting = nn.Linear(num_values, num_values) if architecture.reweight and num_values else None
+        self.identity_classifier = nn.Linear(architecture.feature_size, architecture.num_identities)
+
+    def forward(self, images_B3HW: Tensor) -> Outputs:
+        """Normalised float images, B x 3 x H x W, to `Outputs`."""
+        neck_BD = self.neck(self.backbone(images_B3HW))
+        logits = tuple(head(neck_BD) for head in self.attribute_heads)
+        # scores and feature in float32: under autocast the heads give 16 bits, too few to rank by
+        scores_BM = self._scores(logits, neck_BD)
+        parts = [neck_BD.float(), scores_BM]
+        if self.reweighting is not None:
+            parts[1] = torch.sigmoid(self.reweighting(scores_BM).float()) * scores_BM
+        feature_BD = torch.cat(parts, dim=1)
+        return Outputs(feature_BD, self.identity_classifier(feature_BD), logits, scores_BM)
+
+    def _scores(self, logits: tuple[Tensor, ...], neck_BD: Tensor) -> Tensor:
+        if not logits:
+            return neck_BD.new_empty((len(neck_BD), 0), dtype=torch.float32)
+        if self.architecture.attribute_scores == "logits":
+            return torch.cat([logit.float() for logit in logits], dim=1)
+        return torch.cat([logit.float().softmax(1) for logit in logits], dim=1)
+
+    def prepare(self, images: Sequence[Picture]) -> Tensor:
+        """Pictures to the network's normalised input, with the stored preprocessing, on the model's device.
+
+        images: PIL images of any mode and size, or uint8 arrays H x W x 3 (RGB).
+        Raises InputError for arrays of another shape or type.
+        """
+        settings = self.architecture
+        size = (settings.height_px, settings.width_px, settings.interpolation)
+        pixels = np.stack([to_pixels(_as_rgb(image), *size) for image in images])
+        device = next(self.parameters()).device
+        return normalise(to_float(torch.from_numpy(pixels).to(device)), settings.mean, settings.std)
+
+    @torch.no_grad()
+    def embed(self, images: Sequence[Picture]) -> Tensor:
+        """Features to compare, B x D, float32, of PIL images or uint8 arrays H x W x 3.
+
+        Unit length where the model's metric is cosine. Puts the model into evaluation mode.
+        """
+        self.eval()
+        feature_BD = self(self.prepare(images)).feature_BD
+        return comparable(feature_BD, self.architecture.metric)
+
+    @torch.no_grad()
+    def attributes(self, images: Sequence[Picture]) -> list[dict[str, str]]:
+        """The attributes seen on each image, e.g. [{"age": "adult", "hat": "no", ...}].
+
+        Raises InputError when the model was trained without attributes. Puts the model into evaluation mode.
+        """
+        groups = self.architecture.groups
+        if not groups:
+            raise InputError("this model was trained without attributes")
+        self.eval()
+        logits = self(self.prepare(images)).attribute_logits
+        chosen = torch.stack([logit.argmax(1) for logit in logits], dim=1).tolist()
+        return [
+            {group.name: group.values[index] for group, index in zip(groups, row, strict=True)}
+            for row in chosen
+        ]
+
+
+def comparable(feature_BD: Tensor, metric: str) -> Tensor:
+    """Features as retrieval compares them: unit length for cosine, as they are for euclidean."""
+    return nn.functional.normalize(feature_BD, dim=1) if metric == "cosine" else feature_BD
+
+
+def _as_rgb(image: Picture) -> Image.Image:
+    if isinstance(image, Image.Image):
+        return image.convert("RGB")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise InputError(f"an image array must be uint8, H x W x 3 (RGB), got {image.dtype} {image.shape}")
+    return Image.fromarray(image)
+
+
+def load_model(name: str | Path) -> ReIDModel:
+    """`ReIDModel.from_pretrained` of a folder, or of a hub's user/name, with a sentence when it isn't there."""
+    folder = Path(name)
+    if not folder.is_dir() and _HUB_NAME.fullmatch(str(name)) is None:
+        raise InputError(f"there is no model folder {folder}; a run keeps its model in RUN/model")
+    missing = [file for file in MODEL_FILES if folder.is_dir() and not (folder / file).is_file()]
+    if missing:
+        raise InputError(f"{folder} is not a model: it lacks {' and '.join(missing)}")
+    try:
+        with contextlib.redirect_stdout(None):  # the hub's client prints where it loads from
+            return ReIDModel.from_pretrained(name)
+    except (OSError, SafetensorError, TypeError, KeyError) as error:
+        raise InputError(
+            f"the model {name} cannot be loaded: {str(error).strip().splitlines()[0]}"
+        ) from error
+
+
+def architecture_dict(architecture: Architecture) -> dict[str, Any]:
+    """The architecture as JSON-able values."""
+    return asdict(architecture)

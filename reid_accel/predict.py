@@ -1,0 +1,62 @@
+"""Attributes of each test image and ranked test images of each query, for folders without labels.
+
+accelerate launch reid_accel/predict.py --model RUN/model --queries FOLDER --test FOLDER
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from reid_accel.config import PredictionConfig, parse
+from reid_accel.data.imageset import open_unlabelled_folder
+from reid_accel.models.reid import load_model
+from reid_accel.prediction import write_predictions
+from reid_accel.reporting.terminal import open_console, sentences_for_users
+from reid_accel.retrieval.embed import predict_sharded
+from reid_accel.training.agreement import start_accelerator
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The script: a model and two folders in, two files out; a user's mistake becomes a sentence."""
+    with sentences_for_users():
+        predict(parse(PredictionConfig, sys.argv[1:] if arguments is None else arguments))
+
+
+def predict(config: PredictionConfig) -> None:
+    """Embed both folders on all processes; rank and write on process 0."""
+    accelerator = start_accelerator("no")
+    console = open_console(accelerator.is_main_process)
+    with accelerator.local_main_process_first():  # one download per machine
+        model = load_model(config.model)
+    model = model.to(accelerator.device, memory_format=torch.channels_last)
+    predicted = []
+    for folder in (config.queries, config.test):
+        with accelerator.local_main_process_first():
+            images, skipped = open_unlabelled_folder(
+                Path(folder),
+                model.architecture,
+                on_bad_image=config.on_bad_image,
+                cache_dir=Path(config.cache_dir).expanduser(),
+            )
+        for bad in skipped:
+            console.print(f"left out: {bad.reason}", markup=False)
+        console.print(f"embedding {len(images):,} images of {folder}", markup=False)
+        predictions = predict_sharded(model, images, accelerator, batch_size=config.score.batch_size)
+        predicted.append((images, predictions))
+    (queries, query_predictions), (test, test_predictions) = predicted
+    if query_predictions is None or test_predictions is None:
+        return
+    for path in write_predictions(
+        Path(config.dir),
+        (queries, query_predictions),
+        (test, test_predictions),
+        model.architecture,
+        config.score,
+    ):
+        console.print(f"wrote {path}", markup=False)
+
+
+if __name__ == "__main__":
+    main()

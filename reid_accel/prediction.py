@@ -1,0 +1,51 @@
+"""Files for unlabelled images: attributes of each test image, ranked test images of each query.
+
+What the course hands in, and useful for any folder of crops. Runs on process 0.
+"""
+
+from pathlib import Path
+
+from reid_accel.attributes.vocabulary import MARKET_GROUPS
+from reid_accel.config import ScoreConfig
+from reid_accel.data.imageset import ImageSet
+from reid_accel.files import write_text
+from reid_accel.models.reid import Architecture
+from reid_accel.reporting.submission import write_classification, write_rank_lists
+from reid_accel.retrieval.embed import Predictions
+from reid_accel.retrieval.ranking import top_k
+
+CLASSIFICATION_FILE = "classification_test.csv"
+RANK_LISTS_FILE = "reid_test.txt"
+JUNK_SCORES_FILE = "junk_scores.csv"
+
+
+def write_predictions(
+    folder: Path,
+    queries: tuple[ImageSet, Predictions],
+    test: tuple[ImageSet, Predictions],
+    architecture: Architecture,
+    config: ScoreConfig,
+) -> list[Path]:
+    """Write reid_test.txt, and with attributes classification_test.csv and junk_scores.csv; returns the paths."""
+    written = [folder / RANK_LISTS_FILE]
+    names = test[0].name_N
+    length = min(config.rank_list_length, len(names))
+    rows_Qk, _ = top_k(queries[1].embedding_ND, test[1].embedding_ND, length, metric=architecture.metric)
+    write_rank_lists(written[0], queries[0].name_N, [[names[row] for row in rows] for rows in rows_Qk])
+    if architecture.groups:
+        written.append(write_junk_scores(folder, *test))
+    if architecture.groups == MARKET_GROUPS:
+        written.append(folder / CLASSIFICATION_FILE)
+        write_classification(written[-1], names, test[1].attribute_NA.numpy(), config.multicolour_columns)
+    return written
+
+
+def write_junk_scores(folder: Path, images: ImageSet, predictions: Predictions) -> Path:
+    """Write junk_scores.csv: each image's sum of squared attribute scores; low means distractor or junk."""
+    path = folder / JUNK_SCORES_FILE
+    lines = [
+        f"{name},{score:.6f}"
+        for name, score in zip(images.name_N, predictions.junk_score_N.tolist(), strict=True)
+    ]
+    write_text(path, "\n".join(["id,junk_score", *lines]) + "\n")
+    return path

@@ -1,0 +1,78 @@
+"""What a run says in the terminal, on process 0: sentences, epoch lines, a progress bar."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from reid_accel.errors import InputError
+
+MISUSE = 2
+
+
+def open_console(is_main_process: bool) -> Console:
+    """The terminal on process 0; on the others a console that says nothing."""
+    return Console(quiet=not is_main_process, highlight=False, width=None if sys.stdout.isatty() else 100)
+
+
+@contextmanager
+def sentences_for_users() -> Iterator[None]:
+    """Turn an InputError into a framed sentence and exit code 2, without a trace.
+
+    All processes usually fail alike. Process 0 speaks first, and the launcher then ends the others; one that
+    is still there after a moment has a trouble of its own and says it too.
+    """
+    try:
+        yield
+    except InputError as error:
+        rank = int(os.environ.get("RANK", "0"))
+        if rank:
+            time.sleep(3)
+        title = "stopped" if rank == 0 else f"process {rank} stopped"
+        Console(stderr=True, highlight=False).print(
+            Panel(str(error), title=title, border_style="red"), markup=False
+        )
+        sys.exit(MISUSE)
+
+
+@contextmanager
+def epoch_bar(
+    console: Console, epoch: int, epochs: int, steps: int, done: int
+) -> Iterator[Callable[..., None]]:
+    """A progress bar over the steps of an epoch; gives a function `update(position, **numbers)`."""
+    columns = (
+        TextColumn("epoch {task.fields[epoch]}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[numbers]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=steps, completed=done, epoch=f"{epoch + 1}/{epochs}", numbers="")
+
+        def update(position: int, **numbers: float) -> None:
+            text = "  ".join(f"{name} {value:.3g}" for name, value in numbers.items())
+            bar.update(task, completed=position, **({"numbers": text} if numbers else {}))
+
+        yield update
+
+
+def epoch_line(line: dict[str, Any], epochs: int) -> str:
+    """One line per epoch: losses, the course report's accuracy, validation, speed."""
+    parts = [
+        f"epoch {line['epoch']:>3}/{epochs}",
+        f"loss {line['train_loss']:.3f} (id {line['identity_loss']:.3f}, attr {line['attribute_loss']:.3f})",
+        f"train acc {100 * line['course_accuracy']:.1f} %",
+    ]
+    if line.get("validation_mAP") is not None:
+        parts.append(f"val mAP {100 * line['validation_mAP']:.1f} %")
+    if line.get("validation_attribute_accuracy") is not None:
+        parts.append(f"attr {100 * line['validation_attribute_accuracy']:.1f} %")
+    parts.append(f"{line['images_per_second']:.0f} img/s")
+    return "  ".join(parts)

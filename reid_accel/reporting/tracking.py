@@ -1,0 +1,103 @@
+"""What is written down while a run goes on: `metrics.jsonl` always, Accelerate's trackers when asked for."""
+
+import difflib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, filter_trackers, get_available_trackers
+
+from reid_accel.errors import InputError
+from reid_accel.files import write_text
+
+METRICS_FILE = "metrics.jsonl"
+PROJECT = "reid_accel"
+PACKAGES = {"comet_ml": "comet-ml"}  # trackers whose package is spelled differently
+
+
+class Tracking:
+    """The log of one run: a line of JSON per call, and the same numbers to further trackers.
+
+    Every process makes one and calls it alike; only the main process writes. A run that is resumed forgets
+    the lines that it wrote after `resume_step`, since those steps are done again.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        accelerator: Accelerator,
+        trackers: Sequence[str] = (),
+        config: Mapping[str, Any] | None = None,
+        *,
+        resume_step: int = 0,
+    ) -> None:
+        check_trackers(trackers)
+        self.path = folder / METRICS_FILE
+        self._accelerator = accelerator
+        self.resume_from(resume_step)
+        if trackers:
+            # the run's folder is chosen after Accelerate has started, so that it gets to know it only here
+            accelerator.project_configuration.set_directories(str(folder))
+            accelerator.log_with = filter_trackers(list(trackers), accelerator.logging_dir)
+            accelerator.init_trackers(PROJECT, config=dict(flat(config or {})))
+
+    def log(self, step: int, values: Mapping[str, Any]) -> None:
+        """Write `values` down as of `step`; what is not finite becomes null, for JSON has no word for it."""
+        line = {"step": step} | {name: _finite(value) for name, value in values.items()}
+        if self._accelerator.is_main_process:
+            with open(self.path, "a", encoding="utf-8", newline="\n") as file:
+                file.write(json.dumps(line, allow_nan=False) + "\n")
+        numbers = {name: value for name, value in line.items() if isinstance(value, int | float)}
+        self._accelerator.log(numbers, step=step)
+
+    def resume_from(self, step: int) -> None:
+        """Drop the lines after `step`, and a last one that was cut off in the middle."""
+        if self._accelerator.is_main_process and self.path.exists():
+            lines = self.path.read_text(encoding="utf-8", errors="replace").split("\n")
+            kept = [line for line in lines if _is_of_step_until(line, step)]
+            write_text(self.path, "".join(f"{line}\n" for line in kept))
+
+    def close(self) -> None:
+        """Let the trackers finish; the file needs nothing."""
+        self._accelerator.end_training()
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Raise InputError for a tracker that Accelerate doesn't know or that isn't installed."""
+    known = sorted(LOGGER_TYPE_TO_CLASS)
+    installed = {str(tracker) for tracker in get_available_trackers()}
+    for name in names:
+        if name not in LOGGER_TYPE_TO_CLASS:
+            close = difflib.get_close_matches(name, known, n=1)
+            suggestion = f"; did you mean {close[0]}?" if close else ""
+            raise InputError(f"run.trackers: there is no tracker {name!r}, only {', '.join(known)}{suggestion}")
+        if name not in installed:
+            raise InputError(f"run.trackers: {name} is not installed; run `pip install {PACKAGES.get(name, name)}`")
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str | int | float | bool]]:
+    """Nested settings as dotted names with values that every tracker can hold.
+
+    >>> list(flat({"data": {"name": "course", "size": (128, 64)}, "seed": 1}))
+    [('data.name', 'course'), ('data.size', '(128, 64)'), ('seed', 1)]
+    """
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value if isinstance(value, str | int | float | bool) else str(value)
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _is_of_step_until(line: str, step: int) -> bool:
+    try:
+        entry = json.loads(line)
+    except json.JSONDecodeError:
+        return False
+    return isinstance(entry, dict) and isinstance(entry.get("step"), int) and entry["step"] <= step

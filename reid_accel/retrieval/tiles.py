@@ -1,0 +1,181 @@
+"""Distances between queries and gallery rows, a panel of whole query rows at a time.
+
+A panel is made of tiles, one matrix product each. The last bit of a matrix product may depend on the shape and
+the memory alignment of its operands, so every product here has the same shape (padded with zeros where rows run
+out), starts on an aligned address, and covers gallery rows that are fixed by their global number. That is why
+a gallery spread over several ranks gives the same bits as one on a single rank.
+
+Letters: Q queries, G gallery rows (of this rank, padded to whole tiles in a panel), D feature, B rows of a block.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from reid_accel.errors import InputError
+from reid_accel.retrieval.checks import BoolArray, check_finite_rows
+
+GALLERY_BLOCK = 1024
+"""Gallery rows in a tile; shards begin at multiples of it."""
+
+QUERY_BLOCK = 512
+"""Query rows in a panel, unless chunk_bytes allows fewer only."""
+
+CHUNK_BYTES = 128 * 2**20
+"""Size of one panel of distances, unless the caller says otherwise."""
+
+LARGEST_SQUARE = 1e37
+"""Squared lengths up to here leave room for a sum of four in float32."""
+
+ALIGNMENT_BYTES = 64
+
+METRICS = ("euclidean", "cosine")
+
+
+@dataclass(frozen=True)
+class GalleryTiles:
+    """Gallery rows with what turns a product of features into a distance; built by `prepare_gallery`."""
+
+    feature_GD: torch.Tensor
+    first_row: int
+    """Global row number of the first row; a multiple of `block`."""
+    block: int
+    bias_G: torch.Tensor
+    """What is added per gallery row, infinite for dropped and padded rows."""
+    scale_G: torch.Tensor | None
+    """What the product is multiplied by per gallery row (cosine only)."""
+
+    @property
+    def num_tiles(self) -> int:
+        return -(-self.feature_GD.shape[0] // self.block)
+
+    @property
+    def width(self) -> int:
+        """Columns of a panel."""
+        return self.num_tiles * self.block
+
+
+def prepare_gallery(
+    gallery_GD: torch.Tensor,
+    *,
+    metric: str,
+    dropped_G: BoolArray | None = None,
+    first_row: int = 0,
+    block: int = GALLERY_BLOCK,
+    name: str = "gallery_features",
+) -> GalleryTiles:
+    """Check the gallery's rows and compute what depends on them alone; the features are not copied.
+
+    `dropped_G` marks rows that are never to be found (junk): their distance is infinite.
+    """
+    assert first_row % block == 0, f"a shard begins at row {first_row}, not at a multiple of {block}"
+    num_rows = gallery_GD.shape[0]
+    square_G = _square_lengths(gallery_GD, block)
+    check_finite_rows(name, gallery_GD, square_G, first_row, LARGEST_SQUARE)
+    never_G = torch.ones(-(-num_rows // block) * block, dtype=torch.bool, device=gallery_GD.device)
+    never_G[:num_rows] = False if dropped_G is None else torch.from_numpy(dropped_G).to(gallery_GD.device)
+    bias_G = torch.zeros(len(never_G), device=gallery_GD.device)
+    scale_G = None
+    if metric == "euclidean":
+        bias_G[:num_rows] = square_G
+    else:
+        _check_directions(name, square_G, never_G[:num_rows], first_row)
+        scale_G = torch.zeros_like(bias_G)
+        scale_G[:num_rows] = torch.where(never_G[:num_rows], 0.0, square_G.rsqrt())
+    return GalleryTiles(gallery_GD, first_row, block, bias_G.masked_fill(never_G, torch.inf), scale_G)
+
+
+def query_block_rows(num_queries: int, num_gallery: int, chunk_bytes: int, block: int = GALLERY_BLOCK) -> int:
+    """Query rows per panel: a power of two, so that a panel over the WHOLE gallery keeps within `chunk_bytes`.
+
+    It depends on the whole gallery's size, not on a shard's, for the same reason as the tiles.
+    """
+    row_bytes = 4 * block * -(-num_gallery // block)
+    wanted = min(QUERY_BLOCK, max(16, num_queries), max(1, chunk_bytes // row_bytes))
+    return 1 << (wanted.bit_length() - 1)
+
+
+def distance_panels(
+    query_QD: torch.Tensor, gallery: GalleryTiles, *, metric: str, query_block: int
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """Yield (first query row, distances of the next query rows to every gallery column [B, width]).
+
+    Euclidean distances are SQUARED (they order like the mean squared difference); cosine ones are 1 - cosine.
+    None is below 0. Dropped rows and padding are infinitely far. The panel is overwritten by the next one.
+    """
+    num_queries, dim = query_QD.shape
+    device = query_QD.device
+    query_BD = torch.zeros(query_block, dim, device=device)
+    product_BB = torch.empty(query_block, gallery.block, device=device)
+    spare_BD = torch.empty(gallery.block, dim, device=device)
+    panel_BG = torch.empty(query_block, gallery.width, device=device)
+    square_Q = _square_lengths(query_QD, query_block)
+    check_finite_rows("query_features", query_QD, square_Q, 0, LARGEST_SQUARE)
+    if metric == "cosine":
+        _check_directions("query_features", square_Q, torch.zeros_like(square_Q, dtype=torch.bool), 0)
+    for start in range(0, num_queries, query_block):
+        stop = min(start + query_block, num_queries)
+        bias_B1 = torch.ones(query_block, 1, device=device)
+        query_BD.zero_()
+        query_BD[: stop - start] = query_QD[start:stop]
+        if metric == "euclidean":
+            query_BD.mul_(-2)
+            bias_B1[: stop - start, 0] = square_Q[start:stop]
+        else:
+            query_BD[: stop - start].mul_(-square_Q[start:stop].rsqrt()[:, None])
+        for index in range(gallery.num_tiles):
+            columns = slice(index * gallery.block, (index + 1) * gallery.block)
+            torch.mm(query_BD, _tile(gallery, index, spare_BD).T, out=product_BB)
+            if gallery.scale_G is not None:
+                product_BB.mul_(gallery.scale_G[columns])
+            product_BB.add_(gallery.bias_G[columns]).add_(bias_B1)
+            torch.clamp(product_BB, min=0, out=panel_BG[:, columns])
+        yield start, panel_BG[: stop - start]
+
+
+@contextmanager
+def exact_float32(device: torch.device) -> Iterator[None]:
+    """Inside, matrix products are true float32 ones, whatever training set for speed (TF32, bfloat16)."""
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
+
+
+def _tile(gallery: GalleryTiles, index: int, spare_BD: torch.Tensor) -> torch.Tensor:
+    """Float32 features of tile `index`: the rows themselves where they lie well in memory, else a copy."""
+    rows_BD = gallery.feature_GD[index * gallery.block : (index + 1) * gallery.block]
+    if (
+        rows_BD.dtype == torch.float32
+        and rows_BD.shape[0] == gallery.block
+        and rows_BD.is_contiguous()
+        and rows_BD.data_ptr() % ALIGNMENT_BYTES == 0
+    ):
+        return rows_BD
+    spare_BD[: rows_BD.shape[0]] = rows_BD
+    spare_BD[rows_BD.shape[0] :] = 0
+    return spare_BD
+
+
+def _square_lengths(feature_ND: torch.Tensor, block: int) -> torch.Tensor:
+    """Squared length of each row [N] in float32, block by block, each block in the same shape."""
+    num_rows, dim = feature_ND.shape
+    square_N = torch.empty(num_rows, device=feature_ND.device)
+    rows_BD = torch.zeros(block, dim, device=feature_ND.device)
+    for start in range(0, num_rows, block):
+        part_BD = feature_ND[start : start + block]
+        rows_BD[: len(part_BD)] = part_BD
+        square_N[start : start + block] = rows_BD.square().sum(1)[: len(part_BD)]
+    return square_N
+
+
+def _check_directions(name: str, square_N: torch.Tensor, ignored_N: torch.Tensor, first_row: int) -> None:
+    zero_N = (square_N < torch.finfo(torch.float32).tiny) & ~ignored_N
+    if bool(zero_N.any()):
+        row = first_row + int(torch.nonzero(zero_N)[0])
+        raise InputError(f"{name} row {row} is all zeros: it has no direction, so no cosine distance")

@@ -1,0 +1,295 @@
+"""Train a person re-identification model with attributes, score it, and package it.
+
+accelerate launch reid_accel/train.py [--config configs/NAME.yaml] [--section.setting value ...]
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from rich.console import Console
+
+from reid_accel.config import Config, parse, to_dict, to_yaml
+from reid_accel.data.imageset import ImageSet
+from reid_accel.evaluation import LabelledSet, attribute_entry, score_within, validation_protocol
+from reid_accel.files import write_text
+from reid_accel.finish import finish_run
+from reid_accel.models.backbone import load_pretrained
+from reid_accel.models.reid import Architecture, ReIDModel
+from reid_accel.reporting.terminal import epoch_bar, epoch_line, open_console, sentences_for_users
+from reid_accel.reporting.tracking import Tracking
+from reid_accel.retrieval.embed import predict_sharded
+from reid_accel.training.agreement import StopRequest, same_everywhere, start_accelerator
+from reid_accel.training.checkpoint import (
+    Progress,
+    RunIdentity,
+    find_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
+from reid_accel.training.loop import EpochMeans, EpochSums, Trainer, require_finite
+from reid_accel.training.optimizers import build_optimizer
+from reid_accel.training.run_data import OpenedData, TrainingSet, open_data, split_training_images
+from reid_accel.training.run_folder import choose_run_folder, save_model
+
+DEFAULT_RECIPE = Path(__file__).resolve().parents[1] / "configs" / "quickstart.yaml"
+EXIT_STOPPED = 75  # "try again": the run was asked to stop and can be resumed
+
+
+@dataclass(frozen=True)
+class Run:
+    """What stays the same during a run."""
+
+    config: Config
+    accelerator: Accelerator
+    console: Console
+    folder: Path
+    data: OpenedData
+    validation: ImageSet | None
+    model: ReIDModel
+    trainer: Trainer
+    identity: RunIdentity
+    tracking: Tracking
+    stop: StopRequest
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The script: settings in, a run folder out; a user's mistake becomes a sentence."""
+    with sentences_for_users():
+        config = parse(
+            Config, sys.argv[1:] if arguments is None else arguments, default_recipe=DEFAULT_RECIPE
+        )
+        train(config)
+
+
+def train(config: Config) -> None:
+    """One run, from images to a scored and packaged model."""
+    run, progress = prepare(config)
+    while progress.epoch < config.train.epochs:
+        progress = train_epoch(run, progress)
+        if progress.position > 0:  # stopped on the way
+            leave(run)
+        if validation_is_due(progress, config):
+            progress = validate(run, progress)
+        run.console.print(epoch_line(progress.history[-1], config.train.epochs), soft_wrap=True)
+        run.tracking.log(progress.step, progress.history[-1])
+        checkpoint(run, progress)
+    run.stop.restore()
+    if run.validation is None and run.accelerator.is_main_process:
+        save_model(run.model, run.folder / "model")
+    run.accelerator.wait_for_everyone()
+    train_attributes_NA = run.trainer.data.images.attributes_NA
+    finish_run(
+        config,
+        run.accelerator,
+        run.console,
+        run.folder,
+        run.data,
+        run.validation,
+        train_attributes_NA,
+        progress,
+    )
+    run.tracking.close()
+
+
+def prepare(config: Config) -> tuple[Run, Progress]:
+    """Open the data, build the model, choose the folder, and take up a former run's progress."""
+    accelerator = start_accelerator(config.run.mixed_precision, config.train.accumulation_steps)
+    console = open_console(accelerator.is_main_process)
+    config.train.micro_batch_size(accelerator.num_processes)  # raises when the batch can't be shared
+
+    data = open_data(config.data, config.model, accelerator, console.print)
+    training, validation = split_training_images(data.splits["train"], config.data.validation_share)
+    model = build_model(config, training, accelerator)
+    trainer = build_trainer(config, accelerator, model, training)
+    trainer.epoch_batches(0)  # raises when the images don't fill a batch
+
+    folder = choose_run_folder(config.run, accelerator)
+    identity = RunIdentity(to_dict(config), data.fingerprint())
+    progress = Progress()
+    if config.run.resume is not None:
+        found = find_checkpoint(config.run.resume, folder / "checkpoints")
+        progress = load_checkpoint(found, model, trainer.optimizer, accelerator.scaler, identity)
+        console.print(f"going on with {found}: epoch {progress.epoch + 1}, step {progress.step}")
+    if accelerator.is_main_process:
+        write_text(folder / "config.yaml", to_yaml(config))
+    tracking = Tracking(folder, accelerator, config.run.trackers, to_dict(config), resume_step=progress.step)
+    announce(console, config, folder, trainer, validation)
+    run = Run(
+        config=config,
+        accelerator=accelerator,
+        console=console,
+        folder=folder,
+        data=data,
+        validation=validation,
+        model=model,
+        trainer=trainer,
+        identity=identity,
+        tracking=tracking,
+        stop=StopRequest(),
+    )
+    return run, progress
+
+
+def build_model(config: Config, training: TrainingSet, accelerator: Accelerator) -> ReIDModel:
+    """The network for these images: seeded heads, and pretrained weights in the backbone if asked for."""
+    settings = config.model
+    torch.manual_seed(config.train.seed)
+    architecture = Architecture(
+        backbone=settings.backbone,
+        last_stride=settings.last_stride,
+        neck_units=settings.neck_units,
+        groups=training.images.groups if settings.attributes else (),
+        reweight=settings.reweight,
+        attribute_scores=settings.attribute_scores,
+        num_identities=training.num_identities,
+        metric=settings.metric,
+        height_px=settings.height_px,
+        width_px=settings.width_px,
+        interpolation=settings.interpolation,
+    )
+    model = ReIDModel(architecture)
+    if settings.pretrained or settings.weights_file:
+        with accelerator.local_main_process_first():  # one download per machine
+            load_pretrained(model.backbone, settings.backbone, settings.weights_file)
+    return model.to(memory_format=torch.channels_last)
+
+
+def build_trainer(
+    config: Config, accelerator: Accelerator, model: ReIDModel, training: TrainingSet
+) -> Trainer:
+    """Model and optimiser on the device, data-parallel, in mixed precision. Accelerate wraps `model` itself."""
+    optimizer = build_optimizer(model, config.optim)
+    wrapped, prepared = accelerator.prepare(model, optimizer)
+    return Trainer(accelerator, wrapped, prepared, training, model.architecture, config)
+
+
+def announce(
+    console: Console, config: Config, folder: Path, trainer: Trainer, validation: ImageSet | None
+) -> None:
+    """Say what is about to happen."""
+    accelerator, training = trainer.accelerator, trainer.data
+    held_out = f"{len(validation):,} images validate" if validation is not None else "no validation"
+    console.print(
+        f"[bold]{config.run.name}[/]: {config.model.backbone} at {config.model.height_px}x{config.model.width_px}, "
+        f"{len(training.images):,} images of {training.num_identities} identities train, {held_out}\n"
+        f"{config.train.epochs} epochs x {trainer.steps_per_epoch} steps x {config.train.batch_size} images on "
+        f"{accelerator.num_processes} x {accelerator.device.type}, precision {accelerator.mixed_precision}, "
+        f"seed {config.train.seed}; everything goes to {folder}",
+        soft_wrap=True,
+    )
+
+
+def train_epoch(run: Run, progress: Progress) -> Progress:
+    """The rest of an epoch; ends early, with a position above 0, when the run is asked to stop."""
+    trainer, config, accelerator = run.trainer, run.config, run.accelerator
+    batches = trainer.epoch_batches(progress.epoch)
+    sums = EpochSums.restored(progress.epoch_sums, accelerator)
+    first, begun = progress, time.perf_counter()
+
+    def numbers_so_far() -> tuple[EpochMeans, dict[str, float]]:
+        means = EpochMeans.of(sums.over_processes(accelerator))
+        seconds = time.perf_counter() - begun
+        done = (progress.position - first.position) * config.train.batch_size
+        parts_per_step = accelerator.num_processes * config.train.accumulation_steps
+        require_finite(
+            means, progress.step - progress.position, parts_per_step, str(run.folder / "checkpoints")
+        )
+        return means, {**means.line(), "learning_rate": trainer.rate, "images_per_second": done / seconds}
+
+    with epoch_bar(run.console, progress.epoch, config.train.epochs, len(batches), progress.position) as show:
+        for rows_B in batches[progress.position :]:
+            sums = trainer.step(rows_B, progress.step, progress.epoch, sums)
+            progress = progress.after_step()
+            show(progress.position)
+
+            if progress.step % config.run.log_every_steps == 0:
+                means, numbers = numbers_so_far()
+                run.tracking.log(progress.step, {"epoch": progress.epoch + 1, **numbers})
+                show(
+                    progress.position,
+                    loss=means.train_loss,
+                    lr=trainer.rate,
+                    speed=numbers["images_per_second"],
+                )
+            if run.stop.agreed(accelerator, progress.step, config.run.log_every_steps):
+                seconds = progress.seconds + time.perf_counter() - begun
+                progress = replace(progress, epoch_sums=sums.over_processes(accelerator), seconds=seconds)
+                checkpoint(run, progress)
+                return progress
+    _, numbers = numbers_so_far()
+    return progress.after_epoch({"epoch": progress.epoch + 1, **numbers}, time.perf_counter() - begun)
+
+
+def validation_is_due(progress: Progress, config: Config) -> bool:
+    """Every so many epochs, and after the last."""
+    return progress.epoch % config.train.validate_every_epochs == 0 or progress.epoch == config.train.epochs
+
+
+def validate(run: Run, progress: Progress) -> Progress:
+    """Score the held-out persons and keep the model if it is the best so far; all processes take part."""
+    if run.validation is None:
+        return progress
+    predictions = predict_sharded(
+        run.model, run.validation, run.accelerator, batch_size=run.config.score.batch_size
+    )
+    line: dict[str, Any] = {}
+    if predictions is not None:
+        line = validation_line(run, LabelledSet("validation", run.validation, predictions))
+    score = same_everywhere(run.accelerator, line.get("validation_mAP"))
+    progress = replace(progress, history=(*progress.history[:-1], {**progress.history[-1], **line}))
+    if progress.best_score is not None and (score is None or score <= progress.best_score):
+        return progress
+    if run.accelerator.is_main_process:
+        save_model(run.model, run.folder / "model")
+    return replace(progress, best_score=score, best_epoch=progress.epoch)
+
+
+def validation_line(run: Run, validation: LabelledSet) -> dict[str, Any]:
+    """mAP and attribute accuracy of the validation split, for the epoch's line."""
+    config = run.config
+    protocol = validation_protocol(run.data.labelled_test)
+    scored = score_within(validation, protocol, config.model.metric, config.score, config.train.seed)
+    attributes = attribute_entry(validation, run.trainer.data.images.attributes_NA)
+    return {
+        "validation_mAP": scored[1].mean_ap if scored is not None else None,
+        "validation_attribute_accuracy": attributes["conventions"]["12 groups"]["accuracy"]
+        if attributes
+        else None,
+    }
+
+
+def checkpoint(run: Run, progress: Progress) -> None:
+    """Keep all that a resumed run needs; process 0 writes."""
+    if run.accelerator.is_main_process:
+        save_checkpoint(
+            run.folder / "checkpoints",
+            run.model,
+            run.trainer.optimizer,
+            run.accelerator.scaler,
+            progress,
+            run.identity,
+            keep=run.config.run.keep_checkpoints,
+        )
+
+
+def leave(run: Run) -> None:
+    """After a stop request: say how to go on, and exit so that a scheduler knows it may start the run again."""
+    run.accelerator.wait_for_everyone()
+    run.tracking.close()
+    name = run.stop.signal_name or "a stop request on another process"
+    run.console.print(
+        f"stopped by {name}; everything is kept in {run.folder}. Go on with the same command and "
+        f"[bold]--run.dir {run.folder} --run.resume auto[/]",
+        soft_wrap=True,
+    )
+    sys.exit(EXIT_STOPPED)
+
+
+if __name__ == "__main__":
+    main()

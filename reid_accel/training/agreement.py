@@ -1,0 +1,102 @@
+"""What all processes of a run must decide together, and the start that makes sure they are one run."""
+
+import os
+import signal
+from types import FrameType
+
+import torch
+from accelerate import Accelerator
+
+from reid_accel.errors import InputError
+
+
+def start_accelerator(mixed_precision: str, accumulation_steps: int = 1) -> Accelerator:
+    """An Accelerator whose world is the launcher's, in the precision asked for.
+
+    Raises InputError when the launcher started several processes that each believe to be alone (a launch for
+    GPUs on a machine that has none), or when the precision isn't to be had here.
+    """
+    precision = choose_precision(mixed_precision)
+    try:
+        accelerator = Accelerator(mixed_precision=precision, gradient_accumulation_steps=accumulation_steps)
+    except ValueError as error:
+        raise InputError(f"this machine cannot train in {precision}: {error}") from error
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if accelerator.num_processes != launched:
+        raise InputError(
+            f"the launcher started {launched} processes, but they do not form one run (this one sees "
+            f"{accelerator.num_processes}). On a machine without GPUs use launch/cpu_2_processes.yaml"
+        )
+    return accelerator
+
+
+def choose_precision(asked: str) -> str:
+    """The precision to train in: as asked; for "auto" what the launcher was told, else what the hardware does.
+
+    bf16 needs a GPU with bf16 arithmetic or a CPU with AVX512-BF16 or AMX; elsewhere it would be emulated.
+    """
+    if asked != "auto":
+        return asked
+    launcher = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if launcher in ("fp16", "bf16"):
+        return launcher
+    if torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU", "false").lower() != "true":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+    return "bf16" if _cpu_computes_bf16() else "no"
+
+
+def _cpu_computes_bf16() -> bool:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            flags = next((line for line in file if line.startswith("flags")), "")
+    except OSError:  # not Linux
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+class StopRequest:
+    """Ctrl-C or SIGTERM asks for an orderly end: finish the step, checkpoint, leave. A second one ends at once."""
+
+    def __init__(self) -> None:
+        self.signal_name: str | None = None
+        self._previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        for number in self._previous:
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.signal_name = signal.Signals(number).name
+        self.restore()
+
+    def restore(self) -> None:
+        """Put the former handlers back."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def agreed(self, accelerator: Accelerator, step: int, every_steps: int) -> bool:
+        """Whether any process was asked to stop. Every process calls this at every step.
+
+        Several processes compare notes only every `every_steps` steps: it costs a round trip.
+        """
+        if accelerator.num_processes == 1:
+            return self.signal_name is not None
+        if step % every_steps:
+            return False
+        return any_process(accelerator, self.signal_name is not None)
+
+
+def any_process(accelerator: Accelerator, flag: bool) -> bool:
+    """True on all processes when it is on one; every process must call it."""
+    votes = accelerator.reduce(torch.tensor([float(flag)], device=accelerator.device), reduction="sum")
+    assert isinstance(votes, torch.Tensor)
+    return bool(votes.item() > 0)
+
+
+def same_everywhere(accelerator: Accelerator, value: float | None) -> float | None:
+    """Process 0's value on every process; every process must call it."""
+    said = [0.0, 0.0] if value is None or not accelerator.is_main_process else [1.0, value]
+    agreed = accelerator.reduce(
+        torch.tensor(said, dtype=torch.float64, device=accelerator.device), reduction="sum"
+    )
+    assert isinstance(agreed, torch.Tensor)
+    is_there, number = agreed.tolist()
+    return number if is_there else None

@@ -1,0 +1,193 @@
+"""One step and one epoch of training.
+
+Legend: B images of a micro-batch, A attribute groups.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from reid_accel.config import Config
+from reid_accel.data.augment import augment, normalise, to_float, uniforms
+from reid_accel.data.imageset import Ints
+from reid_accel.data.sampling import rank_share, shuffled_batches
+from reid_accel.errors import InputError
+from reid_accel.models.losses import LossParts, loss_parts
+from reid_accel.models.reid import Architecture, Outputs
+from reid_accel.training.optimizers import set_rate
+from reid_accel.training.run_data import TrainingSet
+from reid_accel.training.schedule import rate_factor
+
+
+class Batch(NamedTuple):
+    """What the network sees, on the training device; -1 marks an unknown attribute."""
+
+    images_B3HW: Tensor
+    identity_B: Tensor
+    attributes_BA: Tensor
+
+
+def load_batch(
+    data: TrainingSet,
+    rows_B: Ints,
+    epoch: int,
+    config: Config,
+    architecture: Architecture,
+    device: torch.device,
+) -> Batch:
+    """Gather, move, augment, normalise: rows in, a batch on the device out."""
+    images = data.images
+    crops_B3HW = images.store.gather(images.row_N[rows_B]).to(device, non_blocking=True)
+    draws_Bn = (
+        torch.from_numpy(uniforms(config.train.seed, epoch, rows_B)).float().to(device, non_blocking=True)
+    )
+    changed = augment(to_float(crops_B3HW), draws_Bn, config.augment, architecture.mean)
+    return Batch(
+        normalise(changed, architecture.mean, architecture.std),
+        torch.from_numpy(data.identity_N[rows_B]).to(device, non_blocking=True),
+        torch.from_numpy(images.attributes_NA[rows_B]).to(device, non_blocking=True),
+    )
+
+
+class EpochSums(NamedTuple):
+    """Running sums of an epoch on this process, all on the device until somebody asks."""
+
+    images: Tensor
+    loss: Tensor
+    identity_loss: Tensor
+    attribute_loss: Tensor
+    right_answers: Tensor
+    finite_steps: Tensor
+
+    @classmethod
+    def restored(cls, sums: tuple[float, ...], accelerator: Accelerator) -> "EpochSums":
+        """Sums to go on from (of all processes; empty: nothing seen yet); the first process carries them."""
+        values = sums if sums and accelerator.is_main_process else (0.0,) * len(cls._fields)
+        return cls(*(torch.tensor(value, dtype=torch.float64, device=accelerator.device) for value in values))
+
+    def over_processes(self, accelerator: Accelerator) -> tuple[float, ...]:
+        """The sums over all processes; every process must call it."""
+        added = accelerator.reduce(torch.stack(list(self)), reduction="sum")
+        assert isinstance(added, Tensor)
+        return tuple(added.tolist())
+
+    def add(self, parts: LossParts, outputs: Outputs, batch: Batch) -> "EpochSums":
+        """The sums with one more micro-batch."""
+        size = len(batch.identity_B)
+        return EpochSums(
+            self.images + size,
+            self.loss + parts.total.detach().double() * size,
+            self.identity_loss + parts.identity.detach().double() * size,
+            self.attribute_loss + parts.attributes.detach().double() * size,
+            self.right_answers + course_accuracy(outputs, batch) * size,
+            self.finite_steps + parts.total.detach().isfinite(),
+        )
+
+
+def course_accuracy(outputs: Outputs, batch: Batch) -> Tensor:
+    """(right attributes + right identity) / (attributes + 1), averaged over the batch (course report)."""
+    right_B = (outputs.identity_logits_BI.argmax(1) == batch.identity_B).double()
+    for a, logit in enumerate(outputs.attribute_logits):
+        right_B = right_B + (logit.argmax(1) == batch.attributes_BA[:, a])
+    return right_B.mean() / (len(outputs.attribute_logits) + 1)
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """What a step needs and never changes."""
+
+    accelerator: Accelerator
+    model: nn.Module
+    optimizer: Any
+    data: TrainingSet
+    architecture: Architecture
+    config: Config
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps of one pass over the training images."""
+        return len(self.data.images) // self.config.train.batch_size
+
+    @property
+    def rate(self) -> float:
+        """The heads' current learning rate."""
+        return float(self.optimizer.param_groups[-1]["lr"])
+
+    def epoch_batches(self, epoch: int) -> Ints:
+        """S x B rows of every optimiser step of an epoch, the same on every process."""
+        train = self.config.train
+        return shuffled_batches(len(self.data.images), train.batch_size, seed=train.seed, epoch=epoch)
+
+    def step(self, rows_B: Ints, step: int, epoch: int, sums: EpochSums) -> EpochSums:
+        """One optimiser step on a global batch of rows; returns the epoch's sums with it."""
+        accelerator, config = self.accelerator, self.config
+        set_rate(self.optimizer, rate_factor(step, self.steps_per_epoch, config.train.epochs, config.optim))
+        # what torch itself draws (dropout, stochastic depth) is a function of seed, step and process
+        torch.manual_seed(_torch_seed(config.train.seed, step, accelerator.process_index))
+        for share_B in rank_share(
+            rows_B,
+            rank=accelerator.process_index,
+            world_size=accelerator.num_processes,
+            micro_batches=config.train.accumulation_steps,
+        ):
+            batch = load_batch(self.data, share_B, epoch, config, self.architecture, accelerator.device)
+            with accelerator.accumulate(self.model):
+                outputs = self.model(batch.images_B3HW)
+                parts = loss_parts(outputs, batch.identity_B, batch.attributes_BA, config.loss)
+                accelerator.backward(parts.total)
+                if accelerator.sync_gradients and config.optim.clip_norm > 0:
+                    accelerator.clip_grad_norm_(self.model.parameters(), config.optim.clip_norm)
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+            sums = sums.add(parts, outputs, batch)
+        return sums
+
+
+def _torch_seed(seed: int, step: int, rank: int) -> int:
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+@dataclass(frozen=True)
+class EpochMeans:
+    """What an epoch came to so far, over all processes; the first four are lines of metrics.jsonl."""
+
+    train_loss: float
+    identity_loss: float
+    attribute_loss: float
+    course_accuracy: float
+    finite_losses: int
+
+    @classmethod
+    def of(cls, sums: tuple[float, ...]) -> "EpochMeans":
+        """The means of `EpochSums.over_processes`."""
+        images, *values, finite = sums
+        return cls(*(value / max(images, 1.0) for value in values), int(finite))
+
+    def line(self) -> dict[str, float]:
+        """The numbers by name."""
+        return {
+            "train_loss": self.train_loss,
+            "identity_loss": self.identity_loss,
+            "attribute_loss": self.attribute_loss,
+            "course_accuracy": self.course_accuracy,
+        }
+
+
+def require_finite(means: EpochMeans, first_step: int, parts_per_step: int, checkpoints: str) -> None:
+    """Raise InputError when a loss of the epoch wasn't finite, naming the step; weights are no good since.
+
+    A loss that isn't finite spoils the weights, so that every later one isn't either: counting the finite ones
+    gives the step. parts_per_step: processes times accumulation steps.
+    """
+    if np.isfinite(means.train_loss):
+        return
+    step = first_step + means.finite_losses // parts_per_step
+    raise InputError(
+        f"the loss is not finite at step {step + 1}. Checkpoints from before are intact in {checkpoints}. Lower "
+        "--optim.learning-rate, clip gradients (--optim.clip-norm 5), or train without 16 bits "
+        "(--run.mixed-precision no)"
+    )

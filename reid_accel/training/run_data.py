@@ -1,0 +1,120 @@
+"""The image sets of a run: which images train, validate and test."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import datasets
+import numpy as np
+from accelerate import Accelerator
+
+from reid_accel.config import DataConfig
+from reid_accel.data.builders import load
+from reid_accel.data.imageset import (
+    ImageSet,
+    ImageSize,
+    Ints,
+    SkippedImage,
+    identities_of,
+    open_image_set,
+    split_by_person,
+)
+from reid_accel.data.synthetic import SyntheticMarket
+from reid_accel.errors import InputError
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """The training images with their contiguous identity labels."""
+
+    images: ImageSet
+    identity_N: Ints
+
+    @property
+    def num_identities(self) -> int:
+        return int(self.identity_N.max()) + 1
+
+
+@dataclass(frozen=True)
+class OpenedData:
+    """A data set's splits as image sets, and what was odd about them."""
+
+    splits: dict[str, ImageSet]
+    warnings: tuple[str, ...]
+    skipped: tuple[SkippedImage, ...]
+
+    @property
+    def labelled_test(self) -> bool:
+        """Query and gallery with labels (Market layout), rather than queries and test without (course)."""
+        return "gallery" in self.splits
+
+    def fingerprint(self) -> str:
+        """A hash of all names and labels."""
+        return "-".join(self.splits[split].fingerprint()[:8] for split in sorted(self.splits))
+
+
+def load_tables(
+    config: DataConfig, accelerator: Accelerator, warn: Say | None = None
+) -> datasets.DatasetDict:
+    """The data set's tables; the first process of each machine prepares what the others then find."""
+    with accelerator.local_main_process_first():
+        return load(
+            config.name,
+            config.root,
+            cache_dir=config.cache_dir,
+            synthetic=SyntheticMarket(
+                train_identities=config.synthetic_identities, seed=config.synthetic_seed
+            ),
+            report_warning=warn,
+        )
+
+
+def open_data(config: DataConfig, size: ImageSize, accelerator: Accelerator, say: Say) -> OpenedData:
+    """Load a data set and decode its images, once per machine. Every process calls it.
+
+    Raises InputError when the set can't be used.
+    """
+    warnings: list[str] = []
+    tables = load_tables(config, accelerator, warnings.append)
+    cache_dir = Path(config.cache_dir).expanduser()
+    splits, skipped = {}, []
+    for split, table in tables.items():
+
+        def progress(done: int, total: int, split: str = split) -> None:
+            if accelerator.is_main_process and (done == total or done % 4096 == 0):
+                say(f"decoded {done:,} of {total:,} images of {split}")
+
+        with accelerator.local_main_process_first():
+            splits[split], bad = open_image_set(
+                table, size, on_bad_image=config.on_bad_image, cache_dir=cache_dir, progress=progress
+            )
+        skipped += bad
+    if skipped:
+        warnings.append(f"{len(skipped)} images could not be read and are left out; report.json lists them")
+    for warning in warnings:
+        say(f"[yellow]warning:[/] {warning}")
+    return OpenedData(splits, tuple(warnings), tuple(skipped))
+
+
+def split_training_images(train: ImageSet, validation_share: float) -> tuple[TrainingSet, ImageSet | None]:
+    """Training images with identity labels, and the persons held out for validation (None with a share of 0).
+
+    Raises InputError when fewer than two identities are left to train on, or none to validate on.
+    """
+    people = train.select(np.flatnonzero(train.pid_N > 0))
+    training, held_out = split_by_person(people.pid_N, 1 - validation_share)
+    images = people.select(training)
+    pids, identity_N = identities_of(images.pid_N)
+    if len(pids) < 2:
+        raise InputError(
+            f"there are {len(images)} training images of {len(pids)} identities; telling people apart needs at "
+            "least two identities (lower --data.validation-share, or add people)"
+        )
+    if validation_share > 0 and not len(held_out):
+        raise InputError(
+            f"--data.validation-share {validation_share} holds out nobody from {len(pids)} identities; raise it, "
+            "or set it to 0 to train on all images and keep the last model"
+        )
+    return TrainingSet(images, identity_N), people.select(held_out) if len(held_out) else None

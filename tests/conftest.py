@@ -1,0 +1,57 @@
+"""What the tests share: small made data sets, and the way to real ones."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+
+import numpy as np
+import pytest
+from PIL import Image
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The folder of real images, annotation and outside numbers; tests that need it skip without it."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"the shared test data is not there ({SHARED_DATA})")
+    return SHARED_DATA
+
+
+def draw_image(
+    path: Path, colour: tuple[int, int, int] = (120, 130, 140), size: tuple[int, int] = (64, 128)
+) -> Path:
+    """A one-coloured image file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path)
+    return path
+
+
+def make_market(
+    root: Path, *, identities: int = 6, images: int = 4, size: tuple[int, int] = (16, 32)
+) -> Path:
+    """A small noisy set in Market-1501's layout: train and test persons are different, two cameras."""
+    rng = np.random.default_rng(7)
+    for pid in range(1, 2 * identities + 1):
+        colour = rng.integers(0, 256, 3)
+        for number in range(images):
+            camera = 1 + number % 2
+            pixels = np.clip(colour + rng.normal(0, 20, (size[1], size[0], 3)), 0, 255).astype(np.uint8)
+            folders = ["bounding_box_train"] if pid <= identities else ["bounding_box_test"]
+            if pid > identities and number == 0:
+                folders = ["query"]
+            for folder in folders:
+                path = root / folder / f"{pid:04d}_c{camera}s1_{number:06d}_00.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(path)
+    return root
+
+
+@pytest.fixture
+def small_market(tmp_path: Path) -> Path:
+    """`make_market` in a temporary folder."""
+    return make_market(tmp_path / "market")

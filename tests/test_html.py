@@ -1,0 +1,311 @@
+"""The report page: everything on it, nothing from outside it, nothing in it that runs."""
+
+import base64
+import io
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from reid_accel.attributes.vocabulary import MARKET_GROUPS
+from reid_accel.reporting.html import RankList, Shown, render, write_html
+from reid_accel.reporting.report import Report, percent
+
+EVIL = "<script>alert(1)</script>\"'&.jpg"
+
+
+def example_report() -> Report:
+    """A complete report with made-up numbers, as the trainer builds it."""
+    groups = [group.name for group in MARKET_GROUPS]
+    rng = np.random.default_rng(7)
+    baselines = rng.uniform(0.4, 0.95, len(groups))
+    accuracies = baselines + rng.uniform(-0.02, 0.6, len(groups)) * (1 - baselines)
+    history = [
+        {
+            "epoch": epoch,
+            "train_loss": 6.4 * 0.86**epoch + 0.8 + 0.2 * rng.random(),
+            "identity_loss": 5.0 * 0.85**epoch + 0.5,
+            "attribute_loss": 1.4 * 0.9**epoch + 0.3,
+            "course_accuracy": 1 - 0.45 * 0.88**epoch,
+            "learning_rate": 3e-4 * min(1.0, epoch / 3) * (0.5 + 0.5 * np.cos(np.pi * epoch / 24)),
+            "images_per_second": 182 + 8 * rng.random(),
+            "validation_mAP": 0.72 - 0.55 * 0.86**epoch + 0.01 * rng.random(),
+            "validation_attribute_accuracy": 0.88 - 0.2 * 0.85**epoch,
+        }
+        for epoch in range(1, 25)
+    ]
+    scores = {
+        "split": "query vs. gallery",
+        "protocol": "market",
+        "average_precision": "standard",
+        "metric": "euclidean",
+        "rerank": None,
+        "query_expansion": None,
+        "stamp": "protocol=market ap=standard metric=euclidean rerank=none queries=240 gallery=1200",
+        "mAP": 0.6873,
+        "mINP": 0.3321,
+        "cmc": {"1": 0.8417, "5": 0.9333, "10": 0.9625, "20": 0.9792},
+        "tpr_at_fpr": {"0.001": 0.4312, "0.01": 0.7021, "0.1": 0.9312},
+        "num_queries": 242,
+        "num_counted": 240,
+        "num_left_out": 2,
+        "num_gallery": 1200,
+    }
+    return {
+        "format": 1,
+        "title": "quickstart: ResNet-18 on the synthetic mini-Market",
+        "created": "2026-03-04T15:09:26+00:00",
+        "software": {
+            "reid_accel": "0.1.0",
+            "python": "3.11.9",
+            "torch": "2.8.0",
+            "accelerate": "1.15.0",
+            "timm": "1.0.31",
+            "commit": "117bdb9",
+        },
+        "hardware": {
+            "device": "cpu",
+            "processes": 1,
+            "mixed_precision": "bf16",
+            "cpu": "Example CPU 8480",
+            "threads": 2,
+        },
+        "config": {
+            "data": {"name": "synthetic", "seed": 0, "size": [128, 64]},
+            "model": {"backbone": "resnet18", "last_stride": 1, "pretrained": False},
+            "optim": {"name": "adamw", "learning_rate": 0.0003, "weight_decay": 0.0005},
+        },
+        "data": {
+            "name": "synthetic",
+            "root": "/home/user/.cache/reid_accel/synthetic-0",
+            "fingerprint": "9f2c1a7b30de",
+            "splits": {
+                "train": {"images": 2400, "identities": 120, "cameras": 6},
+                "query": {"images": 242, "identities": 60, "cameras": 6},
+                "gallery": {"images": 1200, "identities": 62, "cameras": 6},
+            },
+            "warnings": ["query/0031_c2_000045.jpg: 2 queries have no other picture of the same person."],
+            "skipped_images": [{"name": "0042_c1_000017.jpg", "reason": "image file is truncated"}],
+        },
+        "training": {
+            "epochs": 24,
+            "steps": 1800,
+            "minutes": 3.9,
+            "images_per_second": 184.2,
+            "best_epoch": 22,
+            "seed": 0,
+            "history": history,
+        },
+        "retrieval": [
+            scores,
+            {**scores, "rerank": "k-reciprocal", "mAP": 0.7712, "mINP": 0.48, "tpr_at_fpr": {}},
+            {**scores, "protocol": "course-strict", "mAP": 0.7214, "num_left_out": 0, "tpr_at_fpr": {}},
+            {**scores, "protocol": "course", "mAP": 0.7391, "num_left_out": 0, "tpr_at_fpr": {}},
+        ],
+        "attributes": {
+            "split": "gallery",
+            "train_split": "train",
+            "conventions": {
+                "12 groups": {"accuracy": 0.8472, "majority_baseline": 0.7123, "num_images": 1200},
+                "27 columns": {"accuracy": 0.9214, "majority_baseline": 0.8632, "num_images": 1200},
+                "30 binaries": {
+                    "accuracy": 0.9182,
+                    "majority_baseline": 0.8604,
+                    "num_images": 1200,
+                    "mA": 0.8011,
+                    "instance_accuracy": 0.7012,
+                    "instance_precision": 0.8112,
+                    "instance_recall": 0.8223,
+                    "instance_f1": 0.8167,
+                    "columns_left_out": ["downpurple"],
+                },
+            },
+            "per_group": [
+                {
+                    "name": name,
+                    "accuracy": float(accuracy),
+                    "majority_baseline": float(baseline),
+                    "balanced_accuracy": float(accuracy) * 0.9,
+                    "macro_f1": float(accuracy) * 0.88,
+                    "num_images": 1200,
+                }
+                for name, accuracy, baseline in zip(groups, accuracies, baselines, strict=True)
+            ],
+        },
+        "junk": {"auc": 0.8734, "num_people": 1000, "num_junk": 200},
+    }
+
+
+def example_lists(num_lists: int, share_right: float, matches: int = 10) -> list[RankList]:
+    """Rank lists of drawn people, right with the given probability."""
+    rng = np.random.default_rng([num_lists, int(100 * share_right)])
+    lists = []
+    for number in range(num_lists):
+        pid = 30 + 7 * number
+        query = Shown(_drawn_person(pid, rng), f"{pid:04d}_c1_{number:06d}.jpg", pid, 1, None, None)
+        shown = []
+        for rank in range(matches):
+            correct = bool(rng.random() < share_right)
+            other = pid if correct else pid + 1 + rank
+            camera = int(rng.integers(2, 7))
+            name = f"{other:04d}_c{camera}_{rank:06d}.jpg"
+            picture = _drawn_person(other, rng)
+            shown.append(Shown(picture, name, other, camera, 0.1 + 0.037 * rank, correct))
+        lists.append(RankList(query, tuple(shown), share_right))
+    return lists
+
+
+def _drawn_person(pid: int, rng: np.random.Generator) -> np.ndarray:
+    colours = np.random.default_rng(pid).integers(40, 220, (3, 3))
+    background = tuple(int(value) for value in rng.integers(90, 190, 3))
+    top, trousers, skin = (tuple(int(value) for value in colour) for colour in colours)
+    picture = Image.new("RGB", (64, 128), background)
+    pen = ImageDraw.Draw(picture)
+    pen.ellipse((24, 8, 40, 28), fill=skin)
+    pen.rounded_rectangle((16, 28, 48, 72), 6, fill=top)
+    pen.rectangle((20, 72, 31, 120), fill=trousers)
+    pen.rectangle((34, 72, 45, 120), fill=trousers)
+    noisy = np.asarray(picture).astype(np.float32) + rng.normal(0, 9, (128, 64, 1))
+    return noisy.clip(0, 255).astype(np.uint8)
+
+
+class Page(HTMLParser):
+    """All tags with their attributes and all text, as a browser's parser would split them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words = ""
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in {"meta", "img", "br"}:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}> closes another element"
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+    def attributes(self, tag: str, name: str) -> list[str]:
+        return [attributes.get(name) or "" for found, attributes in self.tags if found == tag]
+
+
+@pytest.fixture(scope="module")
+def page() -> Page:
+    return Page(render(example_report(), example_lists(2, 0.9), example_lists(3, 0.2)))
+
+
+def test_every_element_is_closed_in_order(page: Page) -> None:
+    assert page.open == []
+
+
+def test_the_page_asks_nothing_of_the_outside_and_runs_nothing(page: Page) -> None:
+    assert {"script", "link", "iframe", "object"}.isdisjoint(tag for tag, _ in page.tags)
+    for _, attributes in page.tags:
+        assert not any(name.startswith("on") or name == "href" for name in attributes)
+    assert all(source.startswith("data:image/") for source in page.attributes("img", "src"))
+    assert "url(" not in page.words
+    assert "@import" not in page.words
+
+
+def test_all_headline_numbers_are_there_with_their_protocol(page: Page) -> None:
+    for words in ("68.7 %", "84.2 %", "84.7 %", "market, ap=standard, euclidean", "12 groups"):
+        assert words in page.words
+    assert "majority baseline 71.2 % (+13.5 points)" in page.words
+    assert "re-ranked: k-reciprocal" in page.words
+
+
+def test_all_pictures_are_there_and_look_like_what_was_given() -> None:
+    lists = example_lists(2, 0.5)
+    sources = Page(render(example_report(), lists, [])).attributes("img", "src")
+    given = [shown.image_HWC for ranked in lists for shown in (ranked.query, *ranked.matches)]
+    assert len(sources) == len(given) == 22
+    for source, image_HWC in zip(sources, given, strict=True):
+        decoded = Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2])))
+        difference = np.asarray(decoded).astype(float) - image_HWC
+        assert np.abs(difference).mean() < 8
+
+
+def test_right_and_wrong_are_told_by_sign_and_word_not_only_by_colour() -> None:
+    ranked = example_lists(1, 0.5)[0]
+    page = Page(render(example_report(), [ranked], []))
+    right = sum(match.correct is True for match in ranked.matches)
+    figures = page.attributes("figure", "class")
+    assert (figures.count("query"), figures.count("right"), figures.count("wrong")) == (1, right, 10 - right)
+    legend = 1
+    assert page.words.count("✓") == right + legend
+    assert page.words.count("✗") == 10 - right + legend
+    assert sum(alt.startswith("same person") for alt in page.attributes("img", "alt")) == right
+
+
+def test_nothing_in_names_warnings_or_config_becomes_markup() -> None:
+    report = example_report()
+    report["title"] = EVIL
+    report["config"] = {EVIL: EVIL}
+    report["data"].update(name=EVIL, root=EVIL, warnings=[EVIL], skipped_images=[{"name": EVIL, "reason": EVIL}])
+    report["retrieval"][0]["stamp"] = EVIL
+    picture = example_lists(1, 1.0)[0].query.image_HWC
+    query = Shown(picture, EVIL, 1, 1, None, None)
+    page = Page(render(report, [RankList(query, (Shown(picture, EVIL, 1, 2, 0.5, True),), 1.0)], []))
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert page.words.count(EVIL) >= 6
+    assert any(EVIL in title for title in page.attributes("figure", "title"))
+    assert page.open == []
+
+
+def test_warnings_and_skipped_images_are_shown(page: Page) -> None:
+    assert "2 queries have no other picture" in page.words
+    assert "image file is truncated" in page.words
+    assert "240 of 242" in page.words
+
+
+def test_a_report_without_training_attributes_or_junk_is_still_a_page(tmp_path: Path) -> None:
+    report = example_report()
+    report.update(training=None, attributes=None, junk=None, retrieval=[], config={})
+    write_html(tmp_path / "report.html", report, [], [])
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert page.open == []
+    assert report["title"] in page.words
+    assert "svg" not in {tag for tag, _ in page.tags}
+
+
+def test_curves_go_down_where_values_fall_and_skip_what_is_not_a_number() -> None:
+    report = example_report()
+    assert report["training"] is not None
+    history = report["training"]["history"]
+    history[3]["train_loss"] = float("nan")
+    history[4]["validation_mAP"] = None
+    page = Page(render(report, [], []))
+    lines = [attributes["points"] or "" for tag, attributes in page.tags if tag == "polyline"]
+    loss = [tuple(map(float, pair.split(","))) for pair in lines[0].split()]
+    assert len(loss) == len(history) - 1
+    assert loss[0][1] < loss[-1][1]  # SVG counts from the top
+    assert all(np.isfinite(loss).ravel())
+
+
+def test_one_epoch_is_drawn_as_a_dot() -> None:
+    report = example_report()
+    assert report["training"] is not None
+    report["training"]["history"] = report["training"]["history"][:1]
+    assert "circle" in {tag for tag, _ in Page(render(report, [], [])).tags}
+
+
+@pytest.mark.parametrize("shape", [(128, 64), (256, 128, 3), (1, 1, 3), (64, 128, 4)])
+def test_pictures_of_any_size_and_kind_are_embedded(shape: tuple[int, ...]) -> None:
+    query = Shown(np.zeros(shape, np.uint8), "a.jpg", 1, 1, None, None)
+    sources = Page(render(example_report(), [RankList(query, (), 0.0)], [])).attributes("img", "src")
+    assert Image.open(io.BytesIO(base64.b64decode(sources[0].partition(",")[2]))).height <= 192
+
+
+def test_a_percentage_of_nothing_is_a_dash() -> None:
+    assert percent(None) == "–"

@@ -1,0 +1,170 @@
+"""Pushing to a hub and loading from it again, against a small hub on this machine."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fake_hub import FakeHub
+
+from reid_accel.errors import InputError
+from reid_accel.hub import NO_TOKEN, plan_push
+from reid_accel.models.reid import Architecture, ReIDModel
+
+PUSH = "import sys; from reid_accel.cli import main; main(['push', *sys.argv[1:]])"
+LOAD = """
+import json, sys
+import numpy as np
+from reid_accel import ReIDModel
+model = ReIDModel.from_pretrained(sys.argv[1])
+print(json.dumps(model.embed([np.load(sys.argv[2])]).tolist()))
+"""
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """A folder that looks like a saved model to a hub, with a name that is a pattern."""
+    folder = tmp_path / "model"
+    (folder / ".cache").mkdir(parents=True)
+    (folder / ".cache" / "left-behind.json").write_text("{}")
+    (folder / "config.json").write_text('{"backbone": "resnet18"}')
+    (folder / "README.md").write_text("---\nlibrary_name: reid_accel\n---\nA model.\n")
+    (folder / "notes [1].json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(np.random.default_rng(0).bytes(5000))
+    return folder
+
+
+def _python(code: str, *arguments: object, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
+
+
+def _content(folder: Path) -> dict[str, str]:
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+def test_a_push_brings_exactly_the_planned_files_to_the_hub(saved: Path, tmp_path: Path) -> None:
+    before = _content(saved)
+    with FakeHub() as hub:
+        pushed = _python(PUSH, saved, "user/name", "--private", env=hub.environment(tmp_path / "home"))
+    assert pushed.returncode == 0, pushed.stderr
+    assert f"pushed to {hub.url}/user/name (private)" in pushed.stdout
+    repo = hub.repos["user/name"]
+    planned = plan_push(saved, "user/name").files
+    assert sorted(repo.files) == [file.name for file in planned]
+    assert all(repo.files[name] == (saved / name).read_bytes() for name in repo.files)
+    assert repo.private
+    assert _content(saved) == before
+
+
+def test_a_second_push_replaces_what_changed(saved: Path, tmp_path: Path) -> None:
+    with FakeHub() as hub:
+        env = hub.environment(tmp_path / "home")
+        assert _python(PUSH, saved, "user/name", env=env).returncode == 0
+        (saved / "config.json").write_text('{"backbone": "resnet34"}')
+        assert _python(PUSH, saved, "user/name", env=env).returncode == 0
+    assert hub.repos["user/name"].files["config.json"] == b'{"backbone": "resnet34"}'
+    assert hub.repos["user/name"].commits == 2
+
+
+def test_a_pushed_model_loads_from_the_hub_with_identical_embeddings(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = ReIDModel(Architecture(backbone="resnet10t", neck_units=16, num_identities=3)).eval()
+    model.save_pretrained(tmp_path / "model")
+    image = np.random.default_rng(1).integers(0, 256, (128, 64, 3)).astype(np.uint8)
+    np.save(tmp_path / "image.npy", image)
+    with FakeHub() as hub:
+        env = hub.environment(tmp_path / "home")
+        assert _python(PUSH, tmp_path / "model", "user/name", env=env).returncode == 0
+        asked = len(hub.requests)
+        loaded = _python(LOAD, "user/name", tmp_path / "image.npy", env=env)
+    assert loaded.returncode == 0, loaded.stderr
+    downloads = [request for request in hub.requests[asked:] if request.startswith("GET")]
+    assert any(request.endswith("/model.safetensors") for request in downloads)
+    embedding_BD = torch.tensor(json.loads(loaded.stdout.splitlines()[-1]))
+    assert torch.equal(embedding_BD, model.embed([image]))
+
+
+def test_without_a_token_a_sentence_is_printed_and_nothing_is_sent(saved: Path, tmp_path: Path) -> None:
+    before = _content(saved)
+    with FakeHub() as hub:
+        failed = _python(PUSH, saved, "user/name", env=hub.environment(tmp_path / "home", token=None))
+    assert failed.returncode == 2
+    assert failed.stderr.strip() == f"reid-accel: {NO_TOKEN}"
+    assert hub.requests == []
+    assert _content(saved) == before
+
+
+def test_a_token_that_may_not_write_is_a_sentence(saved: Path, tmp_path: Path) -> None:
+    with FakeHub() as hub:
+        failed = _python(PUSH, saved, "user/name", env=hub.environment(tmp_path / "home", token="hf_other"))
+    assert failed.returncode == 2
+    assert "needs write access" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert hub.repos == {}
+
+
+@pytest.mark.parametrize("variable", [{"HF_ENDPOINT": "http://127.0.0.1:9"}, {"HF_HUB_OFFLINE": "1"}])
+def test_no_connection_is_a_sentence_and_the_folder_stays(
+    saved: Path, tmp_path: Path, variable: dict[str, str]
+) -> None:
+    before = _content(saved)
+    with FakeHub() as hub:
+        env = hub.environment(tmp_path / "home") | variable
+    failed = _python(PUSH, saved, "user/name", env=env)
+    assert failed.returncode == 2
+    assert "no upload to" in failed.stderr
+    assert "is unchanged" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert _content(saved) == before
+
+
+def test_a_dry_run_needs_neither_token_nor_hub(saved: Path, tmp_path: Path) -> None:
+    with FakeHub() as hub:
+        planned = _python(PUSH, saved, "user/name", "--dry-run", env=hub.environment(tmp_path / "home", token=None))
+    assert planned.returncode == 0, planned.stderr
+    assert "5.0 kB  model.safetensors" in planned.stdout
+    assert "would be pushed to" in planned.stdout
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
+def test_a_folder_that_is_no_model_is_refused(saved: Path, missing: str) -> None:
+    (saved / missing).unlink()
+    with pytest.raises(InputError, match=f"{missing} missing"):
+        plan_push(saved, "user/name")
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "sub/optimizer.PT", "a.pkl", "a.ckpt", "a.pth"])
+def test_a_folder_with_pickles_is_refused(saved: Path, name: str) -> None:
+    (saved / name).parent.mkdir(exist_ok=True)
+    (saved / name).touch()
+    with pytest.raises(InputError, match="run code"):
+        plan_push(saved, "user/name")
+
+
+@pytest.mark.parametrize(
+    "repo_id",
+    ["name", "a/b/c", "user/", "/name", "us er/name", "user/na--me", "user/..", "user/x.git", "u/" + "n" * 95, ""],
+)
+def test_a_bad_repository_name_is_refused(saved: Path, repo_id: str) -> None:
+    with pytest.raises(InputError, match="user/name"):
+        plan_push(saved, repo_id)
+
+
+def test_every_name_that_is_accepted_passes_the_hubs_own_check(saved: Path) -> None:
+    from huggingface_hub.utils import validate_repo_id
+
+    for repo_id in ("user/name", "User-1/re.id_2", "u/" + "n" * 94, "_a/_b"):
+        validate_repo_id(plan_push(saved, repo_id).repo_id)
+
+
+def test_hidden_files_stay_behind(saved: Path) -> None:
+    assert os.listdir(saved / ".cache")
+    assert not any(".cache" in file.name for file in plan_push(saved, "user/name").files)

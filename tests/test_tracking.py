@@ -1,0 +1,89 @@
+"""The log of a run: one line per call, what a resumed run forgets, further trackers."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from accelerate import Accelerator
+
+from reid_accel.errors import InputError
+from reid_accel.reporting.tracking import Tracking
+
+
+class OtherProcess:
+    """What Tracking uses of an Accelerator, on a process that is not the main one."""
+
+    is_main_process = False
+    project_configuration = SimpleNamespace()
+
+    def log(self, values: dict[str, Any], step: int) -> None:
+        pass
+
+    def end_training(self) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def accelerator() -> Accelerator:
+    return Accelerator(cpu=True)
+
+
+def _lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_each_call_is_one_line_that_is_on_disk_at_once(tmp_path: Path, accelerator: Accelerator) -> None:
+    tracking = Tracking(tmp_path, accelerator)
+    tracking.log(10, {"epoch": 1, "train_loss": 2.5})
+    assert _lines(tmp_path) == [{"step": 10, "epoch": 1, "train_loss": 2.5}]
+    tracking.log(20, {"epoch": 1, "train_loss": float("nan"), "validation_mAP": None})
+    assert _lines(tmp_path)[1] == {"step": 20, "epoch": 1, "train_loss": None, "validation_mAP": None}
+
+
+def test_a_resumed_run_forgets_what_it_will_do_again(tmp_path: Path, accelerator: Accelerator) -> None:
+    first = Tracking(tmp_path, accelerator)
+    for step in (1, 2, 3, 4):
+        first.log(step, {"train_loss": step})
+    with open(tmp_path / "metrics.jsonl", "a", encoding="utf-8") as file:
+        file.write('{"step": 2, "train_lo')  # killed while writing
+    resumed = Tracking(tmp_path, accelerator, resume_step=2)
+    resumed.log(3, {"train_loss": 30})
+    assert [(line["step"], line["train_loss"]) for line in _lines(tmp_path)] == [(1, 1), (2, 2), (3, 30)]
+
+
+def test_only_the_main_process_writes(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"step": 9}\n')
+    other: Any = OtherProcess()
+    tracking = Tracking(tmp_path, other, resume_step=1)
+    tracking.log(5, {"train_loss": 1.0})
+    tracking.close()
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 9}\n'
+
+
+def test_an_unknown_tracker_is_named_with_a_suggestion(tmp_path: Path, accelerator: Accelerator) -> None:
+    with pytest.raises(InputError, match="did you mean tensorboard"):
+        Tracking(tmp_path, accelerator, ["tensorbord"])
+
+
+def test_a_tracker_that_is_not_installed_is_named_with_the_command(
+    tmp_path: Path, accelerator: Accelerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reid_accel.reporting.tracking.get_available_trackers", lambda: [])
+    with pytest.raises(InputError, match="pip install comet-ml"):
+        Tracking(tmp_path, accelerator, ["comet_ml"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tensorboard_gets_the_same_numbers_and_the_settings(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    settings = {"train": {"epochs": 2, "size": (128, 64), "resume": None}}
+    tracking = Tracking(tmp_path, Accelerator(cpu=True), ["tensorboard"], settings)
+    tracking.log(7, {"epoch": 1, "train_loss": 1.25, "validation_mAP": None})
+    tracking.close()
+    events = EventAccumulator(str(tmp_path / "reid_accel")).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("train_loss")] == [(7, 1.25)]
+    assert _lines(tmp_path)[0]["train_loss"] == 1.25
