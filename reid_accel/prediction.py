@@ -16,7 +16,7 @@ from reid_accel.retrieval.ranking import top_k
 
 CLASSIFICATION_FILE = "classification_test.csv"
 RANK_LISTS_FILE = "reid_test.txt"
-JUNK_SCORES_FILE = "junk_scores.csv"
+JUNK_SCORES_FILE = "junk_scores.tsv"
 
 
 def write_predictions(
@@ -26,7 +26,7 @@ def write_predictions(
     architecture: Architecture,
     config: ScoreConfig,
 ) -> list[Path]:
-    """Write reid_test.txt, and with attributes classification_test.csv and junk_scores.csv; returns the paths."""
+    """Write reid_test.txt, and with attributes classification_test.csv and junk_scores.tsv; returns the paths."""
     written = [folder / RANK_LISTS_FILE]
     names = test[0].name_N
     length = min(config.rank_list_length, len(names))
@@ -41,11 +41,11 @@ def write_predictions(
 
 
 def write_junk_scores(folder: Path, images: ImageSet, predictions: Predictions) -> Path:
-    """Write junk_scores.csv: each image's sum of squared attribute scores; low means distractor or junk."""
+    """Write junk_scores.tsv: each image's sum of squared attribute scores; low means distractor or junk."""
     path = folder / JUNK_SCORES_FILE
     lines = [
-        f"{name},{score:.6f}"
+        f"{name}\t{score:.6f}"
         for name, score in zip(images.name_N, predictions.junk_score_N.tolist(), strict=True)
     ]
-    write_text(path, "\n".join(["id,junk_score", *lines]) + "\n")
+    write_text(path, "\n".join(["id\tjunk_score", *lines]) + "\n")
     return path

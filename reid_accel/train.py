@@ -22,7 +22,8 @@ from reid_accel.finish import finish_run
 from reid_accel.models.backbone import load_pretrained
 from reid_accel.models.reid import Architecture, ReIDModel
 from reid_accel.reporting.terminal import epoch_bar, epoch_line, open_console, sentences_for_users
-from reid_accel.reporting.tracking import Tracking
+from reid_accel.hub import check_repo_id, check_token
+from reid_accel.reporting.tracking import Tracking, check_trackers
 from reid_accel.retrieval.embed import predict_sharded
 from reid_accel.training.agreement import StopRequest, same_everywhere, start_accelerator
 from reid_accel.training.checkpoint import (
@@ -38,6 +39,7 @@ from reid_accel.training.run_data import OpenedData, TrainingSet, open_data, spl
 from reid_accel.training.run_folder import choose_run_folder, save_model
 
 DEFAULT_RECIPE = Path(__file__).resolve().parents[1] / "configs" / "quickstart.yaml"
+STOPPED_FILE = "STOPPED"  # there after an orderly stop: launch/slurm.sh puts such a run back into the queue
 EXIT_STOPPED = 75  # "try again": the run was asked to stop and can be resumed
 
 
@@ -102,6 +104,10 @@ def prepare(config: Config) -> tuple[Run, Progress]:
     accelerator = start_accelerator(config.run.mixed_precision, config.train.accumulation_steps)
     console = open_console(accelerator.is_main_process)
     config.train.micro_batch_size(accelerator.num_processes)  # raises when the batch can't be shared
+    check_trackers(config.run.trackers)
+    if config.run.push_to:  # better now than after the training
+        check_repo_id(config.run.push_to)
+        check_token()
 
     data = open_data(config.data, config.model, accelerator, console.print)
     training, validation = split_training_images(data.splits["train"], config.data.validation_share)
@@ -118,6 +124,7 @@ def prepare(config: Config) -> tuple[Run, Progress]:
         console.print(f"going on with {found}: epoch {progress.epoch + 1}, step {progress.step}")
     if accelerator.is_main_process:
         write_text(folder / "config.yaml", to_yaml(config))
+        (folder / STOPPED_FILE).unlink(missing_ok=True)
     tracking = Tracking(folder, accelerator, config.run.trackers, to_dict(config), resume_step=progress.step)
     announce(console, config, folder, trainer, validation)
     run = Run(
@@ -282,6 +289,8 @@ def leave(run: Run) -> None:
     """After a stop request: say how to go on, and exit so that a scheduler knows it may start the run again."""
     run.accelerator.wait_for_everyone()
     run.tracking.close()
+    if run.accelerator.is_main_process:
+        write_text(run.folder / STOPPED_FILE, "asked to stop; resume with --run.resume auto\n")
     name = run.stop.signal_name or "a stop request on another process"
     run.console.print(
         f"stopped by {name}; everything is kept in {run.folder}. Go on with the same command and "

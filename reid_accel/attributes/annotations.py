@@ -29,6 +29,8 @@ _MAT_ERRORS = (
     zlib.error,
 )
 
+_MAT_TEXT_BYTES = 116  # the descriptive text that a MAT-file begins with
+
 PersonAttributes = Mapping[int, tuple[int, ...]]
 
 
@@ -71,8 +73,10 @@ def write_market_mat(
 ) -> None:
     """Write a `market_attribute.mat` that `read_market_mat` (and the usual MATLAB code) reads."""
     content = {"train": _half_record(train), "test": _half_record(test)}
-    with replacing(path) as temporary, open(temporary, "wb") as file:
+    with replacing(path) as temporary, open(temporary, "wb+") as file:
         scipy.io.savemat(file, {"market_attribute": content})
+        file.seek(0)
+        file.write(b"MATLAB 5.0 MAT-file".ljust(_MAT_TEXT_BYTES))  # scipy puts the date there
 
 
 def _half_record(people: Mapping[int, Sequence[int]]) -> dict[str, np.ndarray]:

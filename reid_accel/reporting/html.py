@@ -490,7 +490,7 @@ def _data(data: DataFacts) -> Markup:
         for name, split in data["splits"].items()
     ]
     where = _element(
-        "p", _joined([_element("code", data["root"]), " fingerprint ", _element("code", data["fingerprint"])])
+        "p", _joined([_element("code", data["root"]), " fingerprint ", _element("code", data["fingerprint"])]), "note"
     )
     skipped = Markup()
     if data["skipped_images"]:

@@ -22,9 +22,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 def as_features(name: str, features: Features) -> torch.Tensor:
     """`features` as a detached floating-point tensor [N, D] with D > 0; nothing is copied."""
-    tensor = (
-        features.detach() if isinstance(features, torch.Tensor) else torch.from_numpy(np.asarray(features))
-    )
+    tensor = features.detach() if isinstance(features, torch.Tensor) else torch.from_numpy(np.asarray(features))
     if tensor.ndim != 2:
         raise InputError(f"{name} must be a matrix with one row per image, got shape {tuple(tensor.shape)}")
     if not tensor.is_floating_point():
@@ -59,9 +57,7 @@ def as_labels(name: str, labels: Labels, num_rows: int, features_name: str) -> I
     return array.astype(np.int64)
 
 
-def as_optional_labels(
-    name: str, labels: Labels | None, num_rows: int, features_name: str
-) -> Int64Array | None:
+def as_optional_labels(name: str, labels: Labels | None, num_rows: int, features_name: str) -> Int64Array | None:
     """`as_labels`, or None for None."""
     return None if labels is None else as_labels(name, labels, num_rows, features_name)
 

@@ -17,7 +17,8 @@ from reid_accel.retrieval.verification import NearestPairs, count_false_accepts
 
 Float32Array = npt.NDArray[np.float32]
 
-ROWS_PER_TASK = 32
+MOST_ROWS_PER_TASK = 32
+DISTANCES_PER_TASK = 2**19
 TIES_PER_STEP = 256
 
 SumOverRanks = Callable[[torch.Tensor], torch.Tensor]
@@ -92,9 +93,7 @@ def count_all(
     return Counts(distance_R, all_before, count_false_accepts(accepts, distance_R, relatives))
 
 
-def count_rows(
-    panel_BG: torch.Tensor, hits: BlockHits, nearest: NearestPairs, pool: ThreadPoolExecutor
-) -> Int64Array:
+def count_rows(panel_BG: torch.Tensor, hits: BlockHits, nearest: NearestPairs, pool: ThreadPoolExecutor) -> Int64Array:
     """Rows before each hit, on the CPU: per query, what lies beyond its farthest hit is thrown away unsorted."""
     distance_BG: Float32Array = panel_BG.numpy()
     counted = np.flatnonzero(np.diff(hits.first_B1))
@@ -104,16 +103,16 @@ def count_rows(
         near = []
         for row in rows:
             part = slice(hits.first_B1[row], hits.first_B1[row + 1])
-            before_H[part], candidates = _count_row(
-                distance_BG[row], hits.distance_H[part], hits.column_H[part], limit
-            )
+            before_H[part], candidates = _count_row(distance_BG[row], hits.distance_H[part], hits.column_H[part], limit)
             near.append(candidates)
         return near
 
-    wave = ROWS_PER_TASK * torch.get_num_threads()
+    # few distances at a time, for all of the first ones are still candidates
+    rows_per_task = min(MOST_ROWS_PER_TASK, max(1, DISTANCES_PER_TASK // max(1, distance_BG.shape[1])))
+    wave = rows_per_task * torch.get_num_threads()
     for first in range(0, len(counted), wave):
         rows = counted[first : first + wave]
-        tasks = [rows[begin : begin + ROWS_PER_TASK] for begin in range(0, len(rows), ROWS_PER_TASK)]
+        tasks = [rows[begin : begin + rows_per_task] for begin in range(0, len(rows), rows_per_task)]
         for near in pool.map(count_some, tasks, [nearest.limit] * len(tasks)):
             for candidates in near:
                 nearest.add(candidates)
@@ -155,9 +154,7 @@ def _count_row(
     return low_H, near[: near.searchsorted(limit, side="right")]
 
 
-def _equals_before(
-    panel_BG: torch.Tensor, hits: BlockHits, row_H: Int64Array, equal_H: Int64Array
-) -> Int64Array:
+def _equals_before(panel_BG: torch.Tensor, hits: BlockHits, row_H: Int64Array, equal_H: Int64Array) -> Int64Array:
     """Per hit, rows at exactly its distance that have a lower row number."""
     width = panel_BG.shape[1]
     column_G = torch.arange(width, device=panel_BG.device)

@@ -39,7 +39,10 @@ def expand_queries(
     gallery_rows: Callable[[torch.Tensor], torch.Tensor],
     expansion: AlphaExpansion,
 ) -> torch.Tensor:
-    """`expanded_queries` with the gallery rows row_QK (-1 for none), fetched some queries at a time by `gallery_rows`."""
+    """`expanded_queries` with the gallery rows row_QK (-1 for none).
+
+    `gallery_rows` fetches the features of some rows [.., K] -> [.., K, D]; it is called for some queries at a time.
+    """
     parts = []
     for first in range(0, len(query_QD), QUERIES_PER_STEP):
         some = slice(first, first + QUERIES_PER_STEP)

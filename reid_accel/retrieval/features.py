@@ -60,9 +60,7 @@ class Embeddings:
             raise InputError(f"image {twice} is there twice: its embedding would be ranked twice")
 
 
-def save_features(
-    folder: Path, split_name: str, embeddings: Embeddings, rows_per_shard: int = ROWS_PER_SHARD
-) -> None:
+def save_features(folder: Path, split_name: str, embeddings: Embeddings, rows_per_shard: int = ROWS_PER_SHARD) -> None:
     """Write `embeddings` as shards of at most `rows_per_shard` rows under `folder`; replaces the split's old ones.
 
     The manifest comes last: until it is there, readers refuse what is there instead of mixing old and new.
@@ -79,9 +77,7 @@ def save_features(
         name = f"{split_name}-{index:05d}-of-{num_shards:05d}.safetensors"
         metadata = {"format": FORMAT, "first_row": str(rows.start), "digest": digest}
         with replacing(folder / name) as temporary:
-            save_file(
-                _tensors(embeddings, rows), temporary, metadata | {"fingerprint": embeddings.fingerprint}
-            )
+            save_file(_tensors(embeddings, rows), temporary, metadata | {"fingerprint": embeddings.fingerprint})
         shards.append({"file": name, "num_rows": rows.stop - rows.start})
     manifest = {
         "format": FORMAT,
@@ -149,9 +145,7 @@ def _read_shard(path: Path, num_rows: int) -> dict[str, torch.Tensor]:
     try:
         tensors = load_file(path)
     except SafetensorError as error:
-        raise InputError(
-            f"{path} is torn or no safetensors file ({error}): compute the features again"
-        ) from error
+        raise InputError(f"{path} is torn or no safetensors file ({error}): compute the features again") from error
     if sorted(tensors) != ["camera", "embedding", "name", "name_end", "pid"]:
         raise InputError(f"{path} holds {sorted(tensors)}, not a shard of features")
     if len(tensors["embedding"]) != num_rows:
@@ -177,9 +171,7 @@ def _tensors(embeddings: Embeddings, rows: slice) -> dict[str, torch.Tensor]:
 def _unpack_names(name: torch.Tensor, name_end: torch.Tensor) -> list[str]:
     ends = name_end.tolist()
     joined = name.numpy().tobytes()
-    return [
-        joined[begin:end].decode(errors="replace") for begin, end in zip([0, *ends[:-1]], ends, strict=False)
-    ]
+    return [joined[begin:end].decode(errors="replace") for begin, end in zip([0, *ends[:-1]], ends, strict=False)]
 
 
 def _digest(embeddings: Embeddings) -> str:

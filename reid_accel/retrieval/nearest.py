@@ -55,9 +55,7 @@ def nearest_columns(panel_BG: torch.Tensor, k: int) -> tuple[torch.Tensor, torch
     return distance_BK, column_BK
 
 
-def merge_nearest(
-    distance_WQK: torch.Tensor, row_WQK: torch.Tensor, k: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+def merge_nearest(distance_WQK: torch.Tensor, row_WQK: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """(distances, rows) of the k nearest over W lists of candidates, ties in favour of the lower row."""
     distance_QC = distance_WQK.movedim(0, 1).flatten(1)
     row_QC = row_WQK.movedim(0, 1).flatten(1)

@@ -163,4 +163,5 @@ def read_unlisted(
 
 def reported_distances(distance_QK: torch.Tensor, metric: str) -> npt.NDArray[np.float32]:
     """Distances as people read them: a euclidean one is the root of what is compared inside."""
-    return (distance_QK.sqrt() if metric == "euclidean" else distance_QK).cpu().numpy()
+    distances = distance_QK.cpu().numpy()
+    return np.sqrt(distances) if metric == "euclidean" else distances

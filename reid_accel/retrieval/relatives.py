@@ -67,7 +67,8 @@ def find_relatives(
     hit_R = np.ones(len(row_R), dtype=bool)
     dropped_G = np.zeros(len(gallery_pids), dtype=bool)
     if protocol == "market1501":
-        assert query_cameras is not None and gallery_cameras is not None
+        assert query_cameras is not None
+        assert gallery_cameras is not None
         hit_R = gallery_cameras[row_R] != query_cameras[query_R]
         dropped_G = gallery_pids == JUNK_PID
     elif protocol == "course-strict":
@@ -95,9 +96,7 @@ def unlisted_rows(
     return gallery_pids == JUNK_PID, (query_R[again_R], row_R[again_R])
 
 
-def rows_of_same_pid(
-    query_pids: Int64Array, gallery_pids: Int64Array
-) -> tuple[Int64Array, Int64Array, Int64Array]:
+def rows_of_same_pid(query_pids: Int64Array, gallery_pids: Int64Array) -> tuple[Int64Array, Int64Array, Int64Array]:
     """(first_Q1, query_R, row_R): the gallery rows of each query's pid, ascending within a query."""
     by_pid_G = np.argsort(gallery_pids, kind="stable")
     sorted_pids = gallery_pids[by_pid_G]

@@ -114,9 +114,7 @@ def find_neighbours(union_ND: torch.Tensor, k: int, chunk_bytes: int) -> Neighbo
         farthest.append(panel_BG[:, :num_union].amax(1).cpu())
     farthest_N = torch.cat(farthest)
     if not bool((farthest_N > 0).all()):
-        raise InputError(
-            "re-ranking needs features that differ: all queries and gallery rows are the same point"
-        )
+        raise InputError("re-ranking needs features that differ: all queries and gallery rows are the same point")
     return Neighbours(torch.cat(columns).numpy(), torch.cat(distances).numpy(), farthest_N.numpy())
 
 
@@ -137,8 +135,8 @@ def encode(union_ND: torch.Tensor, neighbours: Neighbours, settings: KReciprocal
 def reciprocal_sets(column_NK: Int64Array, k1: int) -> sparse.csr_array:
     """R*(i) of each image i: a sparse matrix that stores something where j belongs to R*(i), indices sorted.
 
-    R(i, k) are the mutual k + 1 nearest, itself included. R*(i) joins R(i, k1) with R(c, k1 / 2) of each c in it of which
-    more than two thirds lie in R(i, k1).
+    R(i, k) are the mutual k + 1 nearest, itself included. R*(i) joins R(i, k1) with R(c, k1 / 2) of each c in it
+    of which more than two thirds lie in R(i, k1).
     """
     full = _mutual(column_NK[:, : k1 + 1])
     half = _mutual(column_NK[:, : round(k1 / 2) + 1])

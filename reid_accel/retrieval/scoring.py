@@ -81,9 +81,7 @@ def list_nearest(
     block = settings.gallery_block
     tiles = ranks.together(lambda: shard.tiles(settings.metric, dropped_G, block))
     rows = query_block_rows(len(query_QD), shard.num_gallery, settings.chunk_bytes, block)
-    distance_QK, row_QK = nearest_rows(
-        query_QD, tiles, k, metric=settings.metric, query_block=rows, removed=removed
-    )
+    distance_QK, row_QK = nearest_rows(query_QD, tiles, k, metric=settings.metric, query_block=rows, removed=removed)
     return merge_nearest(ranks.stack(distance_QK), ranks.stack(row_QK), k)
 
 
@@ -102,9 +100,7 @@ def _expand(
     itself: Cells | None = None
     if settings.protocol == "course-strict" and query_rows is not None:
         itself = (np.arange(len(query_rows)), query_rows)
-    by_cosine = Settings(
-        metric="cosine", chunk_bytes=settings.chunk_bytes, gallery_block=settings.gallery_block
-    )
+    by_cosine = Settings(metric="cosine", chunk_bytes=settings.chunk_bytes, gallery_block=settings.gallery_block)
     _, row_QK = list_nearest(query_QD, shard, expansion.k, relatives.dropped_G, itself, by_cosine, ranks)
 
     def rows_of_all_ranks(row_QK: torch.Tensor) -> torch.Tensor:
@@ -127,9 +123,7 @@ def _reranked_panels(
     """Re-ranked distances to every gallery row; junk takes no part in re-ranking and is infinitely far."""
     kept_G = torch.from_numpy(~dropped_G).to(gallery_GD.device)
     kept_KD = gallery_GD[kept_G] if dropped_G.any() else gallery_GD
-    panels = reranked_panels(
-        query_QD, kept_KD, rerank, metric=settings.metric, chunk_bytes=settings.chunk_bytes
-    )
+    panels = reranked_panels(query_QD, kept_KD, rerank, metric=settings.metric, chunk_bytes=settings.chunk_bytes)
     for start, panel_BK in panels:
         panel_BG = torch.full((len(panel_BK), len(gallery_GD)), torch.inf, device=panel_BK.device)
         panel_BG[:, kept_G] = panel_BK

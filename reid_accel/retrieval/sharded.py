@@ -30,6 +30,7 @@ from reid_accel.retrieval.checks import (
 )
 from reid_accel.retrieval.counting import Counts
 from reid_accel.retrieval.expansion import AlphaExpansion
+from reid_accel.retrieval.process_group import exchanges_of
 from reid_accel.retrieval.ranking import read_unlisted, reported_distances
 from reid_accel.retrieval.ranks import ALONE, Ranks
 from reid_accel.retrieval.relatives import Relatives, find_relatives
@@ -38,8 +39,6 @@ from reid_accel.retrieval.scores import RetrievalScores, finish_scores
 from reid_accel.retrieval.scoring import Shard, count_matches, list_nearest
 from reid_accel.retrieval.settings import Settings
 from reid_accel.retrieval.tiles import CHUNK_BYTES, GALLERY_BLOCK, exact_float32
-
-LONGEST_ERROR_BYTES = 1000
 
 
 def shard_rows(num_rows: int, world_size: int, rank: int, block: int = GALLERY_BLOCK) -> range:
@@ -81,7 +80,7 @@ def evaluate_sharded(
     rank gets the same scores. A row that no rank holds or two ranks hold is refused on all of them, and so
     is anything that is wrong on one rank only.
     """
-    exchange = _exchange(group)
+    exchange = exchanges_of(group)
 
     def read() -> tuple[Settings, Problem]:
         settings = Settings(
@@ -139,7 +138,7 @@ def top_k_sharded(
     group: dist.ProcessGroup | None = None,
 ) -> tuple[Int64Array, npt.NDArray[np.float32]]:
     """`ranking.top_k` with this rank's gallery rows only; the rows it returns are global, and the same on all ranks."""
-    exchange = _exchange(group)
+    exchange = exchanges_of(group)
 
     def read() -> tuple[Settings, Problem]:
         settings = Settings(metric=metric, chunk_bytes=chunk_bytes, gallery_block=gallery_block)
@@ -221,9 +220,7 @@ def _check_rows_once(held_W: list[range], num_gallery: int, block: int) -> None:
         if not held:
             continue
         if held.start > next_row:
-            raise InputError(
-                f"gallery rows {next_row} to {held.start - 1} are held by no rank before rank {rank}"
-            )
+            raise InputError(f"gallery rows {next_row} to {held.start - 1} are held by no rank before rank {rank}")
         if held.start < next_row:
             raise InputError(f"gallery row {held.start} is held by rank {rank} and by another one before it")
         if held.start % block:
@@ -266,46 +263,3 @@ def _count_on_first_rank(
         exchange.add_up(torch.from_numpy(counts.before_R)).numpy(),
         exchange.add_up(torch.from_numpy(counts.false_accepts_R)).numpy(),
     )
-
-
-def _exchange(group: dist.ProcessGroup | None) -> Ranks:
-    """The exchanges of `Ranks` over a process group, or those of a single rank where there is none."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return ALONE
-    world_size, own_rank = dist.get_world_size(group), dist.get_rank(group)
-    # NCCL only moves tensors between GPUs
-    device = torch.device("cuda" if "nccl" in dist.get_backend(group) else "cpu")
-
-    def add_up(tensor: torch.Tensor) -> torch.Tensor:
-        total = tensor.detach().to(device, copy=True)
-        dist.all_reduce(total, group=group)
-        return total.to(tensor.device)
-
-    def stack(tensor: torch.Tensor) -> torch.Tensor:
-        own = tensor.to(device).contiguous()
-        received = [torch.empty_like(own) for _ in range(world_size)]
-        dist.all_gather(received, own, group=group)
-        return torch.stack(received).to(tensor.device)
-
-    def share_error(message: str | None) -> None:
-        text = (message or "").encode()[:LONGEST_ERROR_BYTES]
-        padded = torch.zeros(LONGEST_ERROR_BYTES, dtype=torch.uint8)
-        padded[: len(text)] = torch.frombuffer(bytearray(text), dtype=torch.uint8) if text else 0
-        for rank, told in enumerate(stack(padded)):
-            if rank != own_rank and message is None and bool(told.any()):
-                said = told.numpy().tobytes().rstrip(b"\0").decode(errors="replace")
-                raise InputError(f"rank {rank} says: {said}")
-
-    def collect(feature_SD: torch.Tensor) -> torch.Tensor | None:
-        count_W = stack(torch.tensor([len(feature_SD)]))[:, 0].tolist()
-        padded = feature_SD.new_zeros(max(count_W), feature_SD.shape[1]).to(device)
-        padded[: len(feature_SD)] = feature_SD
-        received = [torch.empty_like(padded) for _ in range(world_size)] if own_rank == 0 else None
-        dist.gather(padded, received, group=group, group_dst=0)
-        if received is None:
-            return None
-        return torch.cat([part[:count] for part, count in zip(received, count_W, strict=True)]).to(
-            feature_SD.device
-        )
-
-    return Ranks(add_up, stack, share_error, collect)

@@ -130,8 +130,8 @@ def distance_panels(
             torch.mm(query_BD, _tile(gallery, index, spare_BD).T, out=product_BB)
             if gallery.scale_G is not None:
                 product_BB.mul_(gallery.scale_G[columns])
-            product_BB.add_(gallery.bias_G[columns]).add_(bias_B1)
-            torch.clamp(product_BB, min=0, out=panel_BG[:, columns])
+            torch.add(product_BB, gallery.bias_G[columns], out=panel_BG[:, columns])
+        panel_BG.add_(bias_B1).clamp_(min=0)
         yield start, panel_BG[: stop - start]
 
 

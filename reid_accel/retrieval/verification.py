@@ -47,7 +47,8 @@ class NearestPairs:
 
     def as_near_as(self, distance_R: Float32Array, hit_R: BoolArray) -> Int64Array:
         """Number of given distances up to each hit's [R]; exact while below `num_wanted`, else at least that."""
-        near = np.sort(self._kept[: self._num_kept])
+        near = self._kept[: self._num_kept]
+        near.sort()  # in place: of a large gallery a hundredth is large too
         return np.where(hit_R, near.searchsorted(distance_R, side="right"), 0).astype(np.int64)
 
     def _forget_far_ones(self) -> None:

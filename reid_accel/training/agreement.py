@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from types import FrameType
 
 import torch
@@ -55,17 +56,28 @@ def _cpu_computes_bf16() -> bool:
 
 
 class StopRequest:
-    """Ctrl-C or SIGTERM asks for an orderly end: finish the step, checkpoint, leave. A second one ends at once."""
+    """Ctrl-C or SIGTERM asks for an orderly end: finish the step, checkpoint, leave. A second one ends at once.
+
+    Launchers pass on a signal that the process has already had; what comes within `ECHO_SECONDS` is taken for
+    that echo.
+    """
+
+    ECHO_SECONDS = 2.0
 
     def __init__(self) -> None:
         self.signal_name: str | None = None
+        self._noted_at = 0.0
         self._previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         for number in self._previous:
             signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.signal_name = signal.Signals(number).name
-        self.restore()
+        now = time.monotonic()
+        if self.signal_name is None:
+            self.signal_name, self._noted_at = signal.Signals(number).name, now
+        elif now - self._noted_at > self.ECHO_SECONDS:
+            self.restore()
+            os.kill(os.getpid(), number)
 
     def restore(self) -> None:
         """Put the former handlers back."""

@@ -1,0 +1,62 @@
+"""What the launch tests run on each process: a few steps of training and an embedding, told to a JSON file."""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from reid_accel.config import Config, parse
+from reid_accel.retrieval.embed import predict_sharded
+from reid_accel.train import build_model, build_trainer
+from reid_accel.training.agreement import any_process, same_everywhere, start_accelerator
+from reid_accel.training.loop import EpochSums
+from reid_accel.training.run_data import open_data, split_training_images
+
+
+def main() -> None:
+    out, *arguments = sys.argv[1:]
+    config = parse(Config, arguments)
+    accelerator = start_accelerator(config.run.mixed_precision, config.train.accumulation_steps)
+    data = open_data(config.data, config.model, accelerator, lambda text: None)
+    training, _ = split_training_images(data.splits["train"], config.data.validation_share)
+    model = build_model(config, training, accelerator)
+    trainer = build_trainer(config, accelerator, model, training)
+    said = {"world_size": accelerator.num_processes, "rank": accelerator.process_index, "start": digest(model)}
+
+    seen, sums = [], EpochSums.restored((), accelerator)
+    for epoch in range(2):
+        for step, rows in enumerate(trainer.epoch_batches(epoch)[:2]):
+            seen.append(rows.tolist())
+            sums = trainer.step(rows, 2 * epoch + step, epoch, sums)
+    gallery = data.splits["gallery"]
+    predictions = predict_sharded(model, gallery, accelerator, batch_size=5)
+    said |= {
+        "batches": seen,
+        "parameters": digest(model),
+        "sums": sums.over_processes(accelerator),
+        "any": [any_process(accelerator, accelerator.process_index == 1), any_process(accelerator, False)],
+        "same": [same_everywhere(accelerator, 0.25 + accelerator.process_index), same_everywhere(accelerator, None)],
+        "embedding": predictions.embedding_ND.tolist() if predictions is not None else None,
+    }
+    # the control: a step that goes around the wrapped model leaves the processes apart
+    rows = trainer.epoch_batches(5)[0]
+    share = rows[accelerator.process_index :: accelerator.num_processes]
+    images = torch.from_numpy(gallery.store.crops_N3HW[share % len(gallery)]).float() / 255
+    type(model).forward(model, images).feature_BD.square().mean().backward()
+    trainer.optimizer.step()
+    said["parameters_without_synchronising"] = digest(model)
+    Path(f"{out}.{accelerator.process_index}").write_text(json.dumps(said), encoding="utf-8")
+    Accelerator().wait_for_everyone()
+
+
+def digest(model: torch.nn.Module) -> str:
+    """A hash of all parameters."""
+    parts = [value.detach().contiguous().numpy().tobytes() for value in model.parameters()]
+    return hashlib.sha256(b"".join(parts)).hexdigest()
+
+
+if __name__ == "__main__":
+    main()

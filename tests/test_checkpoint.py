@@ -1,0 +1,163 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import reid_accel.training.checkpoint as checkpoint_module
+from reid_accel.errors import InputError
+from reid_accel.training.checkpoint import (
+    Progress,
+    RunIdentity,
+    find_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
+
+SETTINGS = {section: {"value": 1} for section in ("data", "model", "loss", "optim", "augment", "train")}
+IDENTITY = RunIdentity(SETTINGS, "images")
+KINDS = {
+    "adam": lambda parameters: torch.optim.Adam(parameters, lr=0.1, betas=(0.8, 0.9)),
+    "adamw": lambda parameters: torch.optim.AdamW(parameters, lr=0.1),
+    "sgd": lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9, nesterov=True),
+}
+
+
+def network(seed: int = 0) -> torch.nn.Module:
+    torch.manual_seed(seed)
+    layers = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Flatten())
+    return layers.to(memory_format=torch.channels_last)
+
+
+def step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, number: int) -> None:
+    images = torch.randn(5, 3, 6, 6, generator=torch.Generator().manual_seed(number))
+    model(images).square().mean().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def save(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> Path:
+    return save_checkpoint(folder, model, optimizer, None, progress, IDENTITY, keep=2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_going_on_is_the_same_as_not_having_stopped(tmp_path: Path, kind: str) -> None:
+    model = network()
+    optimizer = KINDS[kind](model.parameters())
+    for number in range(3):
+        step(model, optimizer, number)
+    progress = Progress(step=3, epoch=1, position=2, best_score=0.1 + 0.2, epoch_sums=(1.5, 0.1), history=({"epoch": 1},))
+    path = save(tmp_path, model, optimizer, progress)
+    other = network(seed=1)
+    other_optimizer = KINDS[kind](other.parameters())
+    assert load_checkpoint(path, other, other_optimizer, None, IDENTITY) == progress
+    for number in range(3, 6):
+        step(model, optimizer, number)
+        step(other, other_optimizer, number)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]), name
+
+    fresh = KINDS[kind](other.parameters())  # the control: weights alone are not enough
+    load_checkpoint(path, other, fresh, None, IDENTITY)
+    fresh.state.clear()
+    step(other, fresh, 3)
+    reference = network()
+    reference_optimizer = KINDS[kind](reference.parameters())
+    load_checkpoint(path, reference, reference_optimizer, None, IDENTITY)
+    step(reference, reference_optimizer, 3)
+    assert not torch.equal(other[0].weight, reference[0].weight)  # type: ignore[index]
+
+
+def test_only_the_newest_are_kept(tmp_path: Path) -> None:
+    model = network()
+    optimizer = KINDS["adam"](model.parameters())
+    for number in (1, 5, 100_000_000, 12):
+        save(tmp_path, model, optimizer, Progress(step=number))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000012", "step-100000000"]
+    assert find_checkpoint("auto", tmp_path).name == "step-100000000"
+
+
+def test_no_file_is_a_pickle(tmp_path: Path) -> None:
+    model = network()
+    path = save(tmp_path, model, KINDS["sgd"](model.parameters()), Progress())
+    assert sorted(file.name for file in path.iterdir()) == [
+        "model.safetensors",
+        "optimizer.safetensors",
+        "progress.json",
+    ]
+
+
+def test_a_full_disk_leaves_the_earlier_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = network()
+    optimizer = KINDS["adam"](model.parameters())
+    earlier = save(tmp_path, model, optimizer, Progress(step=1))
+    before = {file.name: file.read_bytes() for file in earlier.iterdir()}
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint_module, "write_json", full)
+    with pytest.raises(InputError, match=r"No space left.*earlier checkpoints are intact"):
+        save(tmp_path, model, optimizer, Progress(step=2))
+    assert [path.name for path in tmp_path.iterdir()] == [earlier.name]
+    assert {file.name: file.read_bytes() for file in earlier.iterdir()} == before
+
+
+def test_a_torn_checkpoint_is_passed_over(tmp_path: Path) -> None:
+    model = network()
+    optimizer = KINDS["adam"](model.parameters())
+    older = save(tmp_path, model, optimizer, Progress(step=1))
+    newer = save(tmp_path, model, optimizer, Progress(step=2))
+    (newer / "optimizer.safetensors").unlink()
+    assert find_checkpoint("auto", tmp_path) == older
+
+
+def spoil_json(path: Path) -> None:
+    (path / "progress.json").write_text("{")
+
+
+def cut_weights(path: Path) -> None:
+    content = (path / "model.safetensors").read_bytes()
+    (path / "model.safetensors").write_bytes(content[: len(content) // 2])
+
+
+def put_a_pickle(path: Path) -> None:
+    torch.save({"weight": torch.zeros(3)}, path / "optimizer.safetensors")
+
+
+def change_format(path: Path) -> None:
+    content = json.loads((path / "progress.json").read_text())
+    (path / "progress.json").write_text(json.dumps(content | {"format": 99}))
+
+
+@pytest.mark.parametrize("spoil", [spoil_json, cut_weights, put_a_pickle, change_format])
+def test_a_spoilt_checkpoint_is_refused_and_changes_nothing(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
+    model = network()
+    path = save(tmp_path, model, KINDS["adam"](model.parameters()), Progress(step=1))
+    spoil(path)
+    other = network(seed=1)
+    before = {name: value.clone() for name, value in other.state_dict().items()}
+    with pytest.raises(InputError, match="step-00000001"):
+        load_checkpoint(path, other, KINDS["adam"](other.parameters()), None, IDENTITY)
+    assert all(torch.equal(value, before[name]) for name, value in other.state_dict().items())
+
+
+def test_another_model_other_settings_and_other_images_are_refused(tmp_path: Path) -> None:
+    model = network()
+    optimizer = KINDS["adam"](model.parameters())
+    path = save(tmp_path, model, optimizer, Progress(step=1))
+    with pytest.raises(InputError, match="of another model"):
+        load_checkpoint(path, torch.nn.Linear(2, 2), optimizer, None, IDENTITY)
+    changed = RunIdentity({**SETTINGS, "train": {"value": 2}}, "images")
+    with pytest.raises(InputError, match=r"train\.value: 1 then, 2 now"):
+        load_checkpoint(path, model, optimizer, None, changed)
+    with pytest.raises(InputError, match="other images"):
+        load_checkpoint(path, model, optimizer, None, RunIdentity(SETTINGS, "others"))
+
+
+def test_nothing_to_resume_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no checkpoint in"):
+        find_checkpoint("auto", tmp_path)
+    with pytest.raises(InputError, match="is not a checkpoint"):
+        find_checkpoint(str(tmp_path), tmp_path)

@@ -1,0 +1,106 @@
+from pathlib import Path
+
+import pytest
+
+from reid_accel.config import (
+    AugmentConfig,
+    Config,
+    DataConfig,
+    ModelConfig,
+    OptimConfig,
+    ScoringConfig,
+    TrainConfig,
+    parse,
+    to_yaml,
+)
+from reid_accel.errors import InputError
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
+
+def recipe(tmp_path: Path, text: str) -> list[str]:
+    (tmp_path / "recipe.yaml").write_text(text, encoding="utf-8")
+    return ["--config", str(tmp_path / "recipe.yaml")]
+
+
+def test_flags_win_over_the_recipe(tmp_path: Path) -> None:
+    arguments = recipe(tmp_path, "train: {epochs: 7, seed: 3}")
+    config = parse(Config, [*arguments, "--train.epochs", "9"])
+    assert (config.train.epochs, config.train.seed) == (9, 3)
+
+
+def test_a_saved_config_reads_back_the_same(tmp_path: Path) -> None:
+    config = Config(
+        data=DataConfig(name="course", root="some where/else"),
+        model=ModelConfig(pretrained=False, attributes=False, last_stride=1),
+        optim=OptimConfig(step_epochs=(3, 4.5), schedule="steps"),
+    )
+    assert parse(Config, recipe(tmp_path, to_yaml(config))) == config
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_is_understood(path: Path) -> None:
+    assert path.read_text(encoding="utf-8").startswith("# ")
+    assert isinstance(parse(Config, ["--config", str(path)]), Config)
+
+
+def test_a_word_where_a_number_belongs_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        parse(Config, recipe(tmp_path, 'train: {epochs: "two"}'))
+    assert exit_info.value.code == 2
+    assert "train.epochs" in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train: {epoch: 3}", "did you mean train.epochs?"),
+        ("trian: {epochs: 3}", "did you mean train?"),
+        ("train: 3", "train must hold"),
+        ("- 1", "the file must hold"),
+        ("train: {epochs: [", "cannot be read"),
+    ],
+)
+def test_recipe_mistakes_are_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=r".*recipe\.yaml.*") as info:
+        parse(Config, recipe(tmp_path, text))
+    assert message in str(info.value)
+
+
+def test_a_missing_recipe_says_where_the_ready_ones_are() -> None:
+    with pytest.raises(InputError, match="configs/"):
+        parse(Config, ["--config", "nowhere.yaml"])
+
+
+def test_a_mistyped_flag_is_refused_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(Config, ["--train.epoch", "3"])
+    assert "--train.epochs" in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ModelConfig(height_px=250), "model.height-px must be a positive multiple of 32, got 250"),
+        (lambda: TrainConfig(epochs=0), "train.epochs must be positive, got 0"),
+        (lambda: DataConfig(validation_share=1.0), "data.validation-share must be in"),
+        (lambda: AugmentConfig(flip_probability=1.5), "augment.flip-probability must be between 0 and 1"),
+        (lambda: OptimConfig(learning_rate=0), "optim.learning-rate must be above 0"),
+    ],
+)
+def test_impossible_values_are_refused_by_name(make, message: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(InputError) as info:
+        make()
+    assert message in str(info.value)
+
+
+def test_a_batch_that_processes_cannot_share_is_refused() -> None:
+    assert TrainConfig(batch_size=24, accumulation_steps=2).micro_batch_size(3) == 4
+    with pytest.raises(InputError, match="multiple of 6"):
+        TrainConfig(batch_size=32, accumulation_steps=2).micro_batch_size(3)
+
+
+def test_a_required_setting_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(ScoringConfig, [])
+    assert "--model" in "".join(capsys.readouterr())

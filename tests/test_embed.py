@@ -1,0 +1,74 @@
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from PIL import Image
+
+from reid_accel.attributes.vocabulary import MARKET_GROUPS
+from reid_accel.data.imageset import open_unlabelled_folder
+from reid_accel.models.reid import Architecture, ReIDModel
+from reid_accel.retrieval.embed import place_by_row, predict_sharded
+
+SIZE = SimpleNamespace(height_px=64, width_px=32, interpolation="bilinear")
+
+
+def model() -> ReIDModel:
+    torch.manual_seed(0)
+    return ReIDModel(
+        Architecture(backbone="test_resnet", groups=MARKET_GROUPS, num_identities=2, height_px=64, width_px=32)
+    )
+
+
+def test_sets_embed_as_single_pictures_do(small_market: Path, tmp_path: Path) -> None:
+    network = model().train()
+    folder = small_market / "bounding_box_test"
+    images, _ = open_unlabelled_folder(folder, SIZE, on_bad_image="error", cache_dir=tmp_path)
+    predictions = predict_sharded(network, images, Accelerator(), batch_size=5)
+    assert network.training, "the mode is put back"
+    assert predictions is not None
+    for position, name in enumerate(images.name_N):
+        with Image.open(folder / name) as picture:
+            picture.load()
+        alone = network.embed([picture])[0]
+        assert torch.allclose(predictions.embedding_ND[position], alone, atol=1e-5)
+        words = network.attributes([picture])[0]
+        said = [group.values[i] for group, i in zip(MARKET_GROUPS, predictions.attribute_NA[position], strict=True)]
+        assert said == list(words.values())
+
+
+def test_junk_score_is_the_sum_of_squared_scores(small_market: Path, tmp_path: Path) -> None:
+    network = model().eval()
+    images, _ = open_unlabelled_folder(small_market / "query", SIZE, on_bad_image="error", cache_dir=tmp_path)
+    predictions = predict_sharded(network, images, Accelerator(), batch_size=64)
+    assert predictions is not None
+    with Image.open(small_market / "query" / images.name_N[3]) as picture, torch.no_grad():
+        logits = network(network.prepare([picture])).attribute_logits
+    expected = sum(float(logit.softmax(1).square().sum()) for logit in logits)
+    assert predictions.junk_score_N[3].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_rows_find_their_place() -> None:
+    rows = torch.tensor([3, 0, 4, 1, 2])
+    placed, twice = place_by_row(rows, (rows * 10, torch.stack([rows, -rows], 1)), 5)
+    assert placed.tolist() == [0, 10, 20, 30, 40]
+    assert twice[:, 1].tolist() == [0, -1, -2, -3, -4]
+
+
+@pytest.mark.parametrize("rows", [[0, 1, 1, 3], [0, 1, 2], [0, 1, 2, 3, 4], [0, 1, 3, 3]])
+def test_a_missing_or_doubled_row_is_caught(rows: list[int]) -> None:
+    with pytest.raises(AssertionError, match="not embedded exactly once"):
+        place_by_row(torch.tensor(rows), (torch.zeros(len(rows)),), 4)
+
+
+def test_an_images_row_is_its_own(small_market: Path, tmp_path: Path) -> None:
+    images, _ = open_unlabelled_folder(small_market / "query", SIZE, on_bad_image="error", cache_dir=tmp_path)
+    network = model().eval()
+    whole = predict_sharded(network, images, Accelerator(), batch_size=4)
+    turned = predict_sharded(network, images.select(np.arange(len(images))[::-1]), Accelerator(), batch_size=4)
+    assert whole is not None
+    assert turned is not None
+    assert torch.allclose(turned.embedding_ND.flip(0), whole.embedding_ND, atol=1e-5)
+    assert not torch.allclose(turned.embedding_ND, whole.embedding_ND, atol=1e-5)

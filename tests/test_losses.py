@@ -1,0 +1,65 @@
+import math
+
+import pytest
+import torch
+
+from reid_accel.config import LossConfig
+from reid_accel.models.losses import attribute_loss, identity_loss, loss_parts
+from reid_accel.models.reid import Outputs
+
+
+def slow_cross_entropy(logits: torch.Tensor, labels: list[int], smoothing: float = 0.0) -> float:
+    """-sum_k q_k log softmax(z)_k with q = (1 - s) one-hot + s / K, one row at a time; -1 is passed over."""
+    losses = []
+    for row, label in zip(logits.double().tolist(), labels, strict=True):
+        if label == -1:
+            continue
+        log_total = math.log(sum(math.exp(value) for value in row))
+        target = [smoothing / len(row) + (1 - smoothing) * (k == label) for k in range(len(row))]
+        losses.append(-sum(q * (value - log_total) for q, value in zip(target, row, strict=True)))
+    return sum(losses) / len(losses) if losses else 0.0
+
+
+def random(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_identity_loss_is_cross_entropy(smoothing: float) -> None:
+    logits, labels = random(7, 11), [0, 3, 10, 3, 1, 1, 5]
+    expected = slow_cross_entropy(logits, labels, smoothing)
+    assert identity_loss(logits, torch.tensor(labels), smoothing).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_unknown_attributes_contribute_nothing() -> None:
+    logits = (random(4, 2).requires_grad_(), random(4, 3).requires_grad_(), random(4, 4).requires_grad_())
+    labels = torch.tensor([[0, 2, -1], [-1, 1, -1], [1, -1, -1], [1, 0, -1]])
+    expected = [slow_cross_entropy(logit, labels[:, a].tolist()) for a, logit in enumerate(logits)]
+    loss = attribute_loss(logits, labels, "sum")
+    assert loss.item() == pytest.approx(sum(expected), rel=1e-5)
+    assert attribute_loss(logits, labels, "mean").item() == pytest.approx(sum(expected) / 3, rel=1e-5)
+    loss.backward()
+    assert logits[0].grad is not None
+    assert logits[2].grad is not None
+    assert logits[0].grad[1].abs().sum() == 0
+    assert logits[0].grad[0].abs().sum() > 0
+    assert logits[2].grad.abs().sum() == 0
+
+
+def outputs(groups: int) -> Outputs:
+    logits = tuple(random(4, 2 + g) for g in range(groups))
+    return Outputs(random(4, 8), random(4, 5), logits, random(4, 3))
+
+
+def test_parts_are_weighted() -> None:
+    identity, attributes = torch.tensor([0, 1, 2, 3]), torch.tensor([[0, 1]] * 4)
+    parts = loss_parts(outputs(2), identity, attributes, LossConfig(identity=0.5, attributes=3.0))
+    assert parts.total.item() == pytest.approx(0.5 * parts.identity.item() + 3 * parts.attributes.item(), rel=1e-6)
+    assert parts.attributes > 0
+
+
+def test_without_heads_there_is_the_identity_alone() -> None:
+    identity = torch.tensor([0, 1, 2, 3])
+    parts = loss_parts(outputs(0), identity, torch.empty((4, 0), dtype=torch.int64), LossConfig())
+    assert parts.total == parts.identity
+    assert parts.attributes == 0

@@ -1,0 +1,134 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from reid_accel import ReIDModel
+from reid_accel.attributes.vocabulary import MARKET_GROUPS
+from reid_accel.errors import InputError
+from reid_accel.models.reid import Architecture, load_model
+
+
+def small(**changes: object) -> ReIDModel:
+    settings: dict[str, object] = {
+        "backbone": "test_resnet",
+        "groups": MARKET_GROUPS,
+        "num_identities": 5,
+        "height_px": 64,
+        "width_px": 32,
+    }
+    torch.manual_seed(0)
+    model = ReIDModel(Architecture(**{**settings, **changes}))  # type: ignore[arg-type]
+    for module in model.modules():  # so that batch norm is no identity
+        if isinstance(module, torch.nn.BatchNorm1d):
+            module.running_mean.uniform_(-1, 1)
+            module.running_var.uniform_(0.5, 2)
+    return model.eval()
+
+
+def pictures() -> list[Image.Image]:
+    rng = np.random.default_rng(0)
+    return [Image.fromarray(rng.integers(0, 256, (128, 64, 3), np.uint8)) for _ in range(3)]
+
+
+def test_the_reports_network_has_553_features() -> None:
+    model = small()
+    outputs = model(torch.zeros(2, 3, 64, 32))
+    assert outputs.feature_BD.shape == (2, 553)
+    assert [logit.shape[1] for logit in outputs.attribute_logits] == [4, 2, 2, 2, 2, 2, 2, 2, 2, 2, 9, 10]
+    assert outputs.identity_logits_BI.shape == (2, 5)
+
+
+def test_the_feature_is_the_reports_formula() -> None:
+    model = small()
+    images = model.prepare(pictures())
+    with torch.no_grad():
+        outputs = model(images)
+        linear, norm = model.neck[0], model.neck[1]
+        pooled = model.backbone.forward_features(images).mean((2, 3))
+        hidden = pooled @ linear.weight.T
+        hidden = (hidden - norm.running_mean) / torch.sqrt(norm.running_var + norm.eps) * norm.weight + norm.bias
+        f = hidden.clamp(min=0)
+        a = torch.cat([torch.softmax(f @ head.weight.T + head.bias, 1) for head in model.attribute_heads], 1)
+        c = 1 / (1 + torch.exp(-(a @ model.reweighting.weight.T + model.reweighting.bias)))
+    assert torch.allclose(outputs.feature_BD, torch.cat([f, c * a], 1), atol=1e-5)
+    assert torch.allclose(outputs.attribute_scores_BM, a, atol=1e-6)
+
+
+def test_without_reweighting_the_scores_join_as_they_are() -> None:
+    model = small(reweight=False)
+    with torch.no_grad():
+        outputs = model(model.prepare(pictures()))
+    assert torch.equal(outputs.feature_BD[:, 512:], outputs.attribute_scores_BM)
+
+
+def test_logits_are_an_option() -> None:
+    model = small(attribute_scores="logits", reweight=False)
+    with torch.no_grad():
+        outputs = model(model.prepare(pictures()))
+    assert torch.equal(outputs.feature_BD[:, 512:], torch.cat(outputs.attribute_logits, 1))
+
+
+def test_without_attributes_the_feature_is_the_neck() -> None:
+    model = small(groups=())
+    assert model.embed(pictures()).shape == (3, 512)
+    with pytest.raises(InputError, match="without attributes"):
+        model.attributes(pictures())
+
+
+def test_a_saved_model_gives_identical_outputs(tmp_path: Path) -> None:
+    model = small(metric="cosine")
+    model.save_pretrained(tmp_path / "model")
+    again = ReIDModel.from_pretrained(tmp_path / "model")
+    assert again.architecture == model.architecture
+    assert torch.equal(again.embed(pictures()), model.embed(pictures()))
+    assert again.attributes(pictures()) == model.attributes(pictures())
+    other = small(metric="cosine", num_identities=6)
+    other.neck[0].weight.data.mul_(-1)
+    assert not torch.equal(other.embed(pictures()), model.embed(pictures()))
+
+
+def test_the_saved_config_says_how_to_feed_the_network(tmp_path: Path) -> None:
+    small().save_pretrained(tmp_path)
+    content = json.loads((tmp_path / "config.json").read_text())["architecture"]
+    assert content["groups"][0] == {"name": "age", "values": ["young", "teenager", "adult", "old"]}
+    assert (content["height_px"], content["width_px"], content["interpolation"]) == (64, 32, "bilinear")
+    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".safetensors", ".md"}
+
+
+def test_arrays_and_pictures_embed_alike() -> None:
+    model = small()
+    assert torch.equal(model.embed([np.asarray(p) for p in pictures()]), model.embed(pictures()))
+
+
+def test_cosine_embeddings_have_unit_length() -> None:
+    assert torch.allclose(small(metric="cosine").embed(pictures()).norm(dim=1), torch.ones(3))
+    assert not torch.allclose(small().embed(pictures()).norm(dim=1), torch.ones(3))
+
+
+def test_attributes_are_words() -> None:
+    said = small().attributes(pictures())
+    assert len(said) == 3
+    for answer in said:
+        assert list(answer) == [group.name for group in MARKET_GROUPS]
+        assert all(answer[group.name] in group.values for group in MARKET_GROUPS)
+
+
+@pytest.mark.parametrize("array", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3)), np.zeros((3, 8, 8), np.uint8)])
+def test_wrong_arrays_are_refused(array: np.ndarray) -> None:
+    with pytest.raises(InputError, match="uint8, H x W x 3"):
+        small().embed([array])
+
+
+def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no model folder"):
+        load_model(tmp_path / "no" / "where")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(InputError, match=r"lacks model\.safetensors"):
+        load_model(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"not weights")
+    with pytest.raises(InputError, match="cannot be loaded"):
+        load_model(tmp_path)
