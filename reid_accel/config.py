@@ -386,9 +386,7 @@ def recipe_flags(kind: type, recipe: Path) -> list[str]:
 
 def _flags(kind: type, content: Any, prefix: str, recipe: Path) -> list[str]:
     if not isinstance(content, Mapping):
-        raise InputError(
-            f"{recipe}: {prefix.rstrip('.') or 'the file'} must hold `name: value` lines, got {content!r}"
-        )
+        raise InputError(f"{recipe}: {prefix.rstrip('.') or 'the file'} must hold `name: value` lines, got {content!r}")
     known = {f.name: f for f in dataclasses.fields(kind)}
     flags: list[str] = []
     for name, value in content.items():
@@ -396,7 +394,7 @@ def _flags(kind: type, content: Any, prefix: str, recipe: Path) -> list[str]:
             near = difflib.get_close_matches(str(name), known, n=1)
             hint = f"; did you mean {prefix}{near[0]}?" if near else f" (known: {', '.join(known)})"
             raise InputError(f"{recipe}: there is no setting {prefix}{name}{hint}")
-        section = known[name].default_factory
+        section: Any = known[name].default_factory
         if isinstance(section, type) and dataclasses.is_dataclass(section):
             flags += _flags(section, value, f"{prefix}{name}.", recipe)
         else:

@@ -16,6 +16,7 @@ from reid_accel.config import ScoreConfig
 from reid_accel.data.imageset import ImageSet, Ints
 from reid_accel.errors import InputError
 from reid_accel.reporting.html import RankList, Shown
+from reid_accel.reporting.report import Attributes, Junk
 from reid_accel.retrieval.embed import Predictions
 from reid_accel.retrieval.expansion import AlphaExpansion
 from reid_accel.retrieval.nearest import NO_ROW
@@ -121,7 +122,7 @@ def retrieval_entry(query: LabelledSet, gallery: LabelledSet, scores: RetrievalS
     return {"split": f"{query.split} → {gallery.split}", **scores.summary()}
 
 
-def attribute_entry(labelled: LabelledSet, train_attributes_NA: Ints) -> dict[str, Any] | None:
+def attribute_entry(labelled: LabelledSet, train_attributes_NA: Ints) -> Attributes | None:
     """The report's attribute scores of a split, or None when model or images have no attributes."""
     images, predicted_NA = labelled.images, labelled.predictions.attribute_NA.numpy()
     if not images.groups or not predicted_NA.shape[1]:
@@ -136,10 +137,16 @@ def attribute_entry(labelled: LabelledSet, train_attributes_NA: Ints) -> dict[st
         train_attributes_NA[known_train_N],
         images.groups,
     )
-    return {"split": labelled.split, "train_split": "train", **scores.summary()}
+    summary = scores.summary()
+    return {
+        "split": labelled.split,
+        "train_split": "train",
+        "conventions": summary["conventions"],
+        "per_group": summary["per_group"],
+    }
 
 
-def junk_entry(labelled: LabelledSet) -> dict[str, Any] | None:
+def junk_entry(labelled: LabelledSet) -> Junk | None:
     """How well the junk score tells people from distractors and junk; None without both or without attributes."""
     person_N = labelled.images.pid_N > 0
     if not labelled.predictions.attribute_NA.shape[1] or person_N.all() or not person_N.any():
@@ -181,7 +188,7 @@ def _found(
 ) -> tuple[Ints, np.ndarray]:
     """The first rows found for some queries, by the protocol's own rules; never the query itself."""
     if scores.protocol == "market1501":
-        rules = {
+        rules: dict[str, Any] = {
             "query_pids": query.images.pid_N[positions],
             "gallery_pids": gallery.images.pid_N,
             "query_cameras": query.images.camera_N[positions],
@@ -207,9 +214,7 @@ def _shown(images: ImageSet, position: int, distance: float | None, correct: boo
     )
 
 
-def require_fitting_vocabulary(
-    model_groups: Sequence[AttributeGroup], data_groups: Sequence[AttributeGroup]
-) -> None:
+def require_fitting_vocabulary(model_groups: Sequence[AttributeGroup], data_groups: Sequence[AttributeGroup]) -> None:
     """Raise InputError when model and data both have attributes, but not the same ones."""
     if not model_groups or not data_groups or tuple(model_groups) == tuple(data_groups):
         return

@@ -7,13 +7,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from accelerate import Accelerator
 from rich.console import Console
 
 from reid_accel import hub
 from reid_accel.config import Config, ScoreConfig, to_dict
-from reid_accel.data.imageset import ImageSet, Ints
+from reid_accel.data.imageset import ImageSet
 from reid_accel.evaluation import (
     LabelledSet,
     attribute_entry,
@@ -25,12 +24,12 @@ from reid_accel.evaluation import (
     score_within,
 )
 from reid_accel.files import write_json
-from reid_accel.models.reid import Architecture, ReIDModel, architecture_dict, load_model
+from reid_accel.models.reid import Architecture, ReIDModel, architecture_dict, load_model, on_device
 from reid_accel.prediction import write_junk_scores, write_predictions
 from reid_accel.reporting.card import write_model_card
 from reid_accel.reporting.facts import hardware, software
 from reid_accel.reporting.html import RankList, write_html
-from reid_accel.reporting.report import Report
+from reid_accel.reporting.report import DataFacts, Report, ReportFrame
 from reid_accel.reporting.tables import print_report
 from reid_accel.retrieval.embed import predict_sharded
 from reid_accel.training.checkpoint import Progress
@@ -41,13 +40,13 @@ def score_and_report(
     model: ReIDModel,
     data: OpenedData,
     validation: ImageSet | None,
-    train_attributes_NA: Ints,
+    trained_on: ImageSet,
     accelerator: Accelerator,
     config: ScoreConfig,
     folder: Path,
     *,
     seed: int,
-    frame: dict[str, Any],
+    frame: ReportFrame,
     console: Console,
 ) -> Report | None:
     """Embed every test image once, score, and write report.json, report.html and the predictions.
@@ -71,6 +70,7 @@ def score_and_report(
     if not accelerator.is_main_process:
         return None
     scored = _score(labelled, data.labelled_test, architecture.metric, config, seed)
+    majority_of = data.splits["train"] if data.labelled_test else trained_on
     attributed = labelled.get("gallery") or labelled.get("validation")
     report: Report = {
         "format": 1,
@@ -78,7 +78,7 @@ def score_and_report(
         "software": software(),
         "hardware": hardware(accelerator.device, accelerator.num_processes, accelerator.mixed_precision),
         "retrieval": scored.retrieval,
-        "attributes": attribute_entry(attributed, train_attributes_NA) if attributed else None,
+        "attributes": attribute_entry(attributed, majority_of.attributes_NA) if attributed else None,
         "junk": junk_entry(labelled["gallery"]) if data.labelled_test else None,
         **frame,
     }
@@ -98,9 +98,7 @@ def _write_predictions(
 ) -> None:
     if labelled_test:
         gallery = labelled["gallery"]
-        written = (
-            [write_junk_scores(folder, gallery.images, gallery.predictions)] if architecture.groups else []
-        )
+        written = [write_junk_scores(folder, gallery.images, gallery.predictions)] if architecture.groups else []
     else:
         queries, test = labelled["queries"], labelled["test"]
         written = write_predictions(
@@ -140,13 +138,16 @@ def _score(
     return _Scored(entries, *shown)
 
 
-def data_facts(data: OpenedData, name: str, root: str | None) -> dict[str, Any]:
+def data_facts(data: OpenedData, name: str, root: str | None) -> DataFacts:
     """The report's part about the images."""
     return {
         "name": name,
         "root": root or "drawn by the package",
         "fingerprint": data.fingerprint(),
-        "splits": {split: images.counts() for split, images in data.splits.items()},
+        "splits": {
+            split: {"images": len(images), "identities": images.num_identities, "cameras": images.num_cameras}
+            for split, images in data.splits.items()
+        },
         "warnings": list(data.warnings),
         "skipped_images": [{"name": image.name, "reason": image.reason} for image in data.skipped],
     }
@@ -159,13 +160,14 @@ def finish_run(
     folder: Path,
     data: OpenedData,
     validation: ImageSet | None,
-    train_attributes_NA: Ints,
+    trained_on: ImageSet,
     progress: Progress,
 ) -> None:
     """Score the model in `folder/model`, write report and model card, push to the hub if asked to."""
-    model = load_model(folder / "model").to(accelerator.device, memory_format=torch.channels_last)
+    model = on_device(load_model(folder / "model"), accelerator.device)
     images_trained = progress.step * config.train.batch_size
-    frame = {
+    history: list[Any] = list(progress.history)
+    frame: ReportFrame = {
         "title": config.run.name,
         "config": to_dict(config),
         "data": data_facts(data, config.data.name, config.data.root),
@@ -176,14 +178,14 @@ def finish_run(
             "images_per_second": images_trained / progress.seconds if progress.seconds else 0.0,
             "best_epoch": progress.best_epoch,
             "seed": config.train.seed,
-            "history": list(progress.history),
+            "history": history,
         },
     }
     report = score_and_report(
         model,
         data,
         validation,
-        train_attributes_NA,
+        trained_on,
         accelerator,
         config.score,
         folder,

@@ -7,11 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from reid_accel.config import PredictionConfig, parse
 from reid_accel.data.imageset import open_unlabelled_folder
-from reid_accel.models.reid import load_model
+from reid_accel.models.reid import load_model, on_device
 from reid_accel.prediction import write_predictions
 from reid_accel.reporting.terminal import open_console, sentences_for_users
 from reid_accel.retrieval.embed import predict_sharded
@@ -30,7 +28,7 @@ def predict(config: PredictionConfig) -> None:
     console = open_console(accelerator.is_main_process)
     with accelerator.local_main_process_first():  # one download per machine
         model = load_model(config.model)
-    model = model.to(accelerator.device, memory_format=torch.channels_last)
+    model = on_device(model, accelerator.device)
     predicted = []
     for folder in (config.queries, config.test):
         with accelerator.local_main_process_first():

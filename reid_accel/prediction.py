@@ -44,8 +44,7 @@ def write_junk_scores(folder: Path, images: ImageSet, predictions: Predictions) 
     """Write junk_scores.tsv: each image's sum of squared attribute scores; low means distractor or junk."""
     path = folder / JUNK_SCORES_FILE
     lines = [
-        f"{name}\t{score:.6f}"
-        for name, score in zip(images.name_N, predictions.junk_score_N.tolist(), strict=True)
+        f"{name}\t{score:.6f}" for name, score in zip(images.name_N, predictions.junk_score_N.tolist(), strict=True)
     ]
     write_text(path, "\n".join(["id\tjunk_score", *lines]) + "\n")
     return path

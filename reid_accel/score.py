@@ -6,11 +6,10 @@ accelerate launch reid_accel/score.py --model RUN/model --data.name market1501 -
 import sys
 from collections.abc import Sequence
 
-import torch
-
 from reid_accel.config import RunConfig, ScoringConfig, parse, to_dict
 from reid_accel.finish import data_facts, score_and_report
-from reid_accel.models.reid import load_model
+from reid_accel.models.reid import load_model, on_device
+from reid_accel.reporting.report import ReportFrame
 from reid_accel.reporting.tables import print_report
 from reid_accel.reporting.terminal import open_console, sentences_for_users
 from reid_accel.training.agreement import start_accelerator
@@ -30,11 +29,12 @@ def score(config: ScoringConfig) -> None:
     console = open_console(accelerator.is_main_process)
     with accelerator.local_main_process_first():  # one download per machine
         model = load_model(config.model)
-    model = model.to(accelerator.device, memory_format=torch.channels_last)
+    model = on_device(model, accelerator.device)
     data = open_data(config.data, model.architecture, accelerator, console.print)
-    training, validation = split_training_images(data.splits["train"], config.data.validation_share)
+    training, held_out = split_training_images(data.splits["train"], config.data.validation_share)
+    validation = None if data.labelled_test else held_out  # without labels the held-out people are all there is
     folder = choose_run_folder(RunConfig(name="score", dir=config.dir), accelerator)
-    frame = {
+    frame: ReportFrame = {
         "title": f"{config.model} on {config.data.name}",
         "config": to_dict(config),
         "data": data_facts(data, config.data.name, config.data.root),
@@ -44,7 +44,7 @@ def score(config: ScoringConfig) -> None:
         model,
         data,
         validation,
-        training.images.attributes_NA,
+        training.images,
         accelerator,
         config.score,
         folder,

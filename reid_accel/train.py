@@ -19,10 +19,10 @@ from reid_accel.data.imageset import ImageSet
 from reid_accel.evaluation import LabelledSet, attribute_entry, score_within, validation_protocol
 from reid_accel.files import write_text
 from reid_accel.finish import finish_run
+from reid_accel.hub import check_repo_id, check_token
 from reid_accel.models.backbone import load_pretrained
 from reid_accel.models.reid import Architecture, ReIDModel
 from reid_accel.reporting.terminal import epoch_bar, epoch_line, open_console, sentences_for_users
-from reid_accel.hub import check_repo_id, check_token
 from reid_accel.reporting.tracking import Tracking, check_trackers
 from reid_accel.retrieval.embed import predict_sharded
 from reid_accel.training.agreement import StopRequest, same_everywhere, start_accelerator
@@ -63,15 +63,28 @@ class Run:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The script: settings in, a run folder out; a user's mistake becomes a sentence."""
     with sentences_for_users():
-        config = parse(
-            Config, sys.argv[1:] if arguments is None else arguments, default_recipe=DEFAULT_RECIPE
-        )
+        config = parse(Config, sys.argv[1:] if arguments is None else arguments, default_recipe=DEFAULT_RECIPE)
         train(config)
 
 
 def train(config: Config) -> None:
     """One run, from images to a scored and packaged model."""
     run, progress = prepare(config)
+    try:
+        progress = train_epochs(run, progress)
+    finally:
+        run.stop.restore()
+    if run.validation is None and run.accelerator.is_main_process:
+        save_model(run.model, run.folder / "model")
+    run.accelerator.wait_for_everyone()
+    trained_on = run.trainer.data.images
+    finish_run(config, run.accelerator, run.console, run.folder, run.data, run.validation, trained_on, progress)
+    run.tracking.close()
+
+
+def train_epochs(run: Run, progress: Progress) -> Progress:
+    """All epochs that are left: train, once in a while validate, checkpoint."""
+    config = run.config
     while progress.epoch < config.train.epochs:
         progress = train_epoch(run, progress)
         if progress.position > 0:  # stopped on the way
@@ -81,22 +94,7 @@ def train(config: Config) -> None:
         run.console.print(epoch_line(progress.history[-1], config.train.epochs), soft_wrap=True)
         run.tracking.log(progress.step, progress.history[-1])
         checkpoint(run, progress)
-    run.stop.restore()
-    if run.validation is None and run.accelerator.is_main_process:
-        save_model(run.model, run.folder / "model")
-    run.accelerator.wait_for_everyone()
-    train_attributes_NA = run.trainer.data.images.attributes_NA
-    finish_run(
-        config,
-        run.accelerator,
-        run.console,
-        run.folder,
-        run.data,
-        run.validation,
-        train_attributes_NA,
-        progress,
-    )
-    run.tracking.close()
+    return progress
 
 
 def prepare(config: Config) -> tuple[Run, Progress]:
@@ -167,18 +165,14 @@ def build_model(config: Config, training: TrainingSet, accelerator: Accelerator)
     return model.to(memory_format=torch.channels_last)
 
 
-def build_trainer(
-    config: Config, accelerator: Accelerator, model: ReIDModel, training: TrainingSet
-) -> Trainer:
+def build_trainer(config: Config, accelerator: Accelerator, model: ReIDModel, training: TrainingSet) -> Trainer:
     """Model and optimiser on the device, data-parallel, in mixed precision. Accelerate wraps `model` itself."""
     optimizer = build_optimizer(model, config.optim)
     wrapped, prepared = accelerator.prepare(model, optimizer)
     return Trainer(accelerator, wrapped, prepared, training, model.architecture, config)
 
 
-def announce(
-    console: Console, config: Config, folder: Path, trainer: Trainer, validation: ImageSet | None
-) -> None:
+def announce(console: Console, config: Config, folder: Path, trainer: Trainer, validation: ImageSet | None) -> None:
     """Say what is about to happen."""
     accelerator, training = trainer.accelerator, trainer.data
     held_out = f"{len(validation):,} images validate" if validation is not None else "no validation"
@@ -204,9 +198,7 @@ def train_epoch(run: Run, progress: Progress) -> Progress:
         seconds = time.perf_counter() - begun
         done = (progress.position - first.position) * config.train.batch_size
         parts_per_step = accelerator.num_processes * config.train.accumulation_steps
-        require_finite(
-            means, progress.step - progress.position, parts_per_step, str(run.folder / "checkpoints")
-        )
+        require_finite(means, progress.step - progress.position, parts_per_step, str(run.folder / "checkpoints"))
         return means, {**means.line(), "learning_rate": trainer.rate, "images_per_second": done / seconds}
 
     with epoch_bar(run.console, progress.epoch, config.train.epochs, len(batches), progress.position) as show:
@@ -242,9 +234,7 @@ def validate(run: Run, progress: Progress) -> Progress:
     """Score the held-out persons and keep the model if it is the best so far; all processes take part."""
     if run.validation is None:
         return progress
-    predictions = predict_sharded(
-        run.model, run.validation, run.accelerator, batch_size=run.config.score.batch_size
-    )
+    predictions = predict_sharded(run.model, run.validation, run.accelerator, batch_size=run.config.score.batch_size)
     line: dict[str, Any] = {}
     if predictions is not None:
         line = validation_line(run, LabelledSet("validation", run.validation, predictions))
@@ -265,9 +255,7 @@ def validation_line(run: Run, validation: LabelledSet) -> dict[str, Any]:
     attributes = attribute_entry(validation, run.trainer.data.images.attributes_NA)
     return {
         "validation_mAP": scored[1].mean_ap if scored is not None else None,
-        "validation_attribute_accuracy": attributes["conventions"]["12 groups"]["accuracy"]
-        if attributes
-        else None,
+        "validation_attribute_accuracy": attributes["conventions"]["12 groups"]["accuracy"] if attributes else None,
     }
 
 

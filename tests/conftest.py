@@ -22,18 +22,14 @@ def shared_data() -> Path:
     return SHARED_DATA
 
 
-def draw_image(
-    path: Path, colour: tuple[int, int, int] = (120, 130, 140), size: tuple[int, int] = (64, 128)
-) -> Path:
+def draw_image(path: Path, colour: tuple[int, int, int] = (120, 130, 140), size: tuple[int, int] = (64, 128)) -> Path:
     """A one-coloured image file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, colour).save(path)
     return path
 
 
-def make_market(
-    root: Path, *, identities: int = 6, images: int = 4, size: tuple[int, int] = (16, 32)
-) -> Path:
+def make_market(root: Path, *, identities: int = 6, images: int = 4, size: tuple[int, int] = (16, 32)) -> Path:
     """A small noisy set in Market-1501's layout: train and test persons are different, two cameras."""
     rng = np.random.default_rng(7)
     for pid in range(1, 2 * identities + 1):

@@ -48,9 +48,7 @@ def test_real_predictions_score_as_published(shared_data: Path) -> None:
     assert len(binary.columns_left_out) == 1
     instance = (binary.instance_accuracy, binary.instance_precision, binary.instance_recall)
     assert [100 * value for value in instance] == pytest.approx([72.61, 83.84, 82.09], abs=0.005)
-    assert [100 * value for value in scores.majority.values()] == pytest.approx(
-        [71.59, 85.51, 86.53], abs=0.005
-    )
+    assert [100 * value for value in scores.majority.values()] == pytest.approx([71.59, 85.51, 86.53], abs=0.005)
     expected = {
         "gender": 86.45, "age": 87.08, "hair": 83.65, "up": 93.66, "down": 93.32, "clothes": 91.46,
         "backpack": 82.79, "handbag": 89.98, "bag": 75.07, "hat": 97.13, "upper_color": 73.40, "lower_color": 69.91,

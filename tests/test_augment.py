@@ -63,8 +63,8 @@ def test_padded_crop_is_torchvisions() -> None:
     top, left = torch.tensor([0, 3, 8, 5, 4, 1]), torch.tensor([8, 0, 4, 2, 7, 6])
     colour = torch.tensor(FILL).view(3, 1, 1)
     expected = [
-        TF.crop(TF.pad(x - colour, [4, 4, 4, 4]), int(t), int(l), 32, 16) + colour
-        for x, t, l in zip(batch, top, left, strict=True)
+        TF.crop(TF.pad(image - colour, [4, 4, 4, 4]), int(y), int(x), 32, 16) + colour
+        for image, y, x in zip(batch, top, left, strict=True)
     ]
     assert torch.allclose(padded_crop(batch, top, left, 4, FILL), torch.stack(expected), atol=1e-7)
 
@@ -84,8 +84,8 @@ def test_erasing_is_torchvisions() -> None:
     boxes = torch.tensor([[2, 3, 10, 9], [0, 0, 0, 0], [0, 0, 32, 16]])
     colour = torch.tensor(FILL).view(3, 1, 1)
     expected = [
-        TF.erase(x, int(t), int(l), int(b - t), int(r - l), colour)
-        for x, (t, l, b, r) in zip(batch, boxes, strict=True)
+        TF.erase(image, int(y), int(x), int(bottom - y), int(right - x), colour)
+        for image, (y, x, bottom, right) in zip(batch, boxes, strict=True)
     ]
     assert torch.equal(erase(batch, boxes, FILL), torch.stack(expected))
 

@@ -47,7 +47,9 @@ def test_going_on_is_the_same_as_not_having_stopped(tmp_path: Path, kind: str) -
     optimizer = KINDS[kind](model.parameters())
     for number in range(3):
         step(model, optimizer, number)
-    progress = Progress(step=3, epoch=1, position=2, best_score=0.1 + 0.2, epoch_sums=(1.5, 0.1), history=({"epoch": 1},))
+    progress = Progress(
+        step=3, epoch=1, position=2, best_score=0.1 + 0.2, epoch_sums=(1.5, 0.1), history=({"epoch": 1},)
+    )
     path = save(tmp_path, model, optimizer, progress)
     other = network(seed=1)
     other_optimizer = KINDS[kind](other.parameters())

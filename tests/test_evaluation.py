@@ -36,7 +36,9 @@ def labelled(split: str, pids: list[int], cameras: list[int], places: list[float
         store=CropStore(crops, {}),
     )
     features = torch.tensor(places).view(-1, 1)
-    return LabelledSet(split, images, Predictions(features, torch.empty((number, 0), dtype=torch.int64), features[:, 0]))
+    return LabelledSet(
+        split, images, Predictions(features, torch.empty((number, 0), dtype=torch.int64), features[:, 0])
+    )
 
 
 def test_market_scores_by_hand() -> None:

@@ -84,7 +84,14 @@ def test_a_script_hides_no_other_module() -> None:
 
 
 def test_no_pickle_is_read_and_nothing_is_caught_blindly() -> None:
-    forbidden = ("import pickle", "allow_pickle=True", "weights_only=False", "torch.load(", "except Exception", "except:")
+    forbidden = (
+        "import pickle",
+        "allow_pickle=True",
+        "weights_only=False",
+        "torch.load(",
+        "except Exception",
+        "except:",
+    )
     for name, path in modules():
         text = path.read_text(encoding="utf-8")
         assert not [word for word in forbidden if word in text], name

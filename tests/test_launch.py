@@ -66,7 +66,7 @@ def test_scores_are_the_same_on_one_and_two_processes(folder: Path) -> None:
         )  # fmt: skip
     one, two = (read_json(folder / f"scored{n}" / "report.json") for n in (1, 2))
     assert (one["hardware"]["processes"], two["hardware"]["processes"]) == (1, 2)
-    assert len(one["retrieval"]) == 4
+    assert len(one["retrieval"]) == 1
     for ours, theirs in zip(one["retrieval"], two["retrieval"], strict=True):
         assert ours["stamp"] == theirs["stamp"]
         assert ours["num_gallery"] == theirs["num_gallery"]
@@ -127,7 +127,9 @@ def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(folder: Path) -> None:
     assert process.wait(timeout=60) == 75, said
     assert "--run.dir stopped --run.resume auto" in said
     assert (folder / "stopped" / "STOPPED").is_file()
-    steps = [read_json(path / "progress.json")["progress"]["step"] for path in (folder / "stopped/checkpoints").iterdir()]
+    steps = [
+        read_json(path / "progress.json")["progress"]["step"] for path in (folder / "stopped/checkpoints").iterdir()
+    ]
     assert max(steps) > 6
 
 

@@ -97,7 +97,7 @@ def test_a_missing_folder_is_named_with_what_was_found(tmp_path: Path) -> None:
         list_market(tmp_path / "nowhere")
     make_market(tmp_path)
     (tmp_path / "query").rename(tmp_path / "queries")
-    with pytest.raises(InputError, match="lacks query .*found bounding_box_test, bounding_box_train, queries"):
+    with pytest.raises(InputError, match=r"lacks query .*found bounding_box_test, bounding_box_train, queries"):
         list_market(tmp_path)
 
 
@@ -115,11 +115,9 @@ def test_a_bad_name_is_refused_with_its_folder(small_market: Path) -> None:
 
 
 def test_people_without_annotation_are_named(small_market: Path) -> None:
-    people = {pid: (0,) * 12 for pid in range(1, 12)}
+    people = dict.fromkeys(range(1, 12), (0,) * 12)
     write_market_mat(small_market / "market_attribute.mat", people, {50: (0,) * 12})
-    assert list_market(small_market).warnings == (
-        "market_attribute.mat has no attributes for 1 of 12 identities (12)",
-    )
+    assert list_market(small_market).warnings == ("market_attribute.mat has no attributes for 1 of 12 identities (12)",)
 
 
 def test_course_layout_needs_its_annotation(tmp_path: Path) -> None:

@@ -313,6 +313,13 @@ def test_nothing_is_written_into_the_arguments():
         np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.filterwarnings("error")
+def test_read_only_and_reversed_arrays_are_fine():
+    query, gallery = points(0, 1), points(1, 2, 3)
+    gallery.setflags(write=False)
+    assert top_k(query[::-1], gallery[::-1], 2)[0].tolist() == [[2, 1], [2, 1]]
+
+
 # ---------------------------------------------------------------- mistakes
 
 GOOD = {
@@ -339,6 +346,7 @@ NO_MATCH = r"no query has a match in the gallery under protocol market1501.*unde
         ({"query_features": np.zeros((2, 0))}, "query_features has dimension 0"),
         ({"query_features": np.zeros((2, 2))}, "query_features have dimension 2, gallery_features 1"),
         ({"query_features": np.zeros(2)}, "query_features must be a matrix"),
+        ({"query_features": torch.zeros((2, 1), dtype=torch.int64)}, "query_features must be floating-point numbers"),
         ({"query_features": np.zeros((2, 1), dtype=int)}, "query_features must be floating-point numbers"),
         ({"query_features": points(), "query_pids": [], "query_cameras": []}, "query_features has no rows"),
         ({"gallery_features": points(), "gallery_pids": [], "gallery_cameras": []}, "the gallery is empty"),

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -16,7 +17,7 @@ def test_warm_up_is_linear_and_cosine_ends_at_zero() -> None:
     assert factors[20] == pytest.approx(1.0)
     assert factors[70] == pytest.approx(0.5)
     assert factors[120] == pytest.approx(0.0, abs=1e-12)
-    assert all(later < earlier for earlier, later in zip(factors[20:], factors[21:], strict=False))
+    assert all(later < earlier for earlier, later in itertools.pairwise(factors[20:]))
 
 
 def test_cosine_is_torchs_without_warm_up() -> None:

@@ -59,24 +59,24 @@ def _read_half(path: Path, half: str, halves: Mapping[str, np.ndarray]) -> dict[
     missing = [name for name in ("image_index", *MARKET_COLUMNS) if name not in fields]
     if missing:
         raise InputError(f"{path}, half {half!r}, lacks the fields: {', '.join(missing)}")
-    people = {}
-    for row, name in enumerate(fields["image_index"]):
-        try:
-            people[int(str(name))] = class_indices({c: int(fields[c][row]) for c in MARKET_COLUMNS})
-        except (InputError, IndexError, ValueError) as error:
-            raise InputError(f"{path}, half {half!r}, person {name}: {error}") from error
-    return people
+    return dict(_read_person(f"{path}, half {half!r}", fields, row) for row in range(len(fields["image_index"])))
 
 
-def write_market_mat(
-    path: Path, train: Mapping[int, Sequence[int]], test: Mapping[int, Sequence[int]]
-) -> None:
+def _read_person(where: str, fields: Mapping[str, np.ndarray], row: int) -> tuple[int, tuple[int, ...]]:
+    name = str(fields["image_index"][row])
+    try:
+        return int(name), class_indices({column: int(fields[column][row]) for column in MARKET_COLUMNS})
+    except (IndexError, ValueError) as error:
+        raise InputError(f"{where}, person {name}: {error}") from error
+
+
+def write_market_mat(path: Path, train: Mapping[int, Sequence[int]], test: Mapping[int, Sequence[int]]) -> None:
     """Write a `market_attribute.mat` that `read_market_mat` (and the usual MATLAB code) reads."""
     content = {"train": _half_record(train), "test": _half_record(test)}
-    with replacing(path) as temporary, open(temporary, "wb+") as file:
-        scipy.io.savemat(file, {"market_attribute": content})
-        file.seek(0)
-        file.write(b"MATLAB 5.0 MAT-file".ljust(_MAT_TEXT_BYTES))  # scipy puts the date there
+    with replacing(path) as temporary:
+        scipy.io.savemat(str(temporary), {"market_attribute": content}, appendmat=False)
+        with open(temporary, "rb+") as file:
+            file.write(b"MATLAB 5.0 MAT-file".ljust(_MAT_TEXT_BYTES))  # scipy put the date there
 
 
 def _half_record(people: Mapping[int, Sequence[int]]) -> dict[str, np.ndarray]:

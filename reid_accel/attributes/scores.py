@@ -169,9 +169,7 @@ def _mean_over_groups(predicted_NA: Indices, labels_NA: Indices, groups: Sequenc
     return float(np.mean(accuracies)) if accuracies else 0.0
 
 
-def _score_group(
-    group: AttributeGroup, predicted_N: Indices, labels_N: Indices, majority: int
-) -> GroupScores:
+def _score_group(group: AttributeGroup, predicted_N: Indices, labels_N: Indices, majority: int) -> GroupScores:
     known_N = labels_N != UNKNOWN
     predicted_N, labels_N = predicted_N[known_N], labels_N[known_N]
     if not len(labels_N):

@@ -97,9 +97,7 @@ def annotation_columns(indices: Sequence[int]) -> dict[str, int]:
         raise InputError(f"expected {len(MARKET_GROUPS)} attribute values, got {len(indices)}")
     for group, index in zip(MARKET_GROUPS, indices, strict=True):
         if not 0 <= index < len(group.values):
-            raise InputError(
-                f"attribute {group.name} must be between 0 and {len(group.values) - 1}, got {index}"
-            )
+            raise InputError(f"attribute {group.name} must be between 0 and {len(group.values) - 1}, got {index}")
     columns = dict.fromkeys(MARKET_COLUMNS, 1)
     for group, index in zip(PLAIN_GROUPS, indices, strict=False):
         columns[group.name] = int(index) + 1

@@ -22,9 +22,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-def uniforms(
-    seed: int, epoch: int, rows_B: npt.NDArray[np.int64], num: int = NUM_DRAWS
-) -> npt.NDArray[np.float64]:
+def uniforms(seed: int, epoch: int, rows_B: npt.NDArray[np.int64], num: int = NUM_DRAWS) -> npt.NDArray[np.float64]:
     """B x num numbers in [0, 1), a function of (seed, epoch, row, place) alone.
 
     SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) over the four counters.
@@ -84,9 +82,7 @@ def flip(images_B3HW: Tensor, flipped_B: Tensor) -> Tensor:
     return torch.where(flipped_B.view(-1, 1, 1, 1), images_B3HW.flip(-1), images_B3HW)
 
 
-def padded_crop(
-    images_B3HW: Tensor, top_B: Tensor, left_B: Tensor, pad_px: int, fill: tuple[float, ...]
-) -> Tensor:
+def padded_crop(images_B3HW: Tensor, top_B: Tensor, left_B: Tensor, pad_px: int, fill: tuple[float, ...]) -> Tensor:
     """Pad all four sides, then cut the H x W window whose corner is (top, left), each in 0..2 pad."""
     batch, channels, height, width = images_B3HW.shape
     device = images_B3HW.device

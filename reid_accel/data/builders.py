@@ -17,6 +17,7 @@ from reid_accel.data.synthetic import SyntheticMarket, cached_synthetic_market
 from reid_accel.errors import InputError
 
 CACHE_ROOT = Path("~/.cache/reid_accel")
+ReadListing = Callable[[Path], Listing]
 BASE_COLUMNS = ("image", "name", "pid", "camera", "row")
 
 
@@ -38,10 +39,10 @@ class _ReIDBuilder(datasets.GeneratorBasedBuilder):
     BUILDER_CONFIG_CLASS = ReIDConfig
     VERSION = datasets.Version("1.0.0")
 
-    read_listing: staticmethod
+    read_listing: ReadListing
 
     def _listing(self) -> Listing:
-        return _listing_once(type(self), self.config.root, self.config.fingerprint)
+        return _listing_once(type(self).read_listing, self.config.root, self.config.fingerprint)
 
     def _info(self) -> datasets.DatasetInfo:
         features: dict[str, Any] = {
@@ -97,9 +98,9 @@ class Course(_ReIDBuilder):
 
 
 @functools.lru_cache(maxsize=4)
-def _listing_once(builder_class: type[_ReIDBuilder], root: str, fingerprint: str) -> Listing:
+def _listing_once(read_listing: ReadListing, root: str, fingerprint: str) -> Listing:
     """A listing for the several calls that one preparation makes; half a million files take seconds."""
-    return builder_class.read_listing(Path(root))
+    return read_listing(Path(root))
 
 
 BUILDERS: dict[str, type[_ReIDBuilder]] = {

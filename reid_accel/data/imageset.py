@@ -57,13 +57,15 @@ class ImageSet:
             digest.update(np.ascontiguousarray(labels).tobytes())
         return digest.hexdigest()[:16]
 
-    def counts(self) -> dict[str, int]:
-        """Numbers of images, identities and cameras, as the report shows them."""
-        return {
-            "images": len(self),
-            "identities": len(np.unique(self.pid_N[self.pid_N > 0])),
-            "cameras": len(np.unique(self.camera_N[self.camera_N >= 0])),
-        }
+    @property
+    def num_identities(self) -> int:
+        """People on these images, distractors and junk not counted."""
+        return len(np.unique(self.pid_N[self.pid_N > 0]))
+
+    @property
+    def num_cameras(self) -> int:
+        """Cameras that took these images, as far as known."""
+        return len(np.unique(self.camera_N[self.camera_N >= 0]))
 
 
 class ImageSize(Protocol):
@@ -99,9 +101,7 @@ def open_image_set(
     """
     columns = table.cast_column("image", datasets.Image(decode=False)).with_format("numpy")[:]
     paths = [Path(image["path"]) for image in columns["image"]]
-    store = _open_store(
-        paths, size, f"{table.info.config_name}/{table.split}", on_bad_image, cache_dir, progress
-    )
+    store = _open_store(paths, size, f"{table.info.config_name}/{table.split}", on_bad_image, cache_dir, progress)
     groups = groups_of(table)
     attributes = [np.asarray(columns[group.name], np.int64) for group in groups]
     images = ImageSet(
@@ -190,9 +190,7 @@ def split_by_person(pid_N: Ints, train_share: float) -> tuple[Ints, Ints]:
     the rest validate (course report, section 2; its share is 0.7).
     """
     if np.count_nonzero(np.diff(pid_N)) != len(np.unique(pid_N)) - 1:
-        raise InputError(
-            "the split by person needs each person's images in one run, as sorted names give them"
-        )
+        raise InputError("the split by person needs each person's images in one run, as sorted names give them")
     end = math.floor(train_share * len(pid_N))
     while 0 < end < len(pid_N) and pid_N[end] == pid_N[end - 1]:
         end += 1

@@ -83,8 +83,7 @@ def list_course(root: Path) -> Listing:
     """List the course variant: labelled `train/`, unlabelled `test/` and `queries/`, and the annotation CSV."""
     folders = _folders(root, COURSE_FOLDERS)
     splits = {
-        split: _labelled(folder) if split == "train" else _unlabelled(folder)
-        for split, folder in folders.items()
+        split: _labelled(folder) if split == "train" else _unlabelled(folder) for split, folder in folders.items()
     }
     annotation = root / COURSE_ATTRIBUTE_FILE
     if not annotation.is_file():
@@ -115,9 +114,7 @@ def parse_name(name: str) -> tuple[int, int]:
 def list_images(folder: Path) -> list[Path]:
     """The image files of a folder, sorted by name; hidden files are passed over."""
     return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in IMAGE_ENDINGS and not path.name.startswith(".")
+        path for path in folder.iterdir() if path.suffix.lower() in IMAGE_ENDINGS and not path.name.startswith(".")
     )
 
 

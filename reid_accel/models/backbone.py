@@ -2,6 +2,7 @@
 
 import difflib
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch.nn as nn
@@ -22,19 +23,26 @@ def build_backbone(name: str, *, last_stride: int, height_px: int, width_px: int
         near = difflib.get_close_matches(name, timm.list_models(), n=4, cutoff=0.4)
         raise InputError(f"timm has no model {name!r}; close names: {', '.join(near) or 'none'}")
     settings = timm.get_pretrained_cfg(name, allow_unregistered=True)
-    sizes = {"img_size": (height_px, width_px)} if settings and settings.fixed_input_size else {}
+    sizes: dict[str, Any] = {}
+    if settings and settings.fixed_input_size:  # a ViT's position embeddings are made for one size
+        sizes["img_size"] = (height_px, width_px)
     backbone: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **sizes)
     if last_stride == 1:
         _keep_last_resolution(backbone, name)
     return backbone
 
 
+def pooled_size(backbone: nn.Module) -> int:
+    """P, the length of a backbone's pooled features."""
+    size = backbone.head_hidden_size
+    assert isinstance(size, int), size
+    return size
+
+
 def _keep_last_resolution(backbone: nn.Module, name: str) -> None:
     stage = getattr(backbone, "layer4", None)
     if stage is None:
-        raise InputError(
-            f"model.last-stride 1 is for ResNets; {name} has no layer4. Set --model.last-stride 2"
-        )
+        raise InputError(f"model.last-stride 1 is for ResNets; {name} has no layer4. Set --model.last-stride 2")
     for module in stage[0].modules():
         if isinstance(module, (nn.Conv2d, nn.AvgPool2d)) and _stride(module) == 2:
             module.stride = 1 if isinstance(module, nn.AvgPool2d) else (1, 1)
@@ -84,9 +92,7 @@ def _load_file(backbone: nn.Module, path: Path) -> None:
             f"{path} is not a safetensors file ({error}); pickled weights (.pth, .pt) are not read, convert them"
         ) from error
     wanted = backbone.state_dict()
-    fitting = {
-        key: value for key, value in weights.items() if key in wanted and value.shape == wanted[key].shape
-    }
+    fitting = {key: value for key, value in weights.items() if key in wanted and value.shape == wanted[key].shape}
     missing = sorted(key for key in wanted if key not in fitting and not key.endswith("num_batches_tracked"))
     if missing:
         raise InputError(

@@ -25,7 +25,7 @@ from reid_accel.attributes.vocabulary import AttributeGroup
 from reid_accel.data.augment import IMAGENET_MEAN, IMAGENET_STD, normalise, to_float
 from reid_accel.data.images import to_pixels
 from reid_accel.errors import InputError
-from reid_accel.models.backbone import build_backbone
+from reid_accel.models.backbone import build_backbone, pooled_size
 
 MODEL_FILES = ("config.json", "model.safetensors")
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -108,11 +108,9 @@ class ReIDModel(
         )
         units, num_values = architecture.neck_units, architecture.num_attribute_values
         self.neck = nn.Sequential(
-            nn.Linear(self.backbone.head_hidden_size, units, bias=False), nn.BatchNorm1d(units), nn.ReLU()
+            nn.Linear(pooled_size(self.backbone), units, bias=False), nn.BatchNorm1d(units), nn.ReLU()
         )
-        self.attribute_heads = nn.ModuleList(
-            nn.Linear(units, len(group.values)) for group in architecture.groups
-        )
+        self.attribute_heads = nn.ModuleList(nn.Linear(units, len(group.values)) for group in architecture.groups)
         self.reweighting = nn.Linear(num_values, num_values) if architecture.reweight and num_values else None
         self.identity_classifier = nn.Linear(architecture.feature_size, architecture.num_identities)
 
@@ -169,10 +167,7 @@ class ReIDModel(
         self.eval()
         logits = self(self.prepare(images)).attribute_logits
         chosen = torch.stack([logit.argmax(1) for logit in logits], dim=1).tolist()
-        return [
-            {group.name: group.values[index] for group, index in zip(groups, row, strict=True)}
-            for row in chosen
-        ]
+        return [{group.name: group.values[index] for group, index in zip(groups, row, strict=True)} for row in chosen]
 
 
 def comparable(feature_BD: Tensor, metric: str) -> Tensor:
@@ -200,9 +195,13 @@ def load_model(name: str | Path) -> ReIDModel:
         with contextlib.redirect_stdout(None):  # the hub's client prints where it loads from
             return ReIDModel.from_pretrained(name)
     except (OSError, SafetensorError, TypeError, KeyError) as error:
-        raise InputError(
-            f"the model {name} cannot be loaded: {str(error).strip().splitlines()[0]}"
-        ) from error
+        raise InputError(f"the model {name} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+
+
+def on_device(model: ReIDModel, device: torch.device) -> ReIDModel:
+    """The model on a device, in the memory order that convolutions are fastest in."""
+    model.to(device)
+    return model.to(memory_format=torch.channels_last)
 
 
 def architecture_dict(architecture: Architecture) -> dict[str, Any]:

@@ -132,15 +132,20 @@ class Junk(TypedDict):
     num_junk: int
 
 
-class Report(TypedDict):
-    format: int
+class ReportFrame(TypedDict):
+    """The part of a report that doesn't come from scoring."""
+
     title: str
-    created: str
-    software: SoftwareVersions
-    hardware: Hardware
     config: dict[str, Any]
     data: DataFacts
     training: Training | None
+
+
+class Report(ReportFrame):
+    format: int
+    created: str
+    software: SoftwareVersions
+    hardware: Hardware
     retrieval: list[Retrieval]
     attributes: Attributes | None
     junk: Junk | None

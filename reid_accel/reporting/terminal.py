@@ -35,16 +35,12 @@ def sentences_for_users() -> Iterator[None]:
         if rank:
             time.sleep(3)
         title = "stopped" if rank == 0 else f"process {rank} stopped"
-        Console(stderr=True, highlight=False).print(
-            Panel(str(error), title=title, border_style="red"), markup=False
-        )
+        Console(stderr=True, highlight=False).print(Panel(str(error), title=title, border_style="red"), markup=False)
         sys.exit(MISUSE)
 
 
 @contextmanager
-def epoch_bar(
-    console: Console, epoch: int, epochs: int, steps: int, done: int
-) -> Iterator[Callable[..., None]]:
+def epoch_bar(console: Console, epoch: int, epochs: int, steps: int, done: int) -> Iterator[Callable[..., None]]:
     """A progress bar over the steps of an epoch; gives a function `update(position, **numbers)`."""
     columns = (
         TextColumn("epoch {task.fields[epoch]}"),
@@ -57,8 +53,9 @@ def epoch_bar(
         task = bar.add_task("", total=steps, completed=done, epoch=f"{epoch + 1}/{epochs}", numbers="")
 
         def update(position: int, **numbers: float) -> None:
-            text = "  ".join(f"{name} {value:.3g}" for name, value in numbers.items())
-            bar.update(task, completed=position, **({"numbers": text} if numbers else {}))
+            bar.update(task, completed=position)
+            if numbers:
+                bar.update(task, numbers="  ".join(f"{name} {value:.3g}" for name, value in numbers.items()))
 
         yield update
 

@@ -1,5 +1,6 @@
 """Turning what a caller passes into clean arrays, or into one sentence about what is wrong with it."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,8 +22,8 @@ BoolArray = npt.NDArray[np.bool_]
 
 
 def as_features(name: str, features: Features) -> torch.Tensor:
-    """`features` as a detached floating-point tensor [N, D] with D > 0; nothing is copied."""
-    tensor = features.detach() if isinstance(features, torch.Tensor) else torch.from_numpy(np.asarray(features))
+    """`features` as a detached floating-point tensor [N, D] with D > 0; contiguous arrays aren't copied."""
+    tensor = features.detach() if isinstance(features, torch.Tensor) else _from_numpy(name, np.asarray(features))
     if tensor.ndim != 2:
         raise InputError(f"{name} must be a matrix with one row per image, got shape {tuple(tensor.shape)}")
     if not tensor.is_floating_point():
@@ -30,6 +31,14 @@ def as_features(name: str, features: Features) -> torch.Tensor:
     if tensor.shape[1] == 0:
         raise InputError(f"{name} has dimension 0: there is nothing to compare")
     return tensor
+
+
+def _from_numpy(name: str, array: npt.NDArray[Any]) -> torch.Tensor:
+    if not np.issubdtype(array.dtype, np.floating):
+        raise InputError(f"{name} must be floating-point numbers, got {array.dtype}")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*not writable")  # nothing here writes into it
+        return torch.from_numpy(np.ascontiguousarray(array))
 
 
 def check_pair(query_QD: torch.Tensor, gallery_GD: torch.Tensor) -> None:

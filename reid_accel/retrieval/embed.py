@@ -129,8 +129,7 @@ def place_by_row(rows_N: Tensor, columns: tuple[Tensor, ...], num_images: int) -
     """Put results where their row numbers say, on the CPU; proves that every row is there exactly once."""
     times_seen = torch.bincount(rows_N.cpu(), minlength=num_images)
     wrong = (times_seen != 1).nonzero().flatten()
-    assert len(times_seen) == num_images and not len(wrong), (
-        f"{len(wrong)} of {num_images} images were not embedded exactly once, the first is row {wrong[:1].tolist()}"
-    )
+    whole = len(times_seen) == num_images and not len(wrong)
+    assert whole, f"{len(wrong)} images were not embedded exactly once, the first is row {wrong[:1].tolist()}"
     order = torch.argsort(rows_N.cpu())
     return tuple(column.cpu()[order] for column in columns)

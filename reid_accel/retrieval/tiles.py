@@ -8,9 +8,12 @@ a gallery spread over several ranks gives the same bits as one on a single rank.
 Letters: Q queries, G gallery rows (of this rank, padded to whole tiles in a panel), D feature, B rows of a block.
 """
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import repeat
 
 import torch
 
@@ -23,13 +26,16 @@ GALLERY_BLOCK = 1024
 QUERY_BLOCK = 512
 """Query rows in a panel, unless chunk_bytes allows fewer only."""
 
-CHUNK_BYTES = 128 * 2**20
+CHUNK_BYTES = 256 * 2**20
 """Size of one panel of distances, unless the caller says otherwise."""
 
 LARGEST_SQUARE = 1e37
 """Squared lengths up to here leave room for a sum of four in float32."""
 
 ALIGNMENT_BYTES = 64
+
+TASKS_PER_THREAD = 8
+"""Parts of a panel per thread, so that a thread that is held up leaves its work to the others."""
 
 METRICS = ("euclidean", "cosine")
 
@@ -108,31 +114,78 @@ def distance_panels(
     num_queries, dim = query_QD.shape
     device = query_QD.device
     query_BD = torch.zeros(query_block, dim, device=device)
-    product_BB = torch.empty(query_block, gallery.block, device=device)
-    spare_BD = torch.empty(gallery.block, dim, device=device)
     panel_BG = torch.empty(query_block, gallery.width, device=device)
     square_Q = _square_lengths(query_QD, query_block)
     check_finite_rows("query_features", query_QD, square_Q, 0, LARGEST_SQUARE)
     if metric == "cosine":
         _check_directions("query_features", square_Q, torch.zeros_like(square_Q, dtype=torch.bool), 0)
-    for start in range(0, num_queries, query_block):
-        stop = min(start + query_block, num_queries)
-        bias_B1 = torch.ones(query_block, 1, device=device)
-        query_BD.zero_()
-        query_BD[: stop - start] = query_QD[start:stop]
-        if metric == "euclidean":
-            query_BD.mul_(-2)
-            bias_B1[: stop - start, 0] = square_Q[start:stop]
-        else:
-            query_BD[: stop - start].mul_(-square_Q[start:stop].rsqrt()[:, None])
-        for index in range(gallery.num_tiles):
+    with _tile_workers(gallery, query_BD, panel_BG) as fill:
+        for start in range(0, num_queries, query_block):
+            stop = min(start + query_block, num_queries)
+            square_B = square_Q[start:stop]
+            bias_B1 = torch.ones(query_block, 1, device=device)
+            query_BD.zero_()
+            query_BD[: stop - start] = query_QD[start:stop]
+            if metric == "euclidean":
+                query_BD.mul_(-2)
+                bias_B1[: stop - start, 0] = square_B
+            else:
+                query_BD[: stop - start].mul_(-square_B.rsqrt()[:, None])
+            fill(bias_B1)
+            yield start, panel_BG[: stop - start]
+
+
+@contextmanager
+def _tile_workers(
+    gallery: GalleryTiles, query_BD: torch.Tensor, panel_BG: torch.Tensor
+) -> Iterator[Callable[[torch.Tensor], None]]:
+    """A function that fills the panel for the queries in `query_BD`, given what is added per query.
+
+    On the CPU each tile is made by one thread from end to end: threads then wait for each other once per panel
+    instead of in every operation (which costs a time slice each when the machine is shared), and the bits don't
+    depend on the number of threads.
+    """
+    own = threading.local()
+
+    def prepare_thread() -> None:
+        own.product_BB = torch.empty(len(query_BD), gallery.block, device=query_BD.device)
+        own.spare_BD = torch.empty(gallery.block, query_BD.shape[1], device=query_BD.device)
+
+    def fill_tiles(indices: range, bias_B1: torch.Tensor) -> None:
+        for index in indices:
             columns = slice(index * gallery.block, (index + 1) * gallery.block)
-            torch.mm(query_BD, _tile(gallery, index, spare_BD).T, out=product_BB)
+            torch.mm(query_BD, _tile(gallery, index, own.spare_BD).T, out=own.product_BB)
             if gallery.scale_G is not None:
-                product_BB.mul_(gallery.scale_G[columns])
-            torch.add(product_BB, gallery.bias_G[columns], out=panel_BG[:, columns])
-        panel_BG.add_(bias_B1).clamp_(min=0)
-        yield start, panel_BG[: stop - start]
+                own.product_BB.mul_(gallery.scale_G[columns])
+            own.product_BB.add_(gallery.bias_G[columns]).add_(bias_B1)
+            torch.clamp(own.product_BB, min=0, out=panel_BG[:, columns])
+
+    if query_BD.device.type != "cpu":
+        prepare_thread()
+        yield lambda bias_B1: fill_tiles(range(gallery.num_tiles), bias_B1)
+        return
+
+    num_threads = torch.get_num_threads()
+    tiles_per_task = max(1, gallery.num_tiles // (num_threads * TASKS_PER_THREAD))
+    tasks = [
+        range(first, min(first + tiles_per_task, gallery.num_tiles))
+        for first in range(0, gallery.num_tiles, tiles_per_task)
+    ]
+
+    def prepare_cpu_thread() -> None:
+        torch.set_num_threads(1)  # of this thread, and of threads that are yet to come
+        prepare_thread()
+
+    try:
+        with ThreadPoolExecutor(num_threads, initializer=prepare_cpu_thread) as pool:
+
+            def fill(bias_B1: torch.Tensor) -> None:
+                for _ in pool.map(fill_tiles, tasks, repeat(bias_B1)):
+                    pass  # waits, and raises what a thread raised
+
+            yield fill
+    finally:
+        torch.set_num_threads(num_threads)  # for the threads that are yet to come
 
 
 @contextmanager

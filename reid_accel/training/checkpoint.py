@@ -205,25 +205,19 @@ def load_checkpoint(
             f"the checkpoint {path} cannot be read ({error}); remove it to go on with an older one"
         ) from error
     if content.get("format") != FORMAT:
-        raise InputError(
-            f"the checkpoint {path} has format {content.get('format')}, this version reads {FORMAT}"
-        )
+        raise InputError(f"the checkpoint {path} has format {content.get('format')}, this version reads {FORMAT}")
     _check_identity(path, content, identity)
     wanted = model.state_dict()
     unfit = sorted(set(wanted) ^ set(weights)) or [n for n in wanted if wanted[n].shape != weights[n].shape]
     if unfit:
-        raise InputError(
-            f"the checkpoint {path} is of another model: {len(unfit)} tensors differ ({unfit[0]}, ...)"
-        )
+        raise InputError(f"the checkpoint {path} is of another model: {len(unfit)} tensors differ ({unfit[0]}, ...)")
     model.load_state_dict(weights)
     optimizer.load_state_dict(_unflatten(tensors, content["optimizer"]))
     _match_memory_order(optimizer)
     values = content["progress"]
     if scaler is not None and content["scaler"] is not None:
         scaler.load_state_dict(content["scaler"])
-    return Progress(
-        **{**values, "epoch_sums": tuple(values["epoch_sums"]), "history": tuple(values["history"])}
-    )
+    return Progress(**{**values, "epoch_sums": tuple(values["epoch_sums"]), "history": tuple(values["history"])})
 
 
 def _check_identity(path: Path, content: Mapping[str, Any], identity: RunIdentity) -> None:

@@ -42,9 +42,7 @@ def load_batch(
     """Gather, move, augment, normalise: rows in, a batch on the device out."""
     images = data.images
     crops_B3HW = images.store.gather(images.row_N[rows_B]).to(device, non_blocking=True)
-    draws_Bn = (
-        torch.from_numpy(uniforms(config.train.seed, epoch, rows_B)).float().to(device, non_blocking=True)
-    )
+    draws_Bn = torch.from_numpy(uniforms(config.train.seed, epoch, rows_B)).float().to(device, non_blocking=True)
     changed = augment(to_float(crops_B3HW), draws_Bn, config.augment, architecture.mean)
     return Batch(
         normalise(changed, architecture.mean, architecture.std),
@@ -165,7 +163,8 @@ class EpochMeans:
     def of(cls, sums: tuple[float, ...]) -> "EpochMeans":
         """The means of `EpochSums.over_processes`."""
         images, *values, finite = sums
-        return cls(*(value / max(images, 1.0) for value in values), int(finite))
+        loss, identity, attributes, right = (value / max(images, 1.0) for value in values)
+        return cls(loss, identity, attributes, right, int(finite))
 
     def line(self) -> dict[str, float]:
         """The numbers by name."""

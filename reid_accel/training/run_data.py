@@ -55,18 +55,14 @@ class OpenedData:
         return "-".join(self.splits[split].fingerprint()[:8] for split in sorted(self.splits))
 
 
-def load_tables(
-    config: DataConfig, accelerator: Accelerator, warn: Say | None = None
-) -> datasets.DatasetDict:
+def load_tables(config: DataConfig, accelerator: Accelerator, warn: Say | None = None) -> datasets.DatasetDict:
     """The data set's tables; the first process of each machine prepares what the others then find."""
     with accelerator.local_main_process_first():
         return load(
             config.name,
             config.root,
             cache_dir=config.cache_dir,
-            synthetic=SyntheticMarket(
-                train_identities=config.synthetic_identities, seed=config.synthetic_seed
-            ),
+            synthetic=SyntheticMarket(train_identities=config.synthetic_identities, seed=config.synthetic_seed),
             report_warning=warn,
         )
 
@@ -79,7 +75,8 @@ def open_data(config: DataConfig, size: ImageSize, accelerator: Accelerator, say
     warnings: list[str] = []
     tables = load_tables(config, accelerator, warnings.append)
     cache_dir = Path(config.cache_dir).expanduser()
-    splits, skipped = {}, []
+    splits: dict[str, ImageSet] = {}
+    skipped: list[SkippedImage] = []
     for split, table in tables.items():
 
         def progress(done: int, total: int, split: str = split) -> None:

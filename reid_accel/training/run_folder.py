@@ -62,9 +62,7 @@ def _claim(folder: Path, config: RunConfig) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(
-            f"the run folder {folder} cannot be made: {error}; choose another --run.dir"
-        ) from error
+        raise InputError(f"the run folder {folder} cannot be made: {error}; choose another --run.dir") from error
 
 
 def _holds_a_run(folder: Path) -> bool:
@@ -99,9 +97,7 @@ def save_model(model: ReIDModel, folder: Path) -> None:
             folder.rename(old)
         temporary.rename(folder)
     except OSError as error:
-        raise InputError(
-            f"the model could not be saved to {folder}: {error}; the earlier one is intact"
-        ) from error
+        raise InputError(f"the model could not be saved to {folder}: {error}; the earlier one is intact") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,256 @@
+"""The training script in this process: its files, and what it says to a user's mistakes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_market
+from launching import TINY, read_json
+from PIL import Image
+
+from reid_accel import ReIDModel
+from reid_accel import train as train_script
+from reid_accel.attributes.annotations import write_market_mat
+from reid_accel.attributes.vocabulary import MARKET_GROUPS
+from reid_accel.predict import main as predict
+from reid_accel.reporting.submission import check_classification, check_rank_lists
+from reid_accel.score import main as score
+from reid_accel.train import main as train
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+
+
+def settings(root: Path, *more: str) -> list[str]:
+    """A run of a second: tiny network, two epochs."""
+    base = [*TINY, "--data.name=market-layout", f"--data.root={root}", "--data.cache-dir=cache"]
+    return [*base, "--train.epochs=2", "--train.batch-size=8", "--train.validate-every-epochs=1", *more]
+
+
+def annotate(root: Path, pids: range) -> None:
+    rng = np.random.default_rng(3)
+    people = {pid: tuple(int(rng.integers(len(group.values))) for group in MARKET_GROUPS) for pid in pids}
+    write_market_mat(root / "market_attribute.mat", people, people)
+
+
+def refused(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
+    """Run and return the sentence that the script ended with."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as info:
+        train(arguments)
+    assert info.value.code == 2
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    return " ".join(said.replace("│", " ").split())
+
+
+def test_a_run_leaves_everything_it_promises(small_market: Path) -> None:
+    annotate(small_market, range(1, 13))
+    train(
+        settings(
+            small_market, "--run.dir=run", "--run.trackers=tensorboard", "--score.rerank", "--score.query-expansion=3"
+        )
+    )
+    run = Path("run")
+    for name in ("config.yaml", "report.json", "report.html", "metrics.jsonl", "model/README.md", "junk_scores.tsv"):
+        assert (run / name).stat().st_size > 0, name
+    report = read_json(run / "report.json")
+    kinds = [(entry["protocol"], entry["rerank"], entry["query_expansion"]) for entry in report["retrieval"]]
+    assert [kind[0] for kind in kinds] == ["market1501"] * 3 + ["course", "course-strict", "market1501"]
+    assert kinds[0][1:] == (None, None)
+    assert kinds[1][1] is not None
+    assert kinds[2][2] is not None
+    assert set(report["attributes"]["conventions"]) == {"12 groups", "27 columns", "30 binaries"}
+    assert [line["epoch"] for line in report["training"]["history"]] == [1, 2]
+    assert report["training"]["best_epoch"] in (1, 2)
+    assert len(list((run / "checkpoints").iterdir())) == 2
+    assert not [path for path in run.rglob("*") if path.suffix in (".pkl", ".bin", ".pt", ".pth")]
+    assert "__pycache__" not in str(list(run.rglob("*")))
+    model = ReIDModel.from_pretrained(run / "model")
+    with Image.open(next((small_market / "query").iterdir())) as picture:
+        assert model.embed([picture]).shape == (1, 553)
+        assert set(model.attributes([picture])[0]) == {group.name for group in MARKET_GROUPS}
+
+
+def test_scoring_a_saved_model_repeats_the_runs_numbers(small_market: Path) -> None:
+    annotate(small_market, range(1, 13))
+    train(settings(small_market, "--run.dir=run"))
+    score(
+        ["--model=run/model", "--data.name=market-layout", f"--data.root={small_market}", "--data.cache-dir=cache"]
+        + ["--dir=again"]
+    )
+    first, again = read_json(Path("run/report.json")), read_json(Path("again/report.json"))
+    assert again["retrieval"] == first["retrieval"][:1]
+    assert again["attributes"] == first["attributes"] is not None
+    assert again["training"] is None
+
+
+def test_course_layout_ends_with_files_to_hand_in(tmp_path: Path) -> None:
+    train(
+        [*TINY, "--data.name=synthetic-course", "--data.cache-dir=cache", "--data.synthetic-identities=6"]
+        + ["--train.epochs=1", "--train.batch-size=8", "--run.dir=run", "--score.multicolour-columns"]
+    )
+    root = next(Path("cache").rglob("annotations_train.csv")).parent
+    names = {split: sorted(path.name for path in (root / split).iterdir()) for split in ("test", "queries")}
+    assert check_classification(Path("run/classification_test.csv"), names["test"]) == []
+    assert check_rank_lists(Path("run/reid_test.txt"), names["test"], names["queries"]) == []
+    report = read_json(Path("run/report.json"))
+    assert [entry["protocol"] for entry in report["retrieval"]] == ["course", "course-strict", "market1501"]
+
+    predict(
+        ["--model=run/model", f"--queries={root / 'queries'}", f"--test={root / 'test'}", "--cache-dir=cache"]
+        + ["--dir=predicted", "--score.multicolour-columns"]
+    )
+    for name in ("classification_test.csv", "reid_test.txt"):
+        assert (Path("predicted") / name).read_bytes() == (Path("run") / name).read_bytes()
+
+
+def test_images_of_any_kind_train(small_market: Path) -> None:
+    paths = sorted((small_market / "bounding_box_train").iterdir())
+    for path, mode, size in zip(paths, ("L", "RGBA", "P", "1"), ((5, 7), (200, 90), (64, 128), (1, 1)), strict=False):
+        with Image.open(path) as image:
+            changed = image.convert(mode).resize(size)
+        changed.save(path)
+    train(settings(small_market, "--run.dir=run"))
+    assert read_json(Path("run/report.json"))["data"]["skipped_images"] == []
+
+
+def test_bad_images_stop_or_are_listed(small_market: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = sorted((small_market / "bounding_box_test").iterdir())[3]
+    bad.write_bytes(bad.read_bytes()[:60])
+    assert bad.name in refused(capsys, settings(small_market, "--run.dir=run"))
+    train(settings(small_market, "--run.dir=run", "--data.on-bad-image=skip"))
+    report = read_json(Path("run/report.json"))
+    assert [image["name"] for image in report["data"]["skipped_images"]] == [bad.name]
+    assert report["data"]["splits"]["gallery"]["images"] == 17
+
+
+def test_people_with_one_image_each_train_without_a_validation_map(tmp_path: Path) -> None:
+    root = make_market(tmp_path / "market", identities=20, images=4)
+    for path in (root / "bounding_box_train").iterdir():
+        if "000000" not in path.name:
+            path.unlink()
+    train(settings(root, "--run.dir=run"))
+    report = read_json(Path("run/report.json"))
+    assert report["training"]["history"][-1]["validation_mAP"] is None
+    assert [entry["protocol"] for entry in report["retrieval"]] == ["market1501"]
+
+
+def test_a_second_run_gets_a_folder_of_its_own(small_market: Path) -> None:
+    for _ in range(2):
+        train(settings(small_market, "--train.epochs=1"))
+    assert sorted(path.name for path in Path("runs").iterdir()) == ["quickstart", "quickstart-2"]
+
+
+def test_the_model_is_that_of_the_best_epoch(small_market: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved: list[torch.Tensor] = []
+    scores = iter([0.3, 0.9, 0.5])
+    monkeypatch.setattr(train_script, "validation_line", lambda run, validation: {"validation_mAP": next(scores)})
+    real = train_script.checkpoint
+
+    def checkpoint(run: train_script.Run, progress: train_script.Progress) -> None:
+        saved.append(run.model.neck[0].weight.detach().clone())
+        real(run, progress)
+
+    monkeypatch.setattr(train_script, "checkpoint", checkpoint)
+    train(settings(small_market, "--run.dir=run", "--train.epochs=3"))
+    kept = ReIDModel.from_pretrained("run/model").neck[0].weight
+    assert [torch.equal(kept, weight) for weight in saved] == [False, True, False]
+    assert read_json(Path("run/report.json"))["training"]["best_epoch"] == 2
+
+
+def test_a_loss_that_is_not_finite_names_the_step(small_market: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wild = ["--optim.name=sgd", "--optim.learning-rate=1e30", "--optim.warmup-epochs=0", "--run.log-every-steps=1"]
+    said = refused(capsys, settings(small_market, "--run.dir=run", *wild))
+    assert "the loss is not finite at step 2." in said
+    assert not (Path("run") / "model").exists()
+
+
+def test_a_checkpoint_from_before_survives_what_goes_wrong(
+    small_market: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = train_script.validate
+
+    def poison(run: train_script.Run, progress: train_script.Progress) -> train_script.Progress:
+        validated = real(run, progress)
+        train_script.save_checkpoint(
+            run.folder / "checkpoints", run.model, run.trainer.optimizer, None, validated, run.identity, keep=9
+        )
+        with torch.no_grad():
+            run.model.neck[0].weight.fill_(float("nan"))
+        return validated
+
+    monkeypatch.setattr(train_script, "validate", poison)
+    monkeypatch.setattr(train_script, "checkpoint", lambda run, progress: None)
+    said = refused(capsys, settings(small_market, "--run.dir=run"))
+    assert "not finite at step 3. Checkpoints from before are intact" in said
+    assert [path.name for path in (Path("run") / "checkpoints").iterdir()] == ["step-00000002"]
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--data.root=nowhere"], "there is no folder nowhere; set --data.root"),
+        (["--data.name=course"], "lacks train, queries, test"),
+        (["--data.name=market1501", "--train.batch-size=200"], "larger than the training set of 20 images"),
+        (["--train.batch-size=9", "--train.accumulation-steps=2"], "must be a multiple of 2"),
+        (["--model.backbone=resnet5O"], "close names: resnet50"),
+        (["--model.backbone=mobilenetv3_small_050", "--model.last-stride=1"], "Set --model.last-stride 2"),
+        (["--model.weights-file=weights.pth"], "there is no file weights.pth"),
+        (["--run.resume=auto"], "there is no checkpoint in"),
+        (["--run.resume=elsewhere"], "elsewhere is not a checkpoint"),
+        (["--run.trackers=tensorbord"], "did you mean tensorboard?"),
+        (["--run.push-to=user/name"], "HF_TOKEN"),
+        (["--run.push-to=a name"], "user/name"),
+        (["--config=nowhere.yaml"], "the ready ones are in the folder configs/"),
+    ],
+)
+def test_mistakes_get_a_sentence(
+    small_market: Path, capsys: pytest.CaptureFixture[str], more: list[str], sentence: str
+) -> None:
+    assert sentence in refused(capsys, settings(small_market, "--run.dir=run", *more))
+
+
+def test_one_identity_is_not_enough(small_market: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (small_market / "bounding_box_train").iterdir():
+        if not path.name.startswith("0001"):
+            path.unlink()
+    said = refused(capsys, settings(small_market, "--data.validation-share=0", "--train.batch-size=2"))
+    assert "needs at least two identities" in said
+
+
+def test_a_folder_with_a_run_in_it_is_not_overwritten(small_market: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train(settings(small_market, "--run.dir=run", "--train.epochs=1"))
+    before = Path("run/report.json").read_bytes()
+    (Path("run") / "notes.txt").write_text("mine")
+    assert "run holds a run already" in refused(capsys, settings(small_market, "--run.dir=run"))
+    assert Path("run/report.json").read_bytes() == before
+    train(settings(small_market, "--run.dir=run", "--train.epochs=1", "--train.seed=5", "--run.overwrite"))
+    assert Path("run/report.json").read_bytes() != before
+    assert (Path("run") / "notes.txt").read_text() == "mine"
+
+
+def test_resuming_with_other_settings_names_them(small_market: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train(settings(small_market, "--run.dir=run", "--train.epochs=1"))
+    said = refused(
+        capsys, settings(small_market, "--run.dir=run", "--train.epochs=1", "--run.resume=auto", "--train.seed=9")
+    )
+    assert "train.seed: 0 then, 9 now" in said
+
+
+def test_a_model_with_other_attributes_is_refused(small_market: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    annotate(small_market, range(1, 13))
+    train(settings(small_market, "--run.dir=run", "--train.epochs=1"))
+    config = Path("run/model/config.json")
+    config.write_text(config.read_text().replace('"teenager"', '"youth"'))
+    with pytest.raises(SystemExit):
+        score(
+            ["--model=run/model", "--data.name=market-layout", f"--data.root={small_market}", "--data.cache-dir=cache"]
+        )
+    assert "attributes do not fit the data's: age differ" in " ".join(capsys.readouterr().err.replace("│", " ").split())
