@@ -82,8 +82,13 @@ def test_scoring_a_saved_model_repeats_the_runs_numbers(small_market: Path) -> N
     annotate(small_market, range(1, 13))
     train(settings(small_market, "--run.dir=run"))
     score(
-        ["--model=run/model", "--data.name=market-layout", f"--data.root={small_market}", "--data.cache-dir=cache"]
-        + ["--dir=again"]
+        [
+            "--model=run/model",
+            "--data.name=market-layout",
+            f"--data.root={small_market}",
+            "--data.cache-dir=cache",
+            "--dir=again",
+        ]
     )
     first, again = read_json(Path("run/report.json")), read_json(Path("again/report.json"))
     assert again["retrieval"] == first["retrieval"][:1]
@@ -93,8 +98,16 @@ def test_scoring_a_saved_model_repeats_the_runs_numbers(small_market: Path) -> N
 
 def test_course_layout_ends_with_files_to_hand_in(tmp_path: Path) -> None:
     train(
-        [*TINY, "--data.name=synthetic-course", "--data.cache-dir=cache", "--data.synthetic-identities=6"]
-        + ["--train.epochs=1", "--train.batch-size=8", "--run.dir=run", "--score.multicolour-columns"]
+        [
+            *TINY,
+            "--data.name=synthetic-course",
+            "--data.cache-dir=cache",
+            "--data.synthetic-identities=6",
+            "--train.epochs=1",
+            "--train.batch-size=8",
+            "--run.dir=run",
+            "--score.multicolour-columns",
+        ]
     )
     root = next(Path("cache").rglob("annotations_train.csv")).parent
     names = {split: sorted(path.name for path in (root / split).iterdir()) for split in ("test", "queries")}
@@ -104,8 +117,14 @@ def test_course_layout_ends_with_files_to_hand_in(tmp_path: Path) -> None:
     assert [entry["protocol"] for entry in report["retrieval"]] == ["course", "course-strict", "market1501"]
 
     predict(
-        ["--model=run/model", f"--queries={root / 'queries'}", f"--test={root / 'test'}", "--cache-dir=cache"]
-        + ["--dir=predicted", "--score.multicolour-columns"]
+        [
+            "--model=run/model",
+            f"--queries={root / 'queries'}",
+            f"--test={root / 'test'}",
+            "--cache-dir=cache",
+            "--dir=predicted",
+            "--score.multicolour-columns",
+        ]
     )
     for name in ("classification_test.csv", "reid_test.txt"):
         assert (Path("predicted") / name).read_bytes() == (Path("run") / name).read_bytes()
