@@ -152,6 +152,10 @@ class AugmentConfig:
     """Pad by this much, then crop back to size at a random place; 0 is off."""
     rotation_degrees: float = 0.0
     """Rotate by a random angle up to this, either way."""
+    colour_jitter: float = 0.0
+    """Change brightness, contrast and saturation by a factor of up to 1 plus or minus this."""
+    white_balance: float = 0.0
+    """Scale red, green and blue by factors of up to 1 plus or minus this, as another camera would."""
     erase_probability: float = 0.0
     """Random erasing (Zhong et al. 2020). Off in the course recipe: it hides attributes."""
     erase_min_area: float = 0.02
@@ -160,7 +164,7 @@ class AugmentConfig:
     """Largest erased share of the image."""
 
     def __post_init__(self) -> None:
-        for name in ("flip_probability", "erase_probability"):
+        for name in ("flip_probability", "colour_jitter", "white_balance", "erase_probability"):
             value = getattr(self, name)
             check(0 <= value <= 1, f"augment.{name.replace('_', '-')}", "between 0 and 1", value)
         check(self.pad_px >= 0, "augment.pad-px", "0 or more", self.pad_px)
@@ -290,16 +294,23 @@ class Config:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringConfig:
-    """Scoring a saved model on a data set."""
+    """Scoring a saved model on a data set, or features that were saved before."""
 
-    model: str
-    """The model: a folder (RUN/model) or a hub's user/name."""
+    model: str | None = None
+    """The model: a folder (RUN/model) or a hub's user/name. Not set: score what `features` holds."""
+    features: str | None = None
+    """A folder for the embeddings of query and gallery: written with a model, read without one. Scoring again from
+    them needs neither images nor a GPU."""
     data: DataConfig = field(default_factory=DataConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
     seed: int = 0
     """Seed of the validation queries that are drawn for the course protocols."""
     dir: str | None = None
     """Where the report goes. Not set: runs/score, or runs/score-2, ... when that one is taken."""
+
+    def __post_init__(self) -> None:
+        if self.model is None and self.features is None:
+            raise InputError("give --model RUN/model to score a model, or --features DIR to score saved features")
 
 
 @dataclass(frozen=True, kw_only=True)

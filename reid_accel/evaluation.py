@@ -1,6 +1,6 @@
 """Scoring a model on labelled images: what train.py and score.py share.
 
-Pure functions of predictions and labels; they run on process 0.
+Galleries are sharded, so every process calls these functions alike, and gets the same scores.
 """
 
 from collections.abc import Sequence
@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
+import numpy.typing as npt
+from torch import Tensor
 
 from reid_accel.attributes.scores import junk_auc, score_attributes
 from reid_accel.attributes.vocabulary import UNKNOWN, AttributeGroup
@@ -17,14 +18,33 @@ from reid_accel.data.imageset import ImageSet, Ints
 from reid_accel.errors import InputError
 from reid_accel.reporting.html import RankList, Shown
 from reid_accel.reporting.report import Attributes, Junk
-from reid_accel.retrieval.embed import Predictions
+from reid_accel.retrieval.embed import Predictions, embeddings_of
 from reid_accel.retrieval.expansion import AlphaExpansion
 from reid_accel.retrieval.nearest import NO_ROW
-from reid_accel.retrieval.ranking import evaluate, top_k
 from reid_accel.retrieval.rerank import KReciprocal
 from reid_accel.retrieval.scores import RetrievalScores
+from reid_accel.retrieval.sharded import evaluate_sharded, top_k_sharded
 
 SHOWN_MATCHES = 10
+
+
+@dataclass(frozen=True)
+class GalleryShard:
+    """This process's rows of a gallery, with the labels of all of it."""
+
+    embedding_SD: Tensor
+    rows: range
+    pid_N: Ints
+    camera_N: Ints
+
+    @property
+    def num_gallery(self) -> int:
+        """Rows of the whole gallery."""
+        return len(self.pid_N)
+
+    def own(self, labels_N: Ints) -> Ints:
+        """This process's part of some labels."""
+        return labels_N[self.rows.start : self.rows.stop]
 
 
 @dataclass(frozen=True)
@@ -35,6 +55,12 @@ class LabelledSet:
     images: ImageSet
     predictions: Predictions
 
+    @property
+    def shard(self) -> GalleryShard:
+        """The set as a gallery."""
+        predictions = self.predictions
+        return GalleryShard(predictions.embedding_SD, predictions.rows, self.images.pid_N, self.images.camera_N)
+
 
 def score_pair(
     query: LabelledSet, gallery: LabelledSet, metric: str, config: ScoreConfig
@@ -43,28 +69,37 @@ def score_pair(
 
     Returns the report's entries and the plain scores with their per-query parts.
     """
+    query_QD = embeddings_of(query.predictions, np.arange(len(query.images)))
+    scores = score_variants(query_QD, query.images.pid_N, query.images.camera_N, gallery.shard, metric, config)
+    return [retrieval_entry(query.split, gallery.split, each) for each in scores], scores[0]
 
-    def scores(**extra: Any) -> RetrievalScores:
-        return evaluate(
-            query.predictions.embedding_ND,
-            gallery.predictions.embedding_ND,
-            query.images.pid_N,
-            gallery.images.pid_N,
-            query.images.camera_N,
-            gallery.images.camera_N,
+
+def score_variants(
+    query_QD: Tensor, query_pid_Q: Ints, query_camera_Q: Ints, gallery: GalleryShard, metric: str, config: ScoreConfig
+) -> list[RetrievalScores]:
+    """Plain scores by the Market-1501 protocol, then the re-ranked and expanded ones that `config` asks for."""
+    variants: list[dict[str, Any]] = [{}]
+    if config.rerank:
+        variants.append({"rerank": KReciprocal()})
+    if config.query_expansion:
+        variants.append({"query_expansion": AlphaExpansion(config.query_expansion)})
+    return [
+        evaluate_sharded(
+            query_QD,
+            gallery.embedding_SD,
+            query_pid_Q,
+            gallery.own(gallery.pid_N),
+            query_camera_Q,
+            gallery.own(gallery.camera_N),
+            first_row=gallery.rows.start,
+            num_gallery=gallery.num_gallery,
             metric=metric,
             protocol="market1501",
             average_precision=config.average_precision,
-            **extra,
+            **variant,
         )
-
-    plain = scores()
-    entries = [plain]
-    if config.rerank:
-        entries.append(scores(rerank=KReciprocal()))
-    if config.query_expansion:
-        entries.append(scores(query_expansion=AlphaExpansion(config.query_expansion)))
-    return [retrieval_entry(query, gallery, entry) for entry in entries], plain
+        for variant in variants
+    ]
 
 
 def draw_queries(images: ImageSet, protocol: str, config: ScoreConfig, seed: int) -> Ints:
@@ -88,38 +123,35 @@ def _has_match(images: ImageSet, position: int, protocol: str) -> bool:
 
 def score_within(
     validation: LabelledSet, protocol: str, metric: str, config: ScoreConfig, seed: int
-) -> tuple[LabelledSet, RetrievalScores] | None:
+) -> tuple[Ints, RetrievalScores] | None:
     """Drawn validation images against the whole validation split; None when nothing can be found in it.
 
-    Returns the drawn queries and their scores.
+    Returns the rows of the drawn queries and their scores.
     """
-    gallery, predictions = validation.images, validation.predictions
-    rows = draw_queries(gallery, protocol, config, seed)
+    rows = draw_queries(validation.images, protocol, config, seed)
     if not len(rows):
         return None
-    query = LabelledSet(
-        f"{len(rows)} drawn from {validation.split}",
-        gallery.select(rows),
-        Predictions(*(column[torch.from_numpy(rows)] for column in predictions)),
-    )
-    scores = evaluate(
-        query.predictions.embedding_ND,
-        predictions.embedding_ND,
-        query.images.pid_N,
-        gallery.pid_N,
-        query.images.camera_N,
-        gallery.camera_N,
+    gallery = validation.shard
+    scores = evaluate_sharded(
+        embeddings_of(validation.predictions, rows),
+        gallery.embedding_SD,
+        gallery.pid_N[rows],
+        gallery.own(gallery.pid_N),
+        gallery.camera_N[rows],
+        gallery.own(gallery.camera_N),
+        first_row=gallery.rows.start,
+        num_gallery=gallery.num_gallery,
         metric=metric,
         protocol=protocol,
         average_precision=config.average_precision,
         query_rows=rows,
     )
-    return query, scores
+    return rows, scores
 
 
-def retrieval_entry(query: LabelledSet, gallery: LabelledSet, scores: RetrievalScores) -> dict[str, Any]:
+def retrieval_entry(query_split: str, gallery_split: str, scores: RetrievalScores) -> dict[str, Any]:
     """Scores as the report keeps them."""
-    return {"split": f"{query.split} → {gallery.split}", **scores.summary()}
+    return {"split": f"{query_split} → {gallery_split}", **scores.summary()}
 
 
 def attribute_entry(labelled: LabelledSet, train_attributes_NA: Ints) -> Attributes | None:
@@ -156,50 +188,62 @@ def junk_entry(labelled: LabelledSet) -> Junk | None:
 
 
 def rank_lists(
-    query: LabelledSet, gallery: LabelledSet, scores: RetrievalScores, number: int
+    query: LabelledSet, gallery: LabelledSet, scores: RetrievalScores, number: int, drawn: Ints | None = None
 ) -> tuple[list[RankList], list[RankList]]:
-    """The `number` best and worst counted queries with what was found for them, for the report's pictures."""
+    """The `number` best and worst counted queries with what was found for them, for the report's pictures.
+
+    drawn: the rows of `query` that were scored, when not all were.
+    """
+    rows_Q = np.arange(len(query.images)) if drawn is None else drawn
     counted = np.flatnonzero(~np.isnan(scores.ap_Q))
     order = counted[np.argsort(-scores.ap_Q[counted], kind="stable")]
-    best, worst = order[:number], order[::-1][:number]
-    positions = np.union1d(best, worst)
-    if not len(positions):
+    best, worst = order[:number].tolist(), order[::-1][:number].tolist()
+    places = np.array(sorted({*best, *worst}), np.int64)
+    if not len(places):
         return [], []
-    rows_Pk, distances_Pk = _found(query, gallery, positions, scores)
+    found = zip(places.tolist(), *_found(query, gallery, rows_Q[places], scores), strict=True)
     shown = {
-        int(position): RankList(
-            _shown(query.images, int(position), None, None),
-            tuple(
-                _shown(gallery.images, int(row), float(distance), bool(gallery.images.pid_N[row] == pid))
-                for row, distance in zip(rows_k, distances_k, strict=True)
-                if row != NO_ROW
-            ),
-            float(scores.ap_Q[position]),
-        )
-        for position, pid, rows_k, distances_k in zip(
-            positions, query.images.pid_N[positions], rows_Pk, distances_Pk, strict=True
-        )
+        place: _rank_list(query.images, int(rows_Q[place]), gallery.images, rows, distances, float(scores.ap_Q[place]))
+        for place, rows, distances in found
     }
-    return [shown[int(position)] for position in best], [shown[int(position)] for position in worst]
+    return [shown[place] for place in best], [shown[place] for place in worst]
 
 
 def _found(
-    query: LabelledSet, gallery: LabelledSet, positions: Ints, scores: RetrievalScores
-) -> tuple[Ints, np.ndarray]:
-    """The first rows found for some queries, by the protocol's own rules; never the query itself."""
+    query: LabelledSet, gallery: LabelledSet, rows_P: Ints, scores: RetrievalScores
+) -> tuple[Ints, npt.NDArray[np.float32]]:
+    """The first gallery rows found for some queries, by the protocol's own rules; never the query itself."""
+    shard = gallery.shard
+    rules: dict[str, Any] = {"query_rows": rows_P}  # the course's queries are rows of the gallery
     if scores.protocol == "market1501":
-        rules: dict[str, Any] = {
-            "query_pids": query.images.pid_N[positions],
-            "gallery_pids": gallery.images.pid_N,
-            "query_cameras": query.images.camera_N[positions],
-            "gallery_cameras": gallery.images.camera_N,
+        rules = {
+            "query_pids": query.images.pid_N[rows_P],
+            "shard_pids": shard.own(shard.pid_N),
+            "query_cameras": query.images.camera_N[rows_P],
+            "shard_cameras": shard.own(shard.camera_N),
         }
-    else:
-        row_of = {name: row for row, name in enumerate(gallery.images.name_N)}
-        rules = {"query_rows": np.array([row_of[query.images.name_N[position]] for position in positions])}
     k = min(SHOWN_MATCHES, len(gallery.images))
-    features_PD = query.predictions.embedding_ND[torch.from_numpy(positions)]
-    return top_k(features_PD, gallery.predictions.embedding_ND, k, metric=scores.metric, **rules)
+    query_PD = embeddings_of(query.predictions, rows_P)
+    return top_k_sharded(
+        query_PD,
+        shard.embedding_SD,
+        k,
+        first_row=shard.rows.start,
+        num_gallery=shard.num_gallery,
+        metric=scores.metric,
+        **rules,
+    )
+
+
+def _rank_list(
+    queries: ImageSet, row: int, gallery: ImageSet, rows_k: Ints, distances_k: npt.NDArray[np.float32], ap: float
+) -> RankList:
+    matches = tuple(
+        _shown(gallery, int(found), float(distance), bool(gallery.pid_N[found] == queries.pid_N[row]))
+        for found, distance in zip(rows_k, distances_k, strict=True)
+        if found != NO_ROW
+    )
+    return RankList(_shown(queries, row, None, None), matches, ap)
 
 
 def _shown(images: ImageSet, position: int, distance: float | None, correct: bool | None) -> Shown:

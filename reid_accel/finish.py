@@ -29,9 +29,10 @@ from reid_accel.prediction import write_junk_scores, write_predictions
 from reid_accel.reporting.card import write_model_card
 from reid_accel.reporting.facts import hardware, software
 from reid_accel.reporting.html import RankList, write_html
-from reid_accel.reporting.report import DataFacts, Report, ReportFrame
+from reid_accel.reporting.report import Attributes, DataFacts, Junk, Report, ReportFrame
 from reid_accel.reporting.tables import print_report
 from reid_accel.retrieval.embed import predict_sharded
+from reid_accel.saved_features import write_saved_features
 from reid_accel.training.checkpoint import Progress
 from reid_accel.training.run_data import OpenedData
 
@@ -48,11 +49,13 @@ def score_and_report(
     seed: int,
     frame: ReportFrame,
     console: Console,
+    features: Path | None = None,
 ) -> Report | None:
     """Embed every test image once, score, and write report.json, report.html and the predictions.
 
-    Every process calls it; process 0 scores and writes, and gets the report (the others None). `frame` holds
-    the report's parts that don't come from scoring (title, config, training).
+    Every process calls it; process 0 writes and gets the report (the others None). `frame` holds
+    the report's parts that don't come from scoring (title, config, training). features: a folder for the
+    embeddings of query and gallery.
     Raises InputError when model and data have different attributes.
     """
     architecture = model.architecture
@@ -65,26 +68,50 @@ def score_and_report(
     for split, images in wanted.items():
         console.print(f"embedding {len(images):,} images of {split}")
         predictions = predict_sharded(model, images, accelerator, batch_size=config.batch_size)
-        if predictions is not None:
-            labelled[split] = LabelledSet(split, images, predictions)
+        labelled[split] = LabelledSet(split, images, predictions)
+    scored = _score(labelled, data.labelled_test, architecture.metric, config, seed)
+    _write_predictions(labelled, data.labelled_test, architecture, config, folder, console, accelerator.is_main_process)
+    if features is not None and data.labelled_test:
+        write_saved_features(features, labelled, model, data.fingerprint(), accelerator.is_main_process)
+        console.print(f"wrote the embeddings of query and gallery to {features}", markup=False)
     if not accelerator.is_main_process:
         return None
-    scored = _score(labelled, data.labelled_test, architecture.metric, config, seed)
     majority_of = data.splits["train"] if data.labelled_test else trained_on
     attributed = labelled.get("gallery") or labelled.get("validation")
+    return write_report(
+        folder,
+        frame,
+        accelerator,
+        retrieval=scored.retrieval,
+        attributes=attribute_entry(attributed, majority_of.attributes_NA) if attributed else None,
+        junk=junk_entry(labelled["gallery"]) if data.labelled_test else None,
+        shown=(scored.best, scored.worst),
+    )
+
+
+def write_report(
+    folder: Path,
+    frame: ReportFrame,
+    accelerator: Accelerator,
+    *,
+    retrieval: list[Any],
+    attributes: Attributes | None = None,
+    junk: Junk | None = None,
+    shown: tuple[list[RankList], list[RankList]] = ([], []),
+) -> Report:
+    """Write report.json and report.html; called on process 0 alone."""
     report: Report = {
         "format": 1,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "software": software(),
         "hardware": hardware(accelerator.device, accelerator.num_processes, accelerator.mixed_precision),
-        "retrieval": scored.retrieval,
-        "attributes": attribute_entry(attributed, majority_of.attributes_NA) if attributed else None,
-        "junk": junk_entry(labelled["gallery"]) if data.labelled_test else None,
+        "retrieval": retrieval,
+        "attributes": attributes,
+        "junk": junk,
         **frame,
     }
     write_json(folder / "report.json", report)
-    write_html(folder / "report.html", report, scored.best, scored.worst)
-    _write_predictions(labelled, data.labelled_test, architecture, config, folder, console)
+    write_html(folder / "report.html", report, *shown)
     return report
 
 
@@ -95,10 +122,13 @@ def _write_predictions(
     config: ScoreConfig,
     folder: Path,
     console: Console,
+    is_main_process: bool,
 ) -> None:
+    written = []
     if labelled_test:
         gallery = labelled["gallery"]
-        written = [write_junk_scores(folder, gallery.images, gallery.predictions)] if architecture.groups else []
+        if architecture.groups and is_main_process:
+            written = [write_junk_scores(folder, gallery.images, gallery.predictions)]
     else:
         queries, test = labelled["queries"], labelled["test"]
         written = write_predictions(
@@ -107,6 +137,7 @@ def _write_predictions(
             (test.images, test.predictions),
             architecture,
             config,
+            is_main_process=is_main_process,
         )
     for path in written:
         console.print(f"wrote {path}")
@@ -132,9 +163,11 @@ def _score(
         scored = score_within(labelled["validation"], protocol, metric, config, seed)
         if scored is None:
             continue
-        entries.append(retrieval_entry(scored[0], labelled["validation"], scored[1]))
+        rows, scores = scored
+        entries.append(retrieval_entry(f"{len(rows)} drawn from validation", "validation", scores))
         if not labelled_test and protocol == "course-strict":
-            shown = rank_lists(scored[0], labelled["validation"], scored[1], config.shown_queries)
+            validation = labelled["validation"]
+            shown = rank_lists(validation, validation, scores, config.shown_queries, drawn=rows)
     return _Scored(entries, *shown)
 
 

@@ -41,18 +41,16 @@ def predict(config: PredictionConfig) -> None:
         for bad in skipped:
             console.print(f"left out: {bad.reason}", markup=False)
         console.print(f"embedding {len(images):,} images of {folder}", markup=False)
-        predictions = predict_sharded(model, images, accelerator, batch_size=config.score.batch_size)
-        predicted.append((images, predictions))
-    (queries, query_predictions), (test, test_predictions) = predicted
-    if query_predictions is None or test_predictions is None:
-        return
-    for path in write_predictions(
+        predicted.append((images, predict_sharded(model, images, accelerator, batch_size=config.score.batch_size)))
+    written = write_predictions(
         Path(config.dir),
-        (queries, query_predictions),
-        (test, test_predictions),
+        predicted[0],
+        predicted[1],
         model.architecture,
         config.score,
-    ):
+        is_main_process=accelerator.is_main_process,
+    )
+    for path in written:
         console.print(f"wrote {path}", markup=False)
 
 

@@ -1,9 +1,11 @@
 """Files for unlabelled images: attributes of each test image, ranked test images of each query.
 
-What the course hands in, and useful for any folder of crops. Runs on process 0.
+What the course hands in, and useful for any folder of crops.
 """
 
 from pathlib import Path
+
+import numpy as np
 
 from reid_accel.attributes.vocabulary import MARKET_GROUPS
 from reid_accel.config import ScoreConfig
@@ -11,8 +13,8 @@ from reid_accel.data.imageset import ImageSet
 from reid_accel.files import write_text
 from reid_accel.models.reid import Architecture
 from reid_accel.reporting.submission import write_classification, write_rank_lists
-from reid_accel.retrieval.embed import Predictions
-from reid_accel.retrieval.ranking import top_k
+from reid_accel.retrieval.embed import Predictions, embeddings_of
+from reid_accel.retrieval.sharded import top_k_sharded
 
 CLASSIFICATION_FILE = "classification_test.csv"
 RANK_LISTS_FILE = "reid_test.txt"
@@ -25,12 +27,26 @@ def write_predictions(
     test: tuple[ImageSet, Predictions],
     architecture: Architecture,
     config: ScoreConfig,
+    *,
+    is_main_process: bool,
 ) -> list[Path]:
-    """Write reid_test.txt, and with attributes classification_test.csv and junk_scores.tsv; returns the paths."""
+    """Write reid_test.txt, and with attributes classification_test.csv and junk_scores.tsv; returns the paths.
+
+    Every process calls it; process 0 writes.
+    """
     written = [folder / RANK_LISTS_FILE]
     names = test[0].name_N
     length = min(config.rank_list_length, len(names))
-    rows_Qk, _ = top_k(queries[1].embedding_ND, test[1].embedding_ND, length, metric=architecture.metric)
+    rows_Qk, _ = top_k_sharded(
+        embeddings_of(queries[1], np.arange(len(queries[0]))),
+        test[1].embedding_SD,
+        length,
+        first_row=test[1].first_row,
+        num_gallery=len(names),
+        metric=architecture.metric,
+    )
+    if not is_main_process:
+        return []
     write_rank_lists(written[0], queries[0].name_N, [[names[row] for row in rows] for rows in rows_Qk])
     if architecture.groups:
         written.append(write_junk_scores(folder, *test))

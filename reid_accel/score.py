@@ -1,17 +1,26 @@
-"""Score a saved model on a data set, on any number of processes.
+"""Score a saved model on a data set, or features that were saved before, on any number of processes.
 
 accelerate launch reid_accel/score.py --model RUN/model --data.name market1501 --data.root FOLDER
+accelerate launch reid_accel/score.py --model RUN/model --data.name ... --features FEATURES
+accelerate launch reid_accel/score.py --features FEATURES --score.rerank
 """
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+
+from accelerate import Accelerator
+from rich.console import Console
 
 from reid_accel.config import RunConfig, ScoringConfig, parse, to_dict
-from reid_accel.finish import data_facts, score_and_report
+from reid_accel.errors import InputError
+from reid_accel.finish import data_facts, score_and_report, write_report
 from reid_accel.models.reid import load_model, on_device
-from reid_accel.reporting.report import ReportFrame
+from reid_accel.reporting.report import Report, ReportFrame, SplitCounts
 from reid_accel.reporting.tables import print_report
 from reid_accel.reporting.terminal import open_console, sentences_for_users
+from reid_accel.retrieval.features import Embeddings
+from reid_accel.saved_features import score_saved_features
 from reid_accel.training.agreement import start_accelerator
 from reid_accel.training.run_data import open_data, split_training_images
 from reid_accel.training.run_folder import choose_run_folder
@@ -20,17 +29,24 @@ from reid_accel.training.run_folder import choose_run_folder
 def main(arguments: Sequence[str] | None = None) -> None:
     """The script: a model and a data set in, a report out; a user's mistake becomes a sentence."""
     with sentences_for_users():
-        score(parse(ScoringConfig, sys.argv[1:] if arguments is None else arguments))
+        config = parse(ScoringConfig, sys.argv[1:] if arguments is None else arguments)
+        accelerator = start_accelerator("no")
+        console = open_console(accelerator.is_main_process)
+        score = score_features if config.model is None else score_model
+        report, folder = score(config, accelerator, console)
+        if report is not None:
+            print_report(console, report)
+            console.print(f"report: {folder / 'report.html'}", soft_wrap=True)
 
 
-def score(config: ScoringConfig) -> None:
-    """Embed the data set's test images on all processes, score and report on process 0."""
-    accelerator = start_accelerator("no")
-    console = open_console(accelerator.is_main_process)
+def score_model(config: ScoringConfig, accelerator: Accelerator, console: Console) -> tuple[Report | None, Path]:
+    """Embed the data set's test images on all processes, score, report on process 0."""
+    assert config.model is not None
     with accelerator.local_main_process_first():  # one download per machine
-        model = load_model(config.model)
-    model = on_device(model, accelerator.device)
+        model = on_device(load_model(config.model), accelerator.device)
     data = open_data(config.data, model.architecture, accelerator, console.print)
+    if config.features is not None and not data.labelled_test:
+        raise InputError(f"--features keeps query and gallery, which the layout of {config.data.name} doesn't have")
     training, held_out = split_training_images(data.splits["train"], config.data.validation_share)
     validation = None if data.labelled_test else held_out  # without labels the held-out people are all there is
     folder = choose_run_folder(RunConfig(name="score", dir=config.dir), accelerator)
@@ -51,10 +67,43 @@ def score(config: ScoringConfig) -> None:
         seed=config.seed,
         frame=frame,
         console=console,
+        features=Path(config.features) if config.features is not None else None,
     )
-    if report is not None:
-        print_report(console, report)
-        console.print(f"report: {folder / 'report.html'}", soft_wrap=True)
+    return report, folder
+
+
+def score_features(config: ScoringConfig, accelerator: Accelerator, console: Console) -> tuple[Report | None, Path]:
+    """Score saved embeddings: no image is opened, no network runs."""
+    assert config.features is not None
+    entries, features, fingerprint = score_saved_features(
+        Path(config.features), config.score, accelerator.device, accelerator.num_processes, accelerator.process_index
+    )
+    folder = choose_run_folder(RunConfig(name="score", dir=config.dir), accelerator)
+    if not accelerator.is_main_process:
+        return None, folder
+    frame: ReportFrame = {
+        "title": f"saved features {Path(config.features).name}",
+        "config": to_dict(config),
+        "data": {
+            "name": "saved features",
+            "root": config.features,
+            "fingerprint": fingerprint,
+            "splits": {split: _counts(embeddings) for split, embeddings in features.items()},
+            "warnings": [],
+            "skipped_images": [],
+        },
+        "training": None,
+    }
+    return write_report(folder, frame, accelerator, retrieval=entries), folder
+
+
+def _counts(embeddings: Embeddings) -> SplitCounts:
+    pids, cameras = embeddings.pid_N, embeddings.camera_N
+    return {
+        "images": len(pids),
+        "identities": len(pids[pids > 0].unique()),
+        "cameras": len(cameras[cameras >= 0].unique()),
+    }
 
 
 if __name__ == "__main__":

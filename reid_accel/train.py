@@ -25,7 +25,7 @@ from reid_accel.models.reid import Architecture, ReIDModel
 from reid_accel.reporting.terminal import epoch_bar, epoch_line, open_console, sentences_for_users
 from reid_accel.reporting.tracking import Tracking, check_trackers
 from reid_accel.retrieval.embed import predict_sharded
-from reid_accel.training.agreement import StopRequest, same_everywhere, start_accelerator
+from reid_accel.training.agreement import StopRequest, start_accelerator
 from reid_accel.training.checkpoint import (
     Progress,
     RunIdentity,
@@ -235,11 +235,9 @@ def validate(run: Run, progress: Progress) -> Progress:
     if run.validation is None:
         return progress
     predictions = predict_sharded(run.model, run.validation, run.accelerator, batch_size=run.config.score.batch_size)
-    line: dict[str, Any] = {}
-    if predictions is not None:
-        line = validation_line(run, LabelledSet("validation", run.validation, predictions))
-    score = same_everywhere(run.accelerator, line.get("validation_mAP"))
+    line = validation_line(run, LabelledSet("validation", run.validation, predictions))
     progress = replace(progress, history=(*progress.history[:-1], {**progress.history[-1], **line}))
+    score = line["validation_mAP"]
     if progress.best_score is not None and (score is None or score <= progress.best_score):
         return progress
     if run.accelerator.is_main_process:

@@ -5,13 +5,14 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 
 from reid_accel.config import Config, parse
-from reid_accel.retrieval.embed import predict_sharded
+from reid_accel.retrieval.embed import embeddings_of, predict_sharded
 from reid_accel.train import build_model, build_trainer
-from reid_accel.training.agreement import any_process, same_everywhere, start_accelerator
+from reid_accel.training.agreement import any_process, start_accelerator
 from reid_accel.training.loop import EpochSums
 from reid_accel.training.run_data import open_data, split_training_images
 
@@ -38,8 +39,9 @@ def main() -> None:
         "parameters": digest(model),
         "sums": sums.over_processes(accelerator),
         "any": [any_process(accelerator, accelerator.process_index == 1), any_process(accelerator, False)],
-        "same": [same_everywhere(accelerator, 0.25 + accelerator.process_index), same_everywhere(accelerator, None)],
-        "embedding": predictions.embedding_ND.tolist() if predictions is not None else None,
+        "rows": [predictions.rows.start, predictions.rows.stop],
+        "some_embeddings": embeddings_of(predictions, np.array([38, 0, 7])).tolist(),
+        "junk_scores": predictions.junk_score_N.tolist(),
     }
     # the control: a step that goes around the wrapped model leaves the processes apart
     rows = trainer.epoch_batches(5)[0]

@@ -9,9 +9,11 @@ from reid_accel.data.augment import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     augment,
+    balance,
     erase,
     erase_boxes,
     flip,
+    jitter_colour,
     normalise,
     padded_crop,
     rotate,
@@ -90,6 +92,36 @@ def test_erasing_is_torchvisions() -> None:
     assert torch.equal(erase(batch, boxes, FILL), torch.stack(expected))
 
 
+def test_colour_jitter_is_torchvisions() -> None:
+    batch = images(3)
+    brightness, contrast, saturation = (
+        torch.tensor([0.7, 1.0, 1.4]),
+        torch.tensor([1.3, 0.6, 1.0]),
+        torch.tensor([1.5, 0.5, 1.0]),
+    )
+    expected = [
+        TF.adjust_saturation(TF.adjust_contrast(TF.adjust_brightness(x, float(b)), float(c)), float(s))
+        for x, b, c, s in zip(batch, brightness, contrast, saturation, strict=True)
+    ]
+    assert (jitter_colour(batch, brightness, contrast, saturation) - torch.stack(expected)).abs().max() < 1e-6
+
+
+def test_white_balance_scales_the_channels() -> None:
+    grey = torch.full((1, 3, 2, 2), 0.5)
+    changed = balance(grey, torch.tensor([[0.8, 1.0, 3.0]]))
+    assert changed[0, :, 0, 0].tolist() == pytest.approx([0.4, 0.5, 1.0])
+
+
+def test_colour_factors_fill_their_range() -> None:
+    grey = torch.full((20_000, 3, 1, 1), 0.5)
+    config = AugmentConfig(flip_probability=0, pad_px=0, white_balance=0.2)
+    gains = augment(grey, draws(20_000), config, FILL)[:, :, 0, 0] / 0.5
+    assert gains.min().item() == pytest.approx(0.8, abs=0.001)
+    assert gains.max().item() == pytest.approx(1.2, abs=0.001)
+    assert (gains.mean(0) - 1).abs().max() < 0.004
+    assert np.abs(np.corrcoef(gains.numpy().T) - np.eye(3)).max() < 0.035
+
+
 def test_normalise_is_torchvisions() -> None:
     batch = images()
     expected = TF.normalize(batch, list(IMAGENET_MEAN), list(IMAGENET_STD))
@@ -139,7 +171,7 @@ def test_nothing_asked_for_is_nothing_done() -> None:
 
 
 def test_an_image_is_changed_alike_in_any_batch() -> None:
-    config = AugmentConfig(rotation_degrees=10, erase_probability=0.5)
+    config = AugmentConfig(rotation_degrees=10, erase_probability=0.5, colour_jitter=0.3, white_balance=0.1)
     whole = augment(images(), draws(6), config, FILL)
     part = augment(images()[2:4], draws(6)[2:4], config, FILL)
     assert torch.equal(whole[2:4], part)

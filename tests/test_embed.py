@@ -28,12 +28,11 @@ def test_sets_embed_as_single_pictures_do(small_market: Path, tmp_path: Path) ->
     images, _ = open_unlabelled_folder(folder, SIZE, on_bad_image="error", cache_dir=tmp_path)
     predictions = predict_sharded(network, images, Accelerator(), batch_size=5)
     assert network.training, "the mode is put back"
-    assert predictions is not None
     for position, name in enumerate(images.name_N):
         with Image.open(folder / name) as picture:
             picture.load()
         alone = network.embed([picture])[0]
-        assert torch.allclose(predictions.embedding_ND[position], alone, atol=1e-5)
+        assert torch.allclose(predictions.embedding_SD[position], alone, atol=1e-5)
         words = network.attributes([picture])[0]
         said = [group.values[i] for group, i in zip(MARKET_GROUPS, predictions.attribute_NA[position], strict=True)]
         assert said == list(words.values())
@@ -43,7 +42,6 @@ def test_junk_score_is_the_sum_of_squared_scores(small_market: Path, tmp_path: P
     network = model().eval()
     images, _ = open_unlabelled_folder(small_market / "query", SIZE, on_bad_image="error", cache_dir=tmp_path)
     predictions = predict_sharded(network, images, Accelerator(), batch_size=64)
-    assert predictions is not None
     with Image.open(small_market / "query" / images.name_N[3]) as picture, torch.no_grad():
         logits = network(network.prepare([picture])).attribute_logits
     expected = sum(float(logit.softmax(1).square().sum()) for logit in logits)
@@ -68,7 +66,5 @@ def test_an_images_row_is_its_own(small_market: Path, tmp_path: Path) -> None:
     network = model().eval()
     whole = predict_sharded(network, images, Accelerator(), batch_size=4)
     turned = predict_sharded(network, images.select(np.arange(len(images))[::-1]), Accelerator(), batch_size=4)
-    assert whole is not None
-    assert turned is not None
-    assert torch.allclose(turned.embedding_ND.flip(0), whole.embedding_ND, atol=1e-5)
-    assert not torch.allclose(turned.embedding_ND, whole.embedding_ND, atol=1e-5)
+    assert torch.allclose(turned.embedding_SD.flip(0), whole.embedding_SD, atol=1e-5)
+    assert not torch.allclose(turned.embedding_SD, whole.embedding_SD, atol=1e-5)

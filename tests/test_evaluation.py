@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,10 +36,8 @@ def labelled(split: str, pids: list[int], cameras: list[int], places: list[float
         groups=(),
         store=CropStore(crops, {}),
     )
-    features = torch.tensor(places).view(-1, 1)
-    return LabelledSet(
-        split, images, Predictions(features, torch.empty((number, 0), dtype=torch.int64), features[:, 0])
-    )
+    features, attributes = torch.tensor(places).view(-1, 1), torch.empty((number, 0), dtype=torch.int64)
+    return LabelledSet(split, images, Predictions(features, range(number), attributes, features[:, 0]))
 
 
 def test_market_scores_by_hand() -> None:
@@ -100,7 +99,7 @@ def test_prediction_files_pass_the_validator(tmp_path: Path) -> None:
     queries = labelled("q", [-2] * 3, [-1] * 3, [0.0, 5.0, 9.0])
     test = labelled("t", [-2] * 12, [-1] * 12, [float(place) for place in range(12)])
     indices = np.stack([rng.integers(0, len(group.values), 12) for group in MARKET_GROUPS], 1)
-    predictions = test.predictions._replace(attribute_NA=torch.from_numpy(indices))
+    predictions = replace(test.predictions, attribute_NA=torch.from_numpy(indices))
     architecture = Architecture(backbone="resnet18", groups=MARKET_GROUPS)
     written = write_predictions(
         tmp_path,
@@ -108,6 +107,7 @@ def test_prediction_files_pass_the_validator(tmp_path: Path) -> None:
         (test.images, predictions),
         architecture,
         ScoreConfig(rank_list_length=5),
+        is_main_process=True,
     )
     assert {path.name for path in written} == {"reid_test.txt", "classification_test.csv", "junk_scores.tsv"}
     names = test.images.name_N

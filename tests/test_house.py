@@ -13,7 +13,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "reid_accel"
 FLOORS = (
     ("train", "score", "predict", "bench", "cli"),
     ("finish", "benchmarks"),
-    ("evaluation", "prediction", "training", "hub"),
+    ("prediction", "saved_features", "training", "hub"),
+    ("evaluation",),
     ("reporting",),
     ("retrieval.embed",),
     ("data.imageset", "data.builders"),

@@ -96,6 +96,27 @@ def test_scoring_a_saved_model_repeats_the_runs_numbers(small_market: Path) -> N
     assert again["training"] is None
 
 
+def test_saved_features_score_like_their_model(small_market: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train(settings(small_market, "--run.dir=run"))
+    data = ["--data.name=market-layout", f"--data.root={small_market}", "--data.cache-dir=cache"]
+    score(["--model=run/model", *data, "--features=features", "--dir=first", "--score.rerank"])
+    small_market.rename("gone")
+    score(["--features=features", "--dir=again", "--score.rerank"])
+    first, again = read_json(Path("first/report.json")), read_json(Path("again/report.json"))
+    assert again["retrieval"] == first["retrieval"]
+    assert len(again["retrieval"]) == 2
+    assert again["data"]["splits"] == {split: first["data"]["splits"][split] for split in ("query", "gallery")}
+
+    next(Path("features").glob("gallery-*.safetensors")).unlink()
+    for arguments, sentence in (
+        (["--features=features"], "gallery-00000-of-00001.safetensors"),
+        (["--features=nowhere"], "nowhere holds no saved features"),
+    ):
+        with pytest.raises(SystemExit):
+            score(arguments)
+        assert sentence in " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
 def test_course_layout_ends_with_files_to_hand_in(tmp_path: Path) -> None:
     train(
         [

@@ -15,8 +15,11 @@ from torch import Tensor
 
 from reid_accel.config import AugmentConfig
 
-NUM_DRAWS = 9
-"""Random numbers per image: flip, shift y, shift x, rotation, erase?, area, ratio, top, left."""
+NUM_DRAWS = 15
+"""Random numbers per image: flip, shift y, shift x, rotation, erase?, area, ratio, top, left, brightness, contrast,
+saturation, white balance of red, green, blue."""
+
+GREY = (0.2989, 0.587, 0.114)  # ITU-R 601-2 luma, as torchvision has it
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -55,11 +58,16 @@ def normalise(images_B3HW: Tensor, mean: tuple[float, ...], std: tuple[float, ..
 
 
 def augment(images_B3HW: Tensor, draws_Bn: Tensor, config: AugmentConfig, fill: tuple[float, ...]) -> Tensor:
-    """Rotation, padded random crop, flip, erasing, in this order, as `config` says.
+    """Colour, rotation, padded random crop, flip, erasing, in this order, as `config` says.
 
     images: float 0..1. draws: B x `NUM_DRAWS` from `uniforms`, on the images' device. fill: the colour that
     stands for nothing (the normalisation's mean). Returns new images; the given ones stay as they are.
     """
+    if config.colour_jitter > 0:
+        factors = 1 + (2 * draws_Bn[:, 9:12] - 1) * config.colour_jitter
+        images_B3HW = jitter_colour(images_B3HW, *factors.unbind(1))
+    if config.white_balance > 0:
+        images_B3HW = balance(images_B3HW, 1 + (2 * draws_Bn[:, 12:15] - 1) * config.white_balance)
     if config.rotation_degrees > 0:
         images_B3HW = rotate(images_B3HW, (2 * draws_Bn[:, 3] - 1) * config.rotation_degrees, fill)
     if config.pad_px > 0:
@@ -75,6 +83,21 @@ def augment(images_B3HW: Tensor, draws_Bn: Tensor, config: AugmentConfig, fill: 
 def _integers(uniform_B: Tensor, bound: int) -> Tensor:
     """0..bound-1, each equally likely."""
     return (uniform_B * bound).long().clamp_(max=bound - 1)
+
+
+def jitter_colour(images_B3HW: Tensor, brightness_B: Tensor, contrast_B: Tensor, saturation_B: Tensor) -> Tensor:
+    """Scale brightness, then the distance to the mean grey, then that to each pixel's grey; 1 changes nothing."""
+    weights = torch.tensor(GREY, device=images_B3HW.device, dtype=images_B3HW.dtype).view(1, 3, 1, 1)
+    images = (images_B3HW * brightness_B.view(-1, 1, 1, 1)).clamp(0, 1)
+    mean_grey = (images * weights).sum(1, keepdim=True).mean((2, 3), keepdim=True)
+    images = (mean_grey + (images - mean_grey) * contrast_B.view(-1, 1, 1, 1)).clamp(0, 1)
+    grey = (images * weights).sum(1, keepdim=True)
+    return (grey + (images - grey) * saturation_B.view(-1, 1, 1, 1)).clamp(0, 1)
+
+
+def balance(images_B3HW: Tensor, gains_B3: Tensor) -> Tensor:
+    """Scale each channel by its own gain, as another camera's white balance would."""
+    return (images_B3HW * gains_B3.view(-1, 3, 1, 1)).clamp(0, 1)
 
 
 def flip(images_B3HW: Tensor, flipped_B: Tensor) -> Tensor:

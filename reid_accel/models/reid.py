@@ -6,6 +6,7 @@ Legend: B batch, P pooled features, D feature, I identities, A attribute groups,
 """
 
 import contextlib
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -202,6 +203,14 @@ def on_device(model: ReIDModel, device: torch.device) -> ReIDModel:
     """The model on a device, in the memory order that convolutions are fastest in."""
     model.to(device)
     return model.to(memory_format=torch.channels_last)
+
+
+def model_fingerprint(model: ReIDModel) -> str:
+    """A hash of architecture and weights: equal for models that embed alike."""
+    digest = hashlib.sha256(repr(model.architecture).encode())
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def architecture_dict(architecture: Architecture) -> dict[str, Any]:

@@ -1,10 +1,12 @@
-"""Embedding a set of images over all processes: each takes whole batches of rows, every row exactly once.
+"""Embedding a set of images over all processes: each keeps the embeddings of its own rows.
 
-Batches are cut at the same rows whatever the number of processes, so that an image is embedded beside the same
-neighbours and gets the same bits. Legend: N images, D feature, A attribute groups.
+A process takes whole blocks of rows, so that retrieval's tiles and the network's batches are cut at the same rows
+whatever the number of processes, and an image gets the same bits. Only what is small goes to everybody.
+Legend: N images, S this process's rows of them, D feature, A attribute groups, Q some rows.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -14,115 +16,81 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from reid_accel.data.augment import normalise, to_float
-from reid_accel.data.imageset import ImageSet
+from reid_accel.data.imageset import ImageSet, Ints
 from reid_accel.models.reid import ReIDModel, comparable
+from reid_accel.retrieval.sharded import shard_rows
 
 
-class Predictions(NamedTuple):
-    """What the model says of N images, in the order of the set.
+@dataclass(frozen=True)
+class Predictions:
+    """What the model says of N images.
 
-    embedding_ND: float32, as retrieval compares them. attribute_NA: class indices (no columns without
-    attributes). junk_score_N: sum of squared attribute scores; low means distractor or junk (report, 2.1).
+    embedding_SD: float32, as retrieval compares them: rows `rows` of the set, on this process's device.
+    attribute_NA: class indices (no columns without attributes). junk_score_N: sum of squared attribute scores;
+    low means distractor or junk (course report, 2.1). These two are whole on every process, on the CPU.
     """
 
-    embedding_ND: Tensor
+    embedding_SD: Tensor
+    rows: range
     attribute_NA: Tensor
     junk_score_N: Tensor
 
+    @property
+    def first_row(self) -> int:
+        """The first of this process's rows."""
+        return self.rows.start
 
-def predict_sharded(
-    model: ReIDModel,
-    images: ImageSet,
-    accelerator: Accelerator,
-    *,
-    batch_size: int,
-    on_batch: Callable[[int], None] | None = None,
-) -> Predictions | None:
-    """Embed a set over all processes and bring the predictions to process 0 (None on the others).
 
-    Every process calls it. The plain float32 model runs, without autocast, so that scores don't depend on
-    the precision of training. on_batch is called with the number of images just done by this process.
+class _Batch(NamedTuple):
+    embedding_BD: Tensor
+    attribute_BA: Tensor
+    junk_score_B: Tensor
+
+
+def predict_sharded(model: ReIDModel, images: ImageSet, accelerator: Accelerator, *, batch_size: int) -> Predictions:
+    """Embed a set over all processes; every process calls it and gets its own rows' embeddings.
+
+    The plain float32 model runs, without autocast, so that scores don't depend on the precision of training.
     """
-    shard = _predict_batches(model, images, accelerator, batch_size, on_batch)
-    rows = torch.tensor(list(_own_rows(len(images), batch_size, accelerator)), dtype=torch.int64)
-    return _to_first_process(shard, rows, len(images), accelerator)
+    rows = shard_rows(len(images), accelerator.num_processes, accelerator.process_index)
+    own = _predict_rows(model, images, rows, accelerator.device, batch_size)
+    row_numbers = torch.arange(rows.start, rows.stop, device=accelerator.device)
+    small = [_from_everyone(column) for column in (row_numbers, own.attribute_BA, own.junk_score_B)]
+    attribute_NA, junk_score_N = place_by_row(small[0], (small[1], small[2]), len(images))
+    return Predictions(own.embedding_BD, rows, attribute_NA, junk_score_N)
 
 
-def _own_batches(num_images: int, batch_size: int, accelerator: Accelerator) -> Iterator[range]:
-    """This process's batches: a contiguous run of whole ones, evenly dealt."""
-    num_batches = -(-num_images // batch_size)
-    rank, world = accelerator.process_index, accelerator.num_processes
-    for batch in range(num_batches * rank // world, num_batches * (rank + 1) // world):
-        yield range(batch * batch_size, min((batch + 1) * batch_size, num_images))
-
-
-def _own_rows(num_images: int, batch_size: int, accelerator: Accelerator) -> Iterator[int]:
-    for batch in _own_batches(num_images, batch_size, accelerator):
-        yield from batch
+def _batches(rows: range, batch_size: int) -> Iterator[range]:
+    for start in range(rows.start, rows.stop, batch_size):
+        yield range(start, min(start + batch_size, rows.stop))
 
 
 @torch.no_grad()
-def _predict_batches(
-    model: ReIDModel,
-    images: ImageSet,
-    accelerator: Accelerator,
-    batch_size: int,
-    on_batch: Callable[[int], None] | None,
-) -> Predictions:
-    settings, device = model.architecture, accelerator.device
+def _predict_rows(model: ReIDModel, images: ImageSet, rows: range, device: torch.device, batch_size: int) -> _Batch:
+    settings = model.architecture
     was_training = model.training
     model.eval()
-    parts = []
-    for batch in _own_batches(len(images), batch_size, accelerator):
+    parts = [
+        _Batch(
+            torch.empty((0, settings.feature_size), device=device),
+            torch.empty((0, len(settings.groups)), dtype=torch.int64, device=device),
+            torch.empty(0, device=device),
+        )
+    ]
+    for batch in _batches(rows, batch_size):
         crops = images.store.gather(images.row_N[np.asarray(batch)]).to(device)
         # the class's own forward: accelerate wraps the instance's in autocast
         outputs = ReIDModel.forward(model, normalise(to_float(crops), settings.mean, settings.std))
         chosen = [logit.argmax(1) for logit in outputs.attribute_logits]
         parts.append(
-            Predictions(
+            _Batch(
                 comparable(outputs.feature_BD, settings.metric).float(),
-                torch.stack(chosen, 1) if chosen else torch.empty((len(crops), 0), dtype=torch.int64, device=device),
+                torch.stack(chosen, 1) if chosen else parts[0].attribute_BA.new_empty((len(crops), 0)),
                 outputs.attribute_scores_BM.square().sum(1),
             )
         )
-        if on_batch is not None:
-            on_batch(len(crops))
     model.train(was_training)
-    if not parts:
-        size, groups = settings.feature_size, len(settings.groups)
-        return Predictions(
-            torch.empty((0, size), device=device),
-            torch.empty((0, groups), dtype=torch.int64, device=device),
-            torch.empty(0, device=device),
-        )
-    return Predictions(*(torch.cat(column) for column in zip(*parts, strict=True)))
-
-
-def _to_first_process(
-    shard: Predictions, rows: Tensor, num_images: int, accelerator: Accelerator
-) -> Predictions | None:
-    columns = [_gathered(column, accelerator) for column in (rows.to(accelerator.device), *shard)]
-    if columns[0] is None:
-        return None
-    placed = place_by_row(columns[0], tuple(c for c in columns[1:] if c is not None), num_images)
-    return Predictions(*placed)
-
-
-def _gathered(shard: Tensor, accelerator: Accelerator) -> Tensor | None:
-    """The shards of all processes one after the other, on process 0; None elsewhere. Lengths may differ."""
-    if accelerator.num_processes == 1:
-        return shard
-    length = torch.tensor([len(shard)], device=shard.device)
-    lengths = [torch.zeros_like(length) for _ in range(accelerator.num_processes)]
-    dist.all_gather(lengths, length)
-    longest = int(torch.stack(lengths).max())
-    padded = shard.new_zeros((longest, *shard.shape[1:]))
-    padded[: len(shard)] = shard
-    received = [torch.empty_like(padded) for _ in lengths] if accelerator.is_main_process else None
-    dist.gather(padded, received, dst=0)
-    if received is None:
-        return None
-    return torch.cat([part[: int(n)] for part, n in zip(received, lengths, strict=True)])
+    return _Batch(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
 def place_by_row(rows_N: Tensor, columns: tuple[Tensor, ...], num_images: int) -> tuple[Tensor, ...]:
@@ -133,3 +101,52 @@ def place_by_row(rows_N: Tensor, columns: tuple[Tensor, ...], num_images: int) -
     assert whole, f"{len(wrong)} images were not embedded exactly once, the first is row {wrong[:1].tolist()}"
     order = torch.argsort(rows_N.cpu())
     return tuple(column.cpu()[order] for column in columns)
+
+
+def embeddings_of(predictions: Predictions, rows_Q: Ints) -> Tensor:
+    """The embeddings of some rows, Q x D, on every process; every process calls it with the same rows."""
+    own_Q = (rows_Q >= predictions.rows.start) & (rows_Q < predictions.rows.stop)
+    shard_SD = predictions.embedding_SD
+    found_QD = shard_SD.new_zeros((len(rows_Q), shard_SD.shape[1]))
+    places = torch.from_numpy(np.flatnonzero(own_Q)).to(shard_SD.device)
+    found_QD[places] = shard_SD[torch.from_numpy(rows_Q[own_Q] - predictions.first_row).to(shard_SD.device)]
+    if _world_size() > 1:
+        dist.all_reduce(found_QD)  # one process's numbers and zeros: exact
+    return found_QD
+
+
+def whole_embedding(predictions: Predictions) -> Tensor | None:
+    """All embeddings, N x D, on the CPU of process 0 (None on the others), for writing them down."""
+    if _world_size() == 1:
+        return predictions.embedding_SD.cpu()
+    padded, lengths = _padded(predictions.embedding_SD)
+    received = [torch.empty_like(padded) for _ in lengths] if dist.get_rank() == 0 else None
+    dist.gather(padded, received, dst=0)
+    if received is None:
+        return None
+    return torch.cat([part[:length].cpu() for part, length in zip(received, lengths, strict=True)])
+
+
+def _from_everyone(shard: Tensor) -> Tensor:
+    """The shards of all processes one after the other, on every process; lengths may differ."""
+    if _world_size() == 1:
+        return shard
+    padded, lengths = _padded(shard)
+    received = [torch.empty_like(padded) for _ in lengths]
+    dist.all_gather(received, padded)
+    return torch.cat([part[:length] for part, length in zip(received, lengths, strict=True)])
+
+
+def _padded(shard: Tensor) -> tuple[Tensor, list[int]]:
+    """The shard at the length of the longest one, and the lengths of all."""
+    length = torch.tensor([len(shard)], device=shard.device)
+    said = [torch.zeros_like(length) for _ in range(_world_size())]
+    dist.all_gather(said, length)
+    lengths = [int(n) for n in torch.cat(said)]
+    padded = shard.new_zeros((max(lengths), *shard.shape[1:]))
+    padded[: len(shard)] = shard
+    return padded, lengths
+
+
+def _world_size() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1

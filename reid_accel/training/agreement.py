@@ -101,12 +101,3 @@ def any_process(accelerator: Accelerator, flag: bool) -> bool:
     votes = accelerator.reduce(torch.tensor([float(flag)], device=accelerator.device), reduction="sum")
     assert isinstance(votes, torch.Tensor)
     return bool(votes.item() > 0)
-
-
-def same_everywhere(accelerator: Accelerator, value: float | None) -> float | None:
-    """Process 0's value on every process; every process must call it."""
-    said = [0.0, 0.0] if value is None or not accelerator.is_main_process else [1.0, value]
-    agreed = accelerator.reduce(torch.tensor(said, dtype=torch.float64, device=accelerator.device), reduction="sum")
-    assert isinstance(agreed, torch.Tensor)
-    is_there, number = agreed.tolist()
-    return number if is_there else None
