@@ -1,0 +1,70 @@
+"""What the README shows must be there and be understood."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reid_accel.cli import main as reid_accel
+from reid_accel.config import Config, PredictionConfig, ScoringConfig, parse
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+KINDS = {"train.py": Config, "score.py": ScoringConfig, "predict.py": PredictionConfig}
+
+
+def shown_commands() -> list[str]:
+    """Every line of the README's shell blocks."""
+    blocks = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
+    return [line for block in blocks for line in block.replace("\\\n", " ").splitlines() if line.strip()]
+
+
+def test_there_are_commands() -> None:
+    assert len(shown_commands()) >= 10
+
+
+@pytest.mark.parametrize("command", [c for c in shown_commands() if "accelerate launch" in c])
+def test_launch_commands_are_understood(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    words = shlex.split(command.partition("accelerate launch")[2])
+    place = next(place for place, word in enumerate(words) if word.startswith("reid_accel/"))
+    if "--config_file" in words[:place]:
+        assert (REPOSITORY / words[words.index("--config_file") + 1]).is_file()
+    assert (REPOSITORY / words[place]).is_file()
+    parse(KINDS[Path(words[place]).name], words[place + 1 :])
+
+
+@pytest.mark.parametrize("command", [c for c in shown_commands() if c.startswith("python ")])
+def test_python_commands_run(command: str) -> None:
+    words = shlex.split(command)
+    done = subprocess.run([sys.executable, *words[1:]], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", [c for c in shown_commands() if c.startswith("reid-accel ")])
+def test_our_command_is_understood(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)  # nothing is there: the files are missed, the words are understood
+    with pytest.raises(SystemExit):
+        reid_accel(shlex.split(command)[1:])
+    said = capsys.readouterr().err
+    assert "usage:" not in said
+    assert "runs/" in said
+
+
+def test_files_that_the_readme_names_exist() -> None:
+    for name in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (REPOSITORY / name).exists(), name
+    for name in re.findall(r"`((?:configs|launch|tests|reid_accel)/[\w./-]*)`", README):
+        assert (REPOSITORY / name).exists(), name
+
+
+def test_the_map_shows_every_room() -> None:
+    table = README.partition("## A map of the code")[2].partition("## What it must not")[0]
+    rooms = {path.name for path in (REPOSITORY / "reid_accel").iterdir() if path.suffix == ".py" or path.is_dir()}
+    for room in sorted(rooms - {"__init__.py", "__pycache__"}):
+        assert f"`{room}" in table or f"`{room}/`" in table, f"{room} is not on the README's map"
