@@ -16,7 +16,7 @@ from reid_accel.attributes.vocabulary import UNKNOWN, AttributeGroup
 from reid_accel.config import ScoreConfig
 from reid_accel.data.imageset import ImageSet, Ints
 from reid_accel.errors import InputError
-from reid_accel.reporting.html import RankList, Shown
+from reid_accel.reporting.pictures import RankList, Shown
 from reid_accel.reporting.report import Attributes, Junk
 from reid_accel.retrieval.embed import Predictions, embeddings_of
 from reid_accel.retrieval.expansion import AlphaExpansion

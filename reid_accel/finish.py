@@ -28,7 +28,8 @@ from reid_accel.models.reid import Architecture, ReIDModel, architecture_dict, l
 from reid_accel.prediction import write_junk_scores, write_predictions
 from reid_accel.reporting.card import write_model_card
 from reid_accel.reporting.facts import hardware, software
-from reid_accel.reporting.html import RankList, write_html
+from reid_accel.reporting.html import write_html
+from reid_accel.reporting.pictures import RankList
 from reid_accel.reporting.report import Attributes, DataFacts, Junk, Report, ReportFrame
 from reid_accel.reporting.tables import print_report
 from reid_accel.retrieval.embed import predict_sharded
