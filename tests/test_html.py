@@ -10,7 +10,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from reid_accel.attributes.vocabulary import MARKET_GROUPS
-from reid_accel.reporting.pictures import RankList, Shown, render, write_html
+from reid_accel.reporting.html import render, write_html
+from reid_accel.reporting.pictures import RankList, Shown
 from reid_accel.reporting.report import Report, percent
 
 EVIL = "<script>alert(1)</script>\"'&.jpg"
