@@ -22,7 +22,7 @@ from reid_accel.reporting.terminal import open_console, sentences_for_users
 from reid_accel.retrieval.features import Embeddings
 from reid_accel.saved_features import score_saved_features
 from reid_accel.training.agreement import start_accelerator
-from reid_accel.training.run_data import open_data, split_training_images
+from reid_accel.training.run_data import open_data, require_matches, split_training_images
 from reid_accel.training.run_folder import choose_run_folder
 
 
@@ -45,6 +45,7 @@ def score_model(config: ScoringConfig, accelerator: Accelerator, console: Consol
     with accelerator.local_main_process_first():  # one download per machine
         model = on_device(load_model(config.model), accelerator.device)
     data = open_data(config.data, model.architecture, accelerator, console.print)
+    require_matches(data)
     if config.features is not None and not data.labelled_test:
         raise InputError(f"--features keeps query and gallery, which the layout of {config.data.name} doesn't have")
     training, held_out = split_training_images(data.splits["train"], config.data.validation_share)

@@ -35,7 +35,7 @@ from reid_accel.training.checkpoint import (
 )
 from reid_accel.training.loop import EpochMeans, EpochSums, Trainer, require_finite
 from reid_accel.training.optimizers import build_optimizer
-from reid_accel.training.run_data import OpenedData, TrainingSet, open_data, split_training_images
+from reid_accel.training.run_data import OpenedData, TrainingSet, open_data, require_matches, split_training_images
 from reid_accel.training.run_folder import choose_run_folder, save_model
 
 DEFAULT_RECIPE = Path(__file__).resolve().parents[1] / "configs" / "quickstart.yaml"
@@ -108,6 +108,7 @@ def prepare(config: Config) -> tuple[Run, Progress]:
         check_token()
 
     data = open_data(config.data, config.model, accelerator, console.print)
+    require_matches(data)
     training, validation = split_training_images(data.splits["train"], config.data.validation_share)
     model = build_model(config, training, accelerator)
     trainer = build_trainer(config, accelerator, model, training)

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from reid_accel.errors import InputError
 
 MISUSE = 2
+INTERRUPTED = 130
 
 
 def open_console(is_main_process: bool) -> Console:
@@ -30,6 +31,9 @@ def sentences_for_users() -> Iterator[None]:
     """
     try:
         yield
+    except KeyboardInterrupt:  # outside the training loop, which has its own way to stop
+        print("interrupted; what was written so far is whole", file=sys.stderr)
+        sys.exit(INTERRUPTED)
     except InputError as error:
         rank = int(os.environ.get("RANK", "0"))
         if rank:

@@ -95,6 +95,23 @@ def open_data(config: DataConfig, size: ImageSize, accelerator: Accelerator, say
     return OpenedData(splits, tuple(warnings), tuple(skipped))
 
 
+def require_matches(data: OpenedData) -> None:
+    """Raise InputError when no query could find anybody, before hours of training end in a score of nothing."""
+    if not data.labelled_test:
+        return
+    query, gallery = data.splits["query"], data.splits["gallery"]
+    cameras_of: dict[int, set[int]] = {}
+    for pid, camera in zip(gallery.pid_N.tolist(), gallery.camera_N.tolist(), strict=True):
+        cameras_of.setdefault(pid, set()).add(camera)
+    for pid, camera in zip(query.pid_N.tolist(), query.camera_N.tolist(), strict=True):
+        if pid > 0 and cameras_of.get(pid, set()) - {camera}:
+            return
+    raise InputError(
+        f"none of the {len(query)} queries shows a person whom another camera saw in the {len(gallery)} gallery "
+        "images: nothing could be scored. Are query/ and bounding_box_test/ from the same set?"
+    )
+
+
 def split_training_images(train: ImageSet, validation_share: float) -> tuple[TrainingSet, ImageSet | None]:
     """Training images with identity labels, and the persons held out for validation (None with a share of 0).
 
