@@ -261,6 +261,8 @@ class RunConfig:
     """Begin anew in a `dir` that holds another run's results (they are deleted)."""
     mixed_precision: Literal["auto", "no", "fp16", "bf16"] = "auto"
     """`auto`: what `accelerate launch` was told, else bf16 where the hardware computes in it, else no."""
+    cpu_threads: int = 0
+    """Threads of a process that computes on the CPU; 0 shares the cores out among the processes."""
     keep_checkpoints: int = 2
     """Newest checkpoints kept."""
     log_every_steps: int = 10
@@ -274,6 +276,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "trackers", tuple(self.trackers))
+        check(self.cpu_threads >= 0, "run.cpu-threads", "0 or more", self.cpu_threads)
         check(self.keep_checkpoints > 0, "run.keep-checkpoints", "positive", self.keep_checkpoints)
         check(self.log_every_steps > 0, "run.log-every-steps", "positive", self.log_every_steps)
 

@@ -99,7 +99,7 @@ def train_epochs(run: Run, progress: Progress) -> Progress:
 
 def prepare(config: Config) -> tuple[Run, Progress]:
     """Open the data, build the model, choose the folder, and take up a former run's progress."""
-    accelerator = start_accelerator(config.run.mixed_precision, config.train.accumulation_steps)
+    accelerator = start_accelerator(config.run.mixed_precision, config.train.accumulation_steps, config.run.cpu_threads)
     console = open_console(accelerator.is_main_process)
     config.train.micro_batch_size(accelerator.num_processes)  # raises when the batch can't be shared
     check_trackers(config.run.trackers)

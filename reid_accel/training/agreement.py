@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from reid_accel.errors import InputError
 
 
-def start_accelerator(mixed_precision: str, accumulation_steps: int = 1) -> Accelerator:
+def start_accelerator(mixed_precision: str, accumulation_steps: int = 1, asked_threads: int = 0) -> Accelerator:
     """An Accelerator whose world is the launcher's, in the precision asked for.
 
     Raises InputError when the launcher started several processes that each believe to be alone (a launch for
@@ -22,6 +22,8 @@ def start_accelerator(mixed_precision: str, accumulation_steps: int = 1) -> Acce
         accelerator = Accelerator(mixed_precision=precision, gradient_accumulation_steps=accumulation_steps)
     except ValueError as error:
         raise InputError(f"this machine cannot train in {precision}: {error}") from error
+    if accelerator.device.type == "cpu":
+        torch.set_num_threads(cpu_threads(asked_threads))
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != launched:
         raise InputError(
@@ -29,6 +31,21 @@ def start_accelerator(mixed_precision: str, accumulation_steps: int = 1) -> Acce
             f"{accelerator.num_processes}). On a machine without GPUs use launch/cpu_2_processes.yaml"
         )
     return accelerator
+
+
+def cpu_threads(asked: int) -> int:
+    """Threads for computing on the CPU: as asked; for 0 this process's share of the cores it may use.
+
+    `accelerate launch` sets OMP_NUM_THREADS to 1 when nobody else has, which would leave the other cores idle;
+    any other value is somebody's wish and stays.
+    """
+    if asked:
+        return asked
+    wished = os.environ.get("OMP_NUM_THREADS", "1")
+    if wished != "1":
+        return torch.get_num_threads()
+    neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, len(os.sched_getaffinity(0)) // neighbours)
 
 
 def choose_precision(asked: str) -> str:
