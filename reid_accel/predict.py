@@ -10,9 +10,9 @@ from pathlib import Path
 from reid_accel.config import PredictionConfig, parse
 from reid_accel.data.imageset import open_unlabelled_folder
 from reid_accel.models.reid import load_model, on_device
-from reid_accel.prediction import write_predictions
 from reid_accel.reporting.terminal import open_console, sentences_for_users
 from reid_accel.retrieval.embed import predict_sharded
+from reid_accel.scoring.prediction import write_predictions
 from reid_accel.training.agreement import start_accelerator
 
 

@@ -14,13 +14,13 @@ from rich.console import Console
 
 from reid_accel.config import RunConfig, ScoringConfig, parse, to_dict
 from reid_accel.errors import InputError
-from reid_accel.finish import data_facts, score_and_report, write_report
 from reid_accel.models.reid import load_model, on_device
 from reid_accel.reporting.report import Report, ReportFrame, SplitCounts
 from reid_accel.reporting.tables import print_report
 from reid_accel.reporting.terminal import open_console, sentences_for_users
 from reid_accel.retrieval.features import Embeddings
-from reid_accel.saved_features import score_saved_features
+from reid_accel.scoring.finish import data_facts, score_and_report, write_report
+from reid_accel.scoring.saved_features import score_saved_features
 from reid_accel.training.agreement import start_accelerator
 from reid_accel.training.run_data import open_data, require_matches, split_training_images
 from reid_accel.training.run_folder import choose_run_folder

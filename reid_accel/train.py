@@ -16,15 +16,15 @@ from rich.console import Console
 
 from reid_accel.config import Config, parse, to_dict, to_yaml
 from reid_accel.data.imageset import ImageSet
-from reid_accel.evaluation import LabelledSet, attribute_entry, score_within, validation_protocol
 from reid_accel.files import write_text
-from reid_accel.finish import finish_run
 from reid_accel.hub import check_repo_id, check_token
 from reid_accel.models.backbone import load_pretrained
 from reid_accel.models.reid import Architecture, ReIDModel
 from reid_accel.reporting.terminal import epoch_bar, epoch_line, open_console, sentences_for_users
 from reid_accel.reporting.tracking import Tracking, check_trackers
 from reid_accel.retrieval.embed import predict_sharded
+from reid_accel.scoring.evaluation import LabelledSet, attribute_entry, score_within, validation_protocol
+from reid_accel.scoring.finish import finish_run
 from reid_accel.training.agreement import StopRequest, start_accelerator
 from reid_accel.training.checkpoint import (
     Progress,

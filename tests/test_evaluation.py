@@ -10,7 +10,10 @@ from reid_accel.config import ScoreConfig
 from reid_accel.data.imageset import ImageSet
 from reid_accel.data.store import CropStore
 from reid_accel.errors import InputError
-from reid_accel.evaluation import (
+from reid_accel.models.reid import Architecture
+from reid_accel.reporting.submission import check_classification, check_rank_lists
+from reid_accel.retrieval.embed import Predictions
+from reid_accel.scoring.evaluation import (
     LabelledSet,
     draw_queries,
     rank_lists,
@@ -18,10 +21,7 @@ from reid_accel.evaluation import (
     score_pair,
     score_within,
 )
-from reid_accel.models.reid import Architecture
-from reid_accel.prediction import write_predictions
-from reid_accel.reporting.submission import check_classification, check_rank_lists
-from reid_accel.retrieval.embed import Predictions
+from reid_accel.scoring.prediction import write_predictions
 
 
 def labelled(split: str, pids: list[int], cameras: list[int], places: list[float]) -> LabelledSet:

@@ -12,9 +12,9 @@ PACKAGE = Path(__file__).resolve().parents[1] / "reid_accel"
 # from the top floor down; a module imports from its own floor and from those below
 FLOORS = (
     ("train", "score", "predict", "bench", "cli"),
-    ("finish", "benchmarks"),
-    ("prediction", "saved_features", "training", "hub"),
-    ("evaluation",),
+    ("scoring.finish", "benchmarks"),
+    ("scoring", "training", "hub"),
+    ("scoring.evaluation",),
     ("reporting",),
     ("retrieval.embed",),
     ("data.imageset", "data.builders"),
@@ -24,8 +24,8 @@ FLOORS = (
     ("config", "files"),
     ("errors",),
 )
-MAY_USE_ACCELERATE = ("train", "score", "predict", "bench", "benchmarks", "finish", "training", "retrieval.embed")
-MAY_USE_ACCELERATE += ("reporting.tracking",)
+MAY_USE_ACCELERATE = ("train", "score", "predict", "bench", "benchmarks", "training")
+MAY_USE_ACCELERATE += ("scoring.finish", "retrieval.embed", "reporting.tracking")
 
 
 def modules() -> list[tuple[str, Path]]:

@@ -16,10 +16,10 @@ from PIL import Image
 from reid_accel.attributes.annotations import read_course_csv, read_market_mat
 from reid_accel.attributes.vocabulary import MARKET_GROUPS
 from reid_accel.data import synthetic
-from reid_accel.data.figures import draw_person
+from reid_accel.data.drawing.figures import draw_person
+from reid_accel.data.drawing.pedestrians import Garment, Person, named_colour
+from reid_accel.data.drawing.skeleton import HEIGHT_PX, WIDTH_PX, Pose
 from reid_accel.data.layouts import list_course, list_market
-from reid_accel.data.pedestrians import Garment, Person, named_colour
-from reid_accel.data.skeleton import HEIGHT_PX, WIDTH_PX, Pose
 from reid_accel.data.synthetic import (
     SyntheticMarket,
     cached_synthetic_market,

@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 
 from reid_accel.attributes.annotations import write_course_csv, write_market_mat
-from reid_accel.data.cameras import (
+from reid_accel.data.drawing.cameras import (
     Camera,
     encode_jpeg,
     make_camera,
@@ -29,6 +29,7 @@ from reid_accel.data.cameras import (
     sample_pose,
     sample_track,
 )
+from reid_accel.data.drawing.pedestrians import Person, sample_person
 from reid_accel.data.layouts import (
     COURSE_ATTRIBUTE_FILE,
     COURSE_FOLDERS,
@@ -37,7 +38,6 @@ from reid_accel.data.layouts import (
     MARKET_ATTRIBUTE_FILE,
     MARKET_FOLDERS,
 )
-from reid_accel.data.pedestrians import Person, sample_person
 from reid_accel.errors import InputError
 from reid_accel.files import write_json
 

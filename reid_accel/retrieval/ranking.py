@@ -30,7 +30,7 @@ from reid_accel.retrieval.ranks import ALONE
 from reid_accel.retrieval.relatives import find_relatives, unlisted_rows
 from reid_accel.retrieval.rerank import KReciprocal
 from reid_accel.retrieval.scores import RetrievalScores, finish_scores
-from reid_accel.retrieval.scoring import Shard, count_matches, list_nearest
+from reid_accel.retrieval.search import Shard, count_matches, list_nearest
 from reid_accel.retrieval.settings import Settings
 from reid_accel.retrieval.tiles import CHUNK_BYTES, GALLERY_BLOCK, exact_float32
 

@@ -4,9 +4,9 @@ from math import cos, sin
 
 from PIL import Image
 
-from reid_accel.data.body import Figure, arm_joints, arms, legs, torso
-from reid_accel.data.pedestrians import Colour, Person, blend
-from reid_accel.data.skeleton import (
+from reid_accel.data.drawing.body import Figure, arm_joints, arms, legs, torso
+from reid_accel.data.drawing.pedestrians import Colour, Person, blend
+from reid_accel.data.drawing.skeleton import (
     HEIGHT_PX,
     OVERSAMPLING,
     WIDTH_PX,

@@ -13,7 +13,16 @@ from rich.console import Console
 from reid_accel import hub
 from reid_accel.config import Config, ScoreConfig, to_dict
 from reid_accel.data.imageset import ImageSet
-from reid_accel.evaluation import (
+from reid_accel.files import write_json
+from reid_accel.models.reid import Architecture, ReIDModel, architecture_dict, load_model, on_device
+from reid_accel.reporting.card import write_model_card
+from reid_accel.reporting.facts import hardware, software
+from reid_accel.reporting.html import write_html
+from reid_accel.reporting.pictures import RankList
+from reid_accel.reporting.report import Attributes, DataFacts, Junk, Report, ReportFrame
+from reid_accel.reporting.tables import print_report
+from reid_accel.retrieval.embed import predict_sharded
+from reid_accel.scoring.evaluation import (
     LabelledSet,
     attribute_entry,
     junk_entry,
@@ -23,17 +32,8 @@ from reid_accel.evaluation import (
     score_pair,
     score_within,
 )
-from reid_accel.files import write_json
-from reid_accel.models.reid import Architecture, ReIDModel, architecture_dict, load_model, on_device
-from reid_accel.prediction import write_junk_scores, write_predictions
-from reid_accel.reporting.card import write_model_card
-from reid_accel.reporting.facts import hardware, software
-from reid_accel.reporting.html import write_html
-from reid_accel.reporting.pictures import RankList
-from reid_accel.reporting.report import Attributes, DataFacts, Junk, Report, ReportFrame
-from reid_accel.reporting.tables import print_report
-from reid_accel.retrieval.embed import predict_sharded
-from reid_accel.saved_features import write_saved_features
+from reid_accel.scoring.prediction import write_junk_scores, write_predictions
+from reid_accel.scoring.saved_features import write_saved_features
 from reid_accel.training.checkpoint import Progress
 from reid_accel.training.run_data import OpenedData
 

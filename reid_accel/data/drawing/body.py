@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from math import cos, pi, sin
 
-from reid_accel.data.pedestrians import Person
-from reid_accel.data.skeleton import (
+from reid_accel.data.drawing.pedestrians import Person
+from reid_accel.data.drawing.skeleton import (
     Ellipse,
     Fill,
     Joint,

@@ -11,7 +11,7 @@ from math import cos, hypot, sin
 import numpy as np
 from PIL import Image, ImageDraw
 
-from reid_accel.data.pedestrians import Build, Colour, Garment
+from reid_accel.data.drawing.pedestrians import Build, Colour, Garment
 
 WIDTH_PX, HEIGHT_PX = 64, 128
 OVERSAMPLING = 2

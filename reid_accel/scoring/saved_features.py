@@ -8,12 +8,12 @@ import torch
 
 from reid_accel.config import ScoreConfig
 from reid_accel.errors import InputError
-from reid_accel.evaluation import GalleryShard, LabelledSet, retrieval_entry, score_variants
 from reid_accel.files import write_json
 from reid_accel.models.reid import ReIDModel, model_fingerprint
 from reid_accel.retrieval.embed import whole_embedding
 from reid_accel.retrieval.features import Embeddings, read_features, save_features
 from reid_accel.retrieval.sharded import shard_rows
+from reid_accel.scoring.evaluation import GalleryShard, LabelledSet, retrieval_entry, score_variants
 
 ABOUT_FILE = "about.json"
 SPLITS = ("query", "gallery")

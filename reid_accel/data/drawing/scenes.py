@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from reid_accel.data.pedestrians import Colour, blend
+from reid_accel.data.drawing.pedestrians import Colour, blend
 
 SECTION_WIDTH_PX, SECTIONS = 160, 5
 SCENE_WIDTH_PX, SCENE_HEIGHT_PX = SECTION_WIDTH_PX * SECTIONS, 176

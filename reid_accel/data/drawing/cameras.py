@@ -6,10 +6,10 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from reid_accel.data.figures import draw_person
-from reid_accel.data.pedestrians import Person, sample_person
-from reid_accel.data.scenes import SCENE_HEIGHT_PX, SCENE_WIDTH_PX, draw_bush, draw_scene
-from reid_accel.data.skeleton import HEIGHT_PX, WIDTH_PX, Pose
+from reid_accel.data.drawing.figures import draw_person
+from reid_accel.data.drawing.pedestrians import Person, sample_person
+from reid_accel.data.drawing.scenes import SCENE_HEIGHT_PX, SCENE_WIDTH_PX, draw_bush, draw_scene
+from reid_accel.data.drawing.skeleton import HEIGHT_PX, WIDTH_PX, Pose
 
 CAMERA_STREAM = 1
 """First number after the seed of a camera's generator, apart from those of persons and pictures."""

@@ -1,0 +1,1 @@
+"""Drawing pedestrians and the cameras that see them."""

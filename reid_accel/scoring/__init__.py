@@ -1,0 +1,1 @@
+"""Scoring models and writing what a run leaves: what the scripts share."""
