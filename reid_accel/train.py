@@ -20,6 +20,7 @@ from reid_accel.files import write_text
 from reid_accel.hub import check_repo_id, check_token
 from reid_accel.models.backbone import load_pretrained
 from reid_accel.models.reid import Architecture, ReIDModel
+from reid_accel.reporting.facts import software
 from reid_accel.reporting.terminal import epoch_bar, epoch_line, open_console, sentences_for_users
 from reid_accel.reporting.tracking import Tracking, check_trackers
 from reid_accel.retrieval.embed import predict_sharded
@@ -102,6 +103,7 @@ def prepare(config: Config) -> tuple[Run, Progress]:
     accelerator = start_accelerator(config.run.mixed_precision, config.train.accumulation_steps, config.run.cpu_threads)
     console = open_console(accelerator.is_main_process)
     config.train.micro_batch_size(accelerator.num_processes)  # raises when the batch can't be shared
+    software()  # notes the commit that this run is made with, before the checkout moves on
     check_trackers(config.run.trackers)
     if config.run.push_to:  # better now than after the training
         check_repo_id(config.run.push_to)

@@ -1,5 +1,6 @@
 """What a report says of the software and the machine."""
 
+import functools
 import os
 import platform
 import subprocess
@@ -11,8 +12,12 @@ import torch
 from reid_accel.reporting.report import Hardware, SoftwareVersions
 
 
+@functools.cache
 def software() -> SoftwareVersions:
-    """Versions that a number depends on, and the commit when this is a checkout."""
+    """Versions that a number depends on, and the commit when this is a checkout.
+
+    Looked up once: the checkout may move on while a run is under way, the code that runs doesn't.
+    """
     return {
         "reid_accel": version("reid_accel"),
         "python": platform.python_version(),
