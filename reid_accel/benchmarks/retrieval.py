@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -268,18 +269,17 @@ def _hardware(device: str) -> str:
 
 
 def _table(measured: list[Measured], caption: str) -> Table:
-    table = Table(title="Scoring (queries x gallery x dimension)", caption=caption)
+    table = Table(title="Scoring (queries x gallery x dimension)", caption=caption, box=box.SIMPLE_HEAD)
     for name in (
         "size",
-        "seconds",
-        "peak\nMiB",
-        "product\nseconds",
+        "ours\ns",
+        "ours\nMiB",
+        "product\ns",
         "ours /\nproduct",
-        "plain\nseconds",
+        "plain\ns",
         "plain\nMiB",
         "plain /\nours",
-        "mAP",
-        "plain\nmAP",
+        "mAP ours,\nplain",
     ):
         table.add_column(name, justify="left" if name == "size" else "right", no_wrap=True)
     for line in measured:
@@ -293,8 +293,7 @@ def _table(measured: list[Measured], caption: str) -> Table:
             _shown(plain, ".2f"),
             _shown(line.plain_peak_mib, ".0f"),
             _shown(None if plain is None else plain / line.seconds, ".1f"),
-            f"{line.mean_ap:.6f}",
-            _shown(line.plain_mean_ap, ".6f"),
+            f"{line.mean_ap:.6f}\n{_shown(line.plain_mean_ap, '.6f')}",
         )
     return table
 

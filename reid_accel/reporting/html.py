@@ -158,9 +158,7 @@ def _verification(retrieval: Sequence[Retrieval]) -> Markup:
     if not rates:
         return Markup()
     headers = ["True positive rate", *(f"at FPR {rate}" for rate in rates)]
-    rows = [
-        [protocol_label(scores), *(percent(scores["tpr_at_fpr"].get(rate)) for rate in rates)] for scores in measured
-    ]
+    rows = [[_protocol(scores), *(percent(scores["tpr_at_fpr"].get(rate)) for rate in rates)] for scores in measured]
     return table(headers, rows)
 
 
