@@ -1,14 +1,14 @@
 """Pushing a saved model folder to a model hub: what would be uploaded, what is refused, the upload itself."""
 
-import glob
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import HfApi, constants, get_token
+from huggingface_hub import CommitOperationAdd, HfApi, constants, get_token
 from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
 from reid_accel.errors import InputError
+from reid_accel.reporting.card import CARD_FILE, NAME_PLACEHOLDER
 
 REQUIRED_FILES = ("config.json", "model.safetensors")
 PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"})
@@ -139,13 +139,17 @@ def _is_hidden(path: Path, folder: Path) -> bool:
 def _upload(folder: Path, planned: PushPlan) -> None:
     api = HfApi(library_name="reid_accel")
     api.create_repo(planned.repo_id, private=planned.private, repo_type="model", exist_ok=True)
-    api.upload_folder(
-        repo_id=planned.repo_id,
-        folder_path=folder,
-        repo_type="model",
-        commit_message="Push a reid_accel model",
-        allow_patterns=[glob.escape(file.name) for file in planned.files],
-    )
+    operations = [
+        CommitOperationAdd(file.name, _content(folder / file.name, planned.repo_id)) for file in planned.files
+    ]
+    api.create_commit(planned.repo_id, operations, commit_message="Push a reid_accel model", repo_type="model")
+
+
+def _content(path: Path, repo_id: str) -> Path | bytes:
+    """What goes up for a file: itself, but the card gets the name that it is now loaded by."""
+    if path.name != CARD_FILE:
+        return path
+    return path.read_text(encoding="utf-8").replace(NAME_PLACEHOLDER, repo_id).encode()
 
 
 def _reason(error: HfHubHTTPError) -> str:

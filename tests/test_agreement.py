@@ -57,6 +57,7 @@ def test_a_first_signal_is_noted_and_its_echo_too(monkeypatch: pytest.MonkeyPatc
 
 def test_a_later_second_signal_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(StopRequest, "ECHO_SECONDS", 0.01)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
     stop = StopRequest()
     try:
         os.kill(os.getpid(), signal.SIGINT)
@@ -65,3 +66,4 @@ def test_a_later_second_signal_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> 
             os.kill(os.getpid(), signal.SIGINT)
     finally:
         stop.restore()
+        signal.signal(signal.SIGINT, before)

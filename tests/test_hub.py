@@ -33,7 +33,7 @@ def saved(tmp_path: Path) -> Path:
     (folder / ".cache").mkdir(parents=True)
     (folder / ".cache" / "left-behind.json").write_text("{}")
     (folder / "config.json").write_text('{"backbone": "resnet18"}')
-    (folder / "README.md").write_text("---\nlibrary_name: reid_accel\n---\nA model.\n")
+    (folder / "README.md").write_text('---\nlibrary_name: reid_accel\n---\nfrom_pretrained("user/name")\n')
     (folder / "notes [1].json").write_text("{}")
     (folder / "model.safetensors").write_bytes(np.random.default_rng(0).bytes(5000))
     return folder
@@ -60,6 +60,14 @@ def test_a_push_brings_exactly_the_planned_files_to_the_hub(saved: Path, tmp_pat
     assert sorted(repo.files) == [file.name for file in planned]
     assert all(repo.files[name] == (saved / name).read_bytes() for name in repo.files)
     assert repo.private
+    assert _content(saved) == before
+
+
+def test_the_card_on_the_hub_loads_the_model_by_its_new_name(saved: Path, tmp_path: Path) -> None:
+    before = _content(saved)
+    with FakeHub() as hub:
+        assert _python(PUSH, saved, "somebody/model", env=hub.environment(tmp_path / "home")).returncode == 0
+    assert b'from_pretrained("somebody/model")' in hub.repos["somebody/model"].files["README.md"]
     assert _content(saved) == before
 
 

@@ -22,6 +22,10 @@ from reid_accel.reporting.report import (
     software_line,
 )
 
+CARD_FILE = "README.md"
+NAME_PLACEHOLDER = "user/name"
+"""What the card loads the model by until it is pushed somewhere."""
+
 TASK = "image-feature-extraction"
 TAGS = [
     "person-re-identification",
@@ -68,12 +72,12 @@ people have agreed to it or whose use is lawful.
 
 def write_model_card(folder: Path, report: Report, architecture: Mapping[str, Any], repo_id: str | None = None) -> None:
     """Write `folder`/README.md from a run's report and the model's `config.json` content."""
-    write_text(folder / "README.md", model_card(report, architecture, repo_id))
+    write_text(folder / CARD_FILE, model_card(report, architecture, repo_id))
 
 
 def model_card(report: Report, architecture: Mapping[str, Any], repo_id: str | None = None) -> str:
     """The card as text: YAML metadata with the results as `model-index`, then the page."""
-    name = repo_id or "user/name"
+    name = repo_id or NAME_PLACEHOLDER
     sections = [
         f"# {_cell(report['title'])}",
         _what(report, architecture),
@@ -84,19 +88,19 @@ def model_card(report: Report, architecture: Mapping[str, Any], repo_id: str | N
         _how_it_was_made(report, architecture),
     ]
     page = "\n\n".join(section for section in sections if section)
-    return f"---\n{_metadata(report, name).to_yaml()}\n---\n\n{page}\n"
+    return f"---\n{_metadata(report, repo_id).to_yaml()}\n---\n\n{page}\n"
 
 
 # --- metadata --------------------------------------------------------------------------------------------
 
 
-def _metadata(report: Report, name: str) -> ModelCardData:
+def _metadata(report: Report, repo_id: str | None) -> ModelCardData:
     results = [*_retrieval_results(report), *_attribute_results(report)]
     return ModelCardData(
         library_name="reid_accel",
         pipeline_tag=TASK,
         tags=TAGS,
-        model_name=name.rpartition("/")[2] if results else None,
+        model_name=(repo_id.rpartition("/")[2] if repo_id else report["title"]) if results else None,
         eval_results=results or None,
     )
 
