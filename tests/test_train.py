@@ -30,6 +30,7 @@ def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def settings(root: Path, *more: str) -> list[str]:
     """A run of a second: tiny network, two epochs."""
     base = [*TINY, "--data.name=market-layout", f"--data.root={root}", "--data.cache-dir=cache"]
+    base += ["--data.validation-share=0.15"]
     return [*base, "--train.epochs=2", "--train.batch-size=8", "--train.validate-every-epochs=1", *more]
 
 
@@ -124,6 +125,7 @@ def test_course_layout_ends_with_files_to_hand_in(tmp_path: Path) -> None:
             "--data.name=synthetic-course",
             "--data.cache-dir=cache",
             "--data.synthetic-identities=6",
+            "--data.validation-share=0.3",
             "--train.epochs=1",
             "--train.batch-size=8",
             "--run.dir=run",
