@@ -43,8 +43,9 @@ class DataConfig:
     with 0 all images train and the last model is kept."""
     cache_dir: str = "~/.cache/reid_accel"
     """Where decoded images, tables and drawn pedestrians are kept."""
-    synthetic_identities: int = 100
-    """Number of drawn training persons."""
+    synthetic_identities: int = 200
+    """Number of drawn training persons. Another number draws another set, in which test persons of this one may
+    train: score a model only on the set that it was trained on, or on one of another seed."""
     synthetic_seed: int = 0
     """Seed of the drawn pedestrians."""
 

@@ -58,7 +58,7 @@ Split = Literal["train", "query", "gallery"]
 class SyntheticMarket:
     """How many of what to draw; every picture follows from these and nothing else."""
 
-    train_identities: int = 100
+    train_identities: int = 200
     test_identities: int = 40
     train_images_per_camera: int = 3
     """Mean number of training images of a person under each camera that sees it."""
