@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from rich.console import Console
 
 from reid_accel.config import Config, parse, to_dict, to_yaml
+from reid_accel.data.builders import SYNTHETIC_NAMES
 from reid_accel.data.imageset import ImageSet
 from reid_accel.files import write_text
 from reid_accel.hub import check_repo_id, check_token
@@ -177,6 +178,12 @@ def build_trainer(config: Config, accelerator: Accelerator, model: ReIDModel, tr
 
 def announce(console: Console, config: Config, folder: Path, trainer: Trainer, validation: ImageSet | None) -> None:
     """Say what is about to happen."""
+    if config.run.name == "quickstart" and config.data.name not in SYNTHETIC_NAMES:
+        console.print(
+            "[yellow]note:[/] without --config this is the quickstart's small network, from scratch; the recipes for "
+            "real data are in configs/",
+            soft_wrap=True,
+        )
     accelerator, training = trainer.accelerator, trainer.data
     held_out = f"{len(validation):,} images validate" if validation is not None else "no validation"
     console.print(

@@ -60,14 +60,18 @@ def test_scores_are_the_same_on_one_and_two_processes(folder: Path) -> None:
         PACKAGE / "train.py", *data_flags(folder), *TINY,
         "--train.epochs=1", "--train.batch-size=8", "--run.dir=trained", folder=folder,
     )  # fmt: skip
+    # 1,157 gallery images: more than one block of rows, so that both processes hold some, and nothing divides
+    root = make_market(folder / "large", identities=13, images=90)
     for processes in (1, 2):
         launch(
-            PACKAGE / "score.py", "--model=trained/model", *data_flags(folder), "--score.batch-size=5",
-            f"--dir=scored{processes}", folder=folder, processes=processes,
+            PACKAGE / "score.py", "--model=trained/model", "--data.name=market-layout", f"--data.root={root}",
+            f"--data.cache-dir={folder / 'cache'}", "--score.batch-size=50", f"--dir=scored{processes}",
+            "--score.rerank", "--score.query-expansion=3", folder=folder, processes=processes,
         )  # fmt: skip
     one, two = (read_json(folder / f"scored{n}" / "report.json") for n in (1, 2))
     assert (one["hardware"]["processes"], two["hardware"]["processes"]) == (1, 2)
-    assert len(one["retrieval"]) == 1
+    assert len(one["retrieval"]) == 3
+    assert one["retrieval"][0]["num_gallery"] == 1_157
     for ours, theirs in zip(one["retrieval"], two["retrieval"], strict=True):
         assert ours["stamp"] == theirs["stamp"]
         assert ours["num_gallery"] == theirs["num_gallery"]
