@@ -151,7 +151,7 @@ def test_the_default_set_shows_every_value_in_both_splits() -> None:
 
 def test_the_default_set_has_the_promised_size() -> None:
     counts = Counter((shot.split, shot.kind) for shot in plan_shots(SyntheticMarket()))
-    assert 1100 <= counts["train", "person"] <= 1400
+    assert 2300 <= counts["train", "person"] <= 2600
     assert 140 <= counts["query", "person"] <= 180
     assert 550 <= counts["gallery", "person"] <= 720
     assert (counts["gallery", "distractor"], counts["gallery", "junk"]) == (100, 60)
