@@ -1,0 +1,84 @@
+"""The training step in this process."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from launching import TINY
+
+from reid_accel.config import Config, parse
+from reid_accel.errors import InputError
+from reid_accel.models.reid import Outputs
+from reid_accel.train import build_model, build_trainer
+from reid_accel.training.agreement import start_accelerator
+from reid_accel.training.loop import Batch, EpochMeans, EpochSums, Trainer, course_accuracy, require_finite
+from reid_accel.training.run_data import open_data, split_training_images
+
+
+def trainer(root: Path, *more: str) -> Trainer:
+    """A trainer whose batch norm is frozen, so that a batch in parts is the batch in one."""
+    data = ["--data.name=market-layout", f"--data.root={root}", f"--data.cache-dir={root / 'cache'}"]
+    settings = ["--data.validation-share=0", "--train.batch-size=8", "--optim.name=sgd", "--optim.warmup-epochs=0"]
+    config = parse(Config, [*TINY, *data, *settings, *more])
+    accelerator = start_accelerator("no", config.train.accumulation_steps, asked_threads=1)
+    opened = open_data(config.data, config.model, accelerator, lambda text: None)
+    training, _ = split_training_images(opened.splits["train"], config.data.validation_share)
+    model = build_model(config, training, accelerator)
+    built = build_trainer(config, accelerator, model, training)
+    built.model.eval()
+    return built
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+
+
+def weights_after(built: Trainer, steps: int) -> torch.Tensor:
+    sums = EpochSums.restored((), built.accelerator)
+    for step, rows in enumerate(built.epoch_batches(0)[:steps]):
+        sums = built.step(rows, step, 0, sums)
+    return torch.cat([parameter.detach().flatten() for parameter in built.model.parameters()])
+
+
+def test_accumulated_parts_are_the_large_batch(small_market: Path) -> None:
+    start = weights_after(trainer(small_market), 0)
+    whole = weights_after(trainer(small_market), 2)
+    parts = weights_after(trainer(small_market, "--train.accumulation-steps=2"), 2)
+    other = weights_after(trainer(small_market, "--train.seed=0", "--optim.learning-rate=7e-4"), 2)
+    assert (whole - start).abs().max() > 1e-5
+    assert torch.allclose(parts, whole, atol=1e-7)
+    assert not torch.allclose(other, whole, atol=1e-7)
+
+
+def test_clipping_bounds_the_step(small_market: Path) -> None:
+    arguments = ("--optim.clip-norm=0.001", "--optim.momentum=0", "--optim.weight-decay=0", "--optim.learning-rate=1")
+    start, clipped = weights_after(trainer(small_market), 0), weights_after(trainer(small_market, *arguments), 1)
+    assert (clipped - start).norm().item() == pytest.approx(0.001, rel=0.05)
+
+
+def test_course_accuracy_counts_attributes_and_identity() -> None:
+    identity_logits = torch.tensor([[2.0, 1.0], [0.0, 5.0]])  # right, wrong
+    hat, age = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.0, 0.0, 3.0], [1.0, 0.0, 0.0]])
+    outputs = Outputs(torch.zeros(2, 1), identity_logits, (hat, age), torch.zeros(2, 5))
+    batch = Batch(torch.zeros(2, 3, 1, 1), torch.tensor([0, 0]), torch.tensor([[0, 2], [1, -1]]))
+    # first image: identity, hat and age right; second: hat alone
+    assert course_accuracy(outputs, batch).item() == pytest.approx((3 / 3 + 1 / 3) / 2)
+
+
+def test_sums_are_restored_and_averaged(small_market: Path) -> None:
+    built = trainer(small_market)
+    sums = EpochSums.restored((), built.accelerator)
+    for step, rows in enumerate(built.epoch_batches(0)[:2]):
+        sums = built.step(rows, step, 0, sums)
+    said = sums.over_processes(built.accelerator)
+    assert said[0] == 16
+    assert EpochSums.restored(said, built.accelerator).over_processes(built.accelerator) == said
+    assert EpochMeans.of(said).finite_losses == 2
+
+
+def test_the_first_spoilt_step_is_named() -> None:
+    means = EpochMeans(float("nan"), 0.0, 0.0, 0.0, finite_losses=9)
+    with pytest.raises(InputError, match="not finite at step 104"):
+        require_finite(means, first_step=100, parts_per_step=3, checkpoints="run/checkpoints")
+    require_finite(EpochMeans(1.0, 0.0, 0.0, 0.0, 9), 100, 3, "")
