@@ -17,12 +17,14 @@ from reid_accel.retrieval.rerank import KReciprocal
 from reid_accel.retrieval.sharded import evaluate_sharded, shard_rows, top_k_sharded
 
 NUM_GALLERY, NUM_QUERIES, BLOCK = 1013, 45, 64
+OWN_ROWS = np.arange(NUM_QUERIES) * 7
 OPTIONS = {"gallery_block": BLOCK, "chunk_bytes": 16 * 4 * 1024}
 SCORES = {
     "market1501": {},
     "half": {},
     "cosine": {"metric": "cosine", "average_precision": "trapezoid"},
     "course": {"protocol": "course"},
+    "course-strict": {"protocol": "course-strict", "query_rows": OWN_ROWS},
     "expanded": {"query_expansion": AlphaExpansion(4)},
     "reranked": {"rerank": KReciprocal(10, 4), "query_expansion": AlphaExpansion(3)},
 }
@@ -32,6 +34,7 @@ def problem(seed=0):
     """Float features around each person's own point, some of them equal, with junk and distractors."""
     rng = np.random.default_rng(seed)
     query_pids, gallery_pids = rng.integers(1, 40, NUM_QUERIES), rng.integers(-1, 40, NUM_GALLERY)
+    gallery_pids[OWN_ROWS] = query_pids  # the rows that course-strict takes for the queries themselves
     centres = rng.standard_normal((41, 24))
     query = (centres[query_pids] + rng.standard_normal((NUM_QUERIES, 24))).astype(np.float32)
     gallery = (centres[gallery_pids] + rng.standard_normal((NUM_GALLERY, 24))).astype(np.float32)
@@ -132,9 +135,9 @@ def work(rank, world, folder):
 
 @pytest.fixture(scope="module")
 def launched(tmp_path_factory):
-    """What each rank of 1, 2 and 3 processes found: launched[world][rank]."""
+    """What each rank of 1 to 4 processes found: launched[world][rank]."""
     found = {}
-    for world in (1, 2, 3):
+    for world in (1, 2, 3, 4):
         folder = tmp_path_factory.mktemp(f"world{world}")
         torch.multiprocessing.spawn(work, (world, str(folder)), nprocs=world)
         found[world] = [json.loads((folder / f"{rank}.json").read_text()) for rank in range(world)]
@@ -144,7 +147,7 @@ def launched(tmp_path_factory):
     return found
 
 
-@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("world", [1, 2, 3, 4])
 @pytest.mark.parametrize("name", SCORES)
 def test_scores_are_the_same_bits_on_any_number_of_ranks(launched, world, name):
     assert NUM_GALLERY % 2 == 1
@@ -155,7 +158,7 @@ def test_scores_are_the_same_bits_on_any_number_of_ranks(launched, world, name):
     assert launched[world][0]["unsharded"][name] == expected
 
 
-@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("world", [1, 2, 3, 4])
 def test_rank_lists_are_the_same_bits_on_any_number_of_ranks(launched, world):
     for rank in launched[world]:
         assert rank["list"] == launched[1][0]["unsharded_list"]
@@ -167,31 +170,31 @@ def test_other_features_give_other_bits():
     assert one[1] != other[1]
 
 
-@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("world", [2, 3, 4])
 def test_a_missing_row_is_caught_on_every_rank(launched, world):
     for rank in launched[world]:
         assert "are held by no rank" in rank["mistakes"]["missing"]
 
 
-@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("world", [2, 3, 4])
 def test_a_doubled_row_is_caught_on_every_rank(launched, world):
     for rank in launched[world]:
         assert "is held by rank 1 and by another one before it" in rank["mistakes"]["doubled"]
 
 
-@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("world", [1, 2, 3, 4])
 def test_a_gallery_that_ends_too_early_is_caught(launched, world):
     for rank in launched[world]:
         assert "the ranks hold gallery rows 0 to 1012, but num_gallery is 1014" in rank["mistakes"]["short"]
 
 
-@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("world", [2, 3, 4])
 def test_ranks_with_different_queries_are_caught(launched, world):
     for rank in launched[world]:
         assert "ranks 0 and 1 were given different queries" in rank["mistakes"]["queries"]
 
 
-@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("world", [1, 2, 3, 4])
 def test_what_one_rank_refuses_all_refuse_and_name(launched, world):
     for rank in launched[world]:
         assert "gallery_features row 1012 holds NaN" in rank["mistakes"]["nan"]
