@@ -227,6 +227,7 @@ def train_epoch(run: Run, progress: Progress) -> Progress:
                     speed=numbers["images_per_second"],
                 )
             if run.stop.agreed(accelerator, progress.step, config.run.log_every_steps):
+                numbers_so_far()  # raises when the weights are spoilt: those are not to be kept
                 seconds = progress.seconds + time.perf_counter() - begun
                 progress = replace(progress, epoch_sums=sums.over_processes(accelerator), seconds=seconds)
                 checkpoint(run, progress)

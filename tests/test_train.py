@@ -214,6 +214,15 @@ def test_a_loss_that_is_not_finite_names_the_step(small_market: Path, capsys: py
     assert not (Path("run") / "model").exists()
 
 
+def test_a_stop_does_not_keep_spoilt_weights(
+    small_market: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train_script.StopRequest, "agreed", lambda self, accelerator, step, every: step == 2)
+    wild = ["--optim.name=sgd", "--optim.learning-rate=1e30", "--optim.warmup-epochs=0"]
+    assert "not finite at step 2." in refused(capsys, settings(small_market, "--run.dir=run", *wild))
+    assert not (Path("run") / "checkpoints").exists()
+
+
 def test_a_checkpoint_from_before_survives_what_goes_wrong(
     small_market: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
