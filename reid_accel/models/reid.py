@@ -9,9 +9,9 @@ import contextlib
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -211,8 +211,3 @@ def model_fingerprint(model: ReIDModel) -> str:
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def architecture_dict(architecture: Architecture) -> dict[str, Any]:
-    """The architecture as JSON-able values."""
-    return asdict(architecture)

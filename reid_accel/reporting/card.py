@@ -13,10 +13,10 @@ from reid_accel.reporting.report import (
     Attributes,
     Report,
     Retrieval,
+    convention_rows,
     count,
     hardware_line,
     percent,
-    points,
     protocol_label,
     ranks_shown,
     software_line,
@@ -213,19 +213,8 @@ def _retrieval_table(retrieval: Sequence[Retrieval]) -> str:
 
 
 def _conventions_table(attributes: Attributes) -> str:
-    rows = [
-        [
-            name,
-            percent(scores["accuracy"], 2),
-            percent(scores["majority_baseline"], 2),
-            points(scores["accuracy"], scores["majority_baseline"]),
-            percent(scores.get("mA"), 2),
-            count(scores["num_images"]),
-        ]
-        for name, scores in attributes["conventions"].items()
-    ]
     headers = ["Attribute convention", "accuracy", "majority baseline", "points gained", "mA", "images"]
-    return _table(headers, rows)
+    return _table(headers, convention_rows(attributes))
 
 
 def _groups_table(attributes: Attributes) -> str:

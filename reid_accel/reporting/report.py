@@ -221,3 +221,18 @@ def hardware_line(report: Report) -> str:
 def software_line(versions: Mapping[str, Any]) -> str:
     """`reid_accel 0.1.0, python 3.11, ...`, the commit where it is known."""
     return ", ".join(f"{name} {value}" for name, value in versions.items() if value)
+
+
+def convention_rows(attributes: Attributes) -> list[list[str]]:
+    """Per convention: name, accuracy, majority baseline, points gained, mA, images, as people read them."""
+    return [
+        [
+            name,
+            percent(scores["accuracy"], 2),
+            percent(scores["majority_baseline"], 2),
+            points(scores["accuracy"], scores["majority_baseline"]),
+            percent(scores.get("mA"), 2),
+            count(scores["num_images"]),
+        ]
+        for name, scores in attributes["conventions"].items()
+    ]

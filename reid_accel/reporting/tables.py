@@ -14,6 +14,7 @@ from reid_accel.reporting.report import (
     Junk,
     Report,
     Retrieval,
+    convention_rows,
     count,
     percent,
     points,
@@ -59,18 +60,7 @@ def retrieval_table(retrieval: Sequence[Retrieval]) -> Table:
 def conventions_table(attributes: Attributes) -> Table:
     """Attribute accuracy in each convention beside the majority baseline."""
     headers = [f"Attributes; {attributes['split']}", "accuracy", "baseline", "gain", "mA", "images"]
-    rows = [
-        [
-            name,
-            percent(scores["accuracy"], 2),
-            percent(scores["majority_baseline"], 2),
-            points(scores["accuracy"], scores["majority_baseline"]),
-            percent(scores.get("mA"), 2),
-            count(scores["num_images"]),
-        ]
-        for name, scores in attributes["conventions"].items()
-    ]
-    return _table(headers, rows)
+    return _table(headers, convention_rows(attributes))
 
 
 def groups_table(attributes: Attributes) -> Table:

@@ -3,6 +3,7 @@
 Shared by train.py and score.py; every process calls these functions, process 0 writes.
 """
 
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from reid_accel import hub
 from reid_accel.config import Config, ScoreConfig, to_dict
 from reid_accel.data.imageset import ImageSet
 from reid_accel.files import write_json
-from reid_accel.models.reid import Architecture, ReIDModel, architecture_dict, load_model, on_device
+from reid_accel.models.reid import Architecture, ReIDModel, load_model, on_device
 from reid_accel.reporting.card import write_model_card
 from reid_accel.reporting.facts import hardware, software
 from reid_accel.reporting.html import write_html
@@ -229,7 +230,7 @@ def finish_run(
     )
     if report is None:
         return
-    write_model_card(folder / "model", report, architecture_dict(model.architecture), config.run.push_to)
+    write_model_card(folder / "model", report, asdict(model.architecture), config.run.push_to)
     print_report(console, report)
     console.print(f"report: {folder / 'report.html'}   model: {folder / 'model'}", soft_wrap=True)
     if config.run.push_to:
