@@ -13,12 +13,12 @@ from reid_accel.models.reid import load_model, on_device
 from reid_accel.reporting.terminal import open_console, sentences_for_users
 from reid_accel.retrieval.embed import predict_sharded
 from reid_accel.scoring.prediction import write_predictions
-from reid_accel.training.agreement import start_accelerator
+from reid_accel.training.agreement import one_process_group, start_accelerator
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The script: a model and two folders in, two files out; a user's mistake becomes a sentence."""
-    with sentences_for_users():
+    with one_process_group(), sentences_for_users():
         predict(parse(PredictionConfig, sys.argv[1:] if arguments is None else arguments))
 
 

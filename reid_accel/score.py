@@ -21,14 +21,14 @@ from reid_accel.reporting.terminal import open_console, sentences_for_users
 from reid_accel.retrieval.features import Embeddings
 from reid_accel.scoring.finish import data_facts, score_and_report, write_report
 from reid_accel.scoring.saved_features import score_saved_features
-from reid_accel.training.agreement import start_accelerator
+from reid_accel.training.agreement import one_process_group, start_accelerator
 from reid_accel.training.run_data import open_data, require_matches, split_training_images
 from reid_accel.training.run_folder import choose_run_folder
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The script: a model and a data set in, a report out; a user's mistake becomes a sentence."""
-    with sentences_for_users():
+    with one_process_group(), sentences_for_users():
         config = parse(ScoringConfig, sys.argv[1:] if arguments is None else arguments)
         accelerator = start_accelerator("no")
         console = open_console(accelerator.is_main_process)

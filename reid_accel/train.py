@@ -27,7 +27,7 @@ from reid_accel.reporting.tracking import Tracking, check_trackers
 from reid_accel.retrieval.embed import predict_sharded
 from reid_accel.scoring.evaluation import LabelledSet, attribute_entry, score_within, validation_protocol
 from reid_accel.scoring.finish import finish_run
-from reid_accel.training.agreement import StopRequest, start_accelerator
+from reid_accel.training.agreement import StopRequest, one_process_group, start_accelerator
 from reid_accel.training.checkpoint import (
     Progress,
     RunIdentity,
@@ -64,7 +64,7 @@ class Run:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The script: settings in, a run folder out; a user's mistake becomes a sentence."""
-    with sentences_for_users():
+    with one_process_group(), sentences_for_users():
         config = parse(Config, sys.argv[1:] if arguments is None else arguments, default_recipe=DEFAULT_RECIPE)
         train(config)
 

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 
 from reid_accel.config import Config, parse
 from reid_accel.retrieval.embed import embeddings_of, predict_sharded
 from reid_accel.train import build_model, build_trainer
-from reid_accel.training.agreement import any_process, start_accelerator
+from reid_accel.training.agreement import any_process, one_process_group, start_accelerator
 from reid_accel.training.loop import EpochSums
 from reid_accel.training.run_data import open_data, split_training_images
 
@@ -51,7 +50,6 @@ def main() -> None:
     trainer.optimizer.step()
     said["parameters_without_synchronising"] = digest(model)
     Path(f"{out}.{accelerator.process_index}").write_text(json.dumps(said), encoding="utf-8")
-    Accelerator().wait_for_everyone()
 
 
 def digest(model: torch.nn.Module) -> str:
@@ -61,4 +59,5 @@ def digest(model: torch.nn.Module) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    with one_process_group():
+        main()

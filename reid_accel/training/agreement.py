@@ -2,13 +2,53 @@
 
 import os
 import signal
+import sys
+import threading
 import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator
 
 from reid_accel.errors import InputError
+
+
+LEAVING_SECONDS = 10.0
+
+
+@contextmanager
+def one_process_group() -> Iterator[None]:
+    """Around a script's work: its processes end their connections in order, whichever way the work ends.
+
+    Without it the interpreter would go while gloo's threads still hold tensors, and the process would abort after
+    all is done ("terminate called without an active exception", pytorch/pytorch#179291).
+    """
+    try:
+        yield
+    except BaseException as error:
+        if not _left_process_group():  # a collective is under way that another process will never join
+            if not isinstance(error, SystemExit):
+                traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1)
+        raise
+    if dist.is_initialized():
+        dist.barrier()  # nobody's connection closes while another still reads from it
+    _left_process_group()
+
+
+def _left_process_group() -> bool:
+    """Whether the connections could be ended in good time."""
+    if not dist.is_initialized():
+        return True
+    leaving = threading.Thread(target=dist.destroy_process_group, daemon=True)
+    leaving.start()
+    leaving.join(LEAVING_SECONDS)
+    return not leaving.is_alive()
 
 
 def start_accelerator(mixed_precision: str, accumulation_steps: int = 1, asked_threads: int = 0) -> Accelerator:
