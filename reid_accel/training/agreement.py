@@ -16,7 +16,6 @@ from accelerate import Accelerator
 
 from reid_accel.errors import InputError
 
-
 LEAVING_SECONDS = 10.0
 
 
