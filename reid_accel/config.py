@@ -43,6 +43,9 @@ class DataConfig:
     with 0 all images train and the last model is kept."""
     cache_dir: str = "~/.cache/reid_accel"
     """Where decoded images, tables and drawn pedestrians are kept."""
+    device_share: float = 0.5
+    """Decoded training images move to the GPU whole when they fit into this share of its free memory; else they are
+    read ahead from the cache. 0: always read ahead."""
     synthetic_identities: int = 200
     """Number of drawn training persons. Another number draws another set, in which test persons of this one may
     train: score a model only on the set that it was trained on, or on one of another seed."""
@@ -51,6 +54,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check(0 <= self.validation_share < 1, "data.validation-share", "in [0, 1)", self.validation_share)
+        check(0 <= self.device_share < 1, "data.device-share", "in [0, 1)", self.device_share)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +72,9 @@ class ModelConfig:
     width_px: int = 128
     """Width of the network's input."""
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
-    """How images are stretched to that size (always antialiased)."""
+    """How images are brought to that size (always antialiased)."""
+    fit: Literal["stretch", "letterbox"] = "stretch"
+    """`stretch` images to the network's shape (the literature's way), or keep theirs and fill up with grey."""
     last_stride: Literal[1, 2] = 2
     """Stride of a ResNet's last stage; 1 keeps twice the resolution (Luo et al. 2019), without dilation."""
     neck_units: int = 512
@@ -163,6 +169,8 @@ class AugmentConfig:
     """Smallest erased share of the image."""
     erase_max_area: float = 0.4
     """Largest erased share of the image."""
+    erase_with: Literal["mean", "noise"] = "mean"
+    """Paint erased parts in the mean colour, or in normal noise of each pixel's own."""
 
     def __post_init__(self) -> None:
         for name in ("flip_probability", "colour_jitter", "white_balance", "erase_probability"):
@@ -190,6 +198,9 @@ class TrainConfig:
     """Images per optimiser step, over all processes and accumulated parts together."""
     accumulation_steps: int = 1
     """Parts that a process takes its share of a batch in, when memory is short."""
+    images_per_identity: int = 0
+    """0: shuffled images. K: batches of batch-size / K identities with K images each (Hermans et al. 2017), as triplet
+    losses need them."""
     seed: int = 0
     """Seed of everything that is random."""
     validate_every_epochs: int = 1
@@ -200,6 +211,13 @@ class TrainConfig:
         check(self.batch_size > 1, "train.batch-size", "2 or more", self.batch_size)
         check(self.accumulation_steps > 0, "train.accumulation-steps", "positive", self.accumulation_steps)
         check(self.seed >= 0, "train.seed", "0 or more", self.seed)
+        k = self.images_per_identity
+        check(
+            k == 0 or (k >= 2 and self.batch_size % k == 0 and self.batch_size > k),
+            "train.images-per-identity",
+            f"0 (shuffled images), or 2 or more and a divisor of train.batch-size ({self.batch_size}) below it",
+            k,
+        )
         check(
             self.validate_every_epochs > 0,
             "train.validate-every-epochs",
@@ -232,6 +250,8 @@ class ScoreConfig:
     """Validation images, drawn with the seed, that query the whole validation split (course report)."""
     batch_size: int = 128
     """Images embedded at once by a process."""
+    flip: bool = False
+    """Average each image's embedding and attribute scores with those of its mirror image: twice the work."""
     rank_list_length: int = 50
     """Names per query in reid_test.txt."""
     multicolour_columns: bool = False
@@ -262,6 +282,10 @@ class RunConfig:
     """Begin anew in a `dir` that holds another run's results (they are deleted)."""
     mixed_precision: Literal["auto", "no", "fp16", "bf16"] = "auto"
     """`auto`: what `accelerate launch` was told, else bf16 where the hardware computes in it, else no."""
+    compile: bool = False
+    """Compile the network with torch.compile: a slow start, then faster steps."""
+    tf32: bool = True
+    """Let NVIDIA GPUs multiply float32 in TF32 while training (never while scoring)."""
     cpu_threads: int = 0
     """Threads of a process that computes on the CPU; 0 shares the cores out among the processes."""
     keep_checkpoints: int = 2

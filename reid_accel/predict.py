@@ -37,11 +37,16 @@ def predict(config: PredictionConfig) -> None:
                 model.architecture,
                 on_bad_image=config.on_bad_image,
                 cache_dir=Path(config.cache_dir).expanduser(),
+                verify=accelerator.is_local_main_process,
+                say=console.print,
             )
         for bad in skipped:
             console.print(f"left out: {bad.reason}", markup=False)
         console.print(f"embedding {len(images):,} images of {folder}", markup=False)
-        predicted.append((images, predict_sharded(model, images, accelerator, batch_size=config.score.batch_size)))
+        predictions = predict_sharded(
+            model, images, accelerator, batch_size=config.score.batch_size, flip=config.score.flip
+        )
+        predicted.append((images, predictions))
     written = write_predictions(
         Path(config.dir),
         predicted[0],

@@ -6,6 +6,7 @@ accelerate launch reid_accel/train.py [--config configs/NAME.yaml] [--section.se
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from reid_accel.data.imageset import ImageSet
 from reid_accel.files import write_text
 from reid_accel.hub import check_repo_id, check_token
 from reid_accel.models.backbone import load_pretrained
-from reid_accel.models.reid import Architecture, ReIDModel
+from reid_accel.models.reid import Architecture, ReIDModel, on_device
+from reid_accel.numerics import tf32
 from reid_accel.reporting.facts import software
 from reid_accel.reporting.terminal import epoch_bar, epoch_line, open_console, sentences_for_users
 from reid_accel.reporting.tracking import Tracking, check_trackers
@@ -35,9 +37,11 @@ from reid_accel.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from reid_accel.training.hardware import compile_if_possible
+from reid_accel.training.input import open_input
 from reid_accel.training.loop import EpochMeans, EpochSums, Trainer, require_finite
 from reid_accel.training.optimizers import build_optimizer
-from reid_accel.training.run_data import OpenedData, TrainingSet, open_data, require_matches, split_training_images
+from reid_accel.training.run_data import OpenedData, Say, TrainingSet, open_data, require_matches, split_training_images
 from reid_accel.training.run_folder import choose_run_folder, save_model
 
 DEFAULT_RECIPE = Path(__file__).resolve().parents[1] / "configs" / "quickstart.yaml"
@@ -103,6 +107,7 @@ def prepare(config: Config) -> tuple[Run, Progress]:
     """Open the data, build the model, choose the folder, and take up a former run's progress."""
     accelerator = start_accelerator(config.run.mixed_precision, config.train.accumulation_steps, config.run.cpu_threads)
     console = open_console(accelerator.is_main_process)
+    torch.backends.cudnn.benchmark = True  # images have one size: let cuDNN try its kernels out once
     config.train.micro_batch_size(accelerator.num_processes)  # raises when the batch can't be shared
     software()  # notes the commit that this run is made with, before the checkout moves on
     check_trackers(config.run.trackers)
@@ -114,7 +119,7 @@ def prepare(config: Config) -> tuple[Run, Progress]:
     require_matches(data)
     training, validation = split_training_images(data.splits["train"], config.data.validation_share)
     model = build_model(config, training, accelerator)
-    trainer = build_trainer(config, accelerator, model, training)
+    trainer = build_trainer(config, accelerator, model, training, console.print)
     trainer.epoch_batches(0)  # raises when the images don't fill a batch
 
     folder = choose_run_folder(config.run, accelerator)
@@ -161,19 +166,25 @@ def build_model(config: Config, training: TrainingSet, accelerator: Accelerator)
         height_px=settings.height_px,
         width_px=settings.width_px,
         interpolation=settings.interpolation,
+        fit=settings.fit,
     )
     model = ReIDModel(architecture)
     if settings.pretrained or settings.weights_file:
         with accelerator.local_main_process_first():  # one download per machine
             load_pretrained(model.backbone, settings.backbone, settings.weights_file)
-    return model.to(memory_format=torch.channels_last)
+    return on_device(model, accelerator.device)
 
 
-def build_trainer(config: Config, accelerator: Accelerator, model: ReIDModel, training: TrainingSet) -> Trainer:
+def build_trainer(
+    config: Config, accelerator: Accelerator, model: ReIDModel, training: TrainingSet, say: Say = print
+) -> Trainer:
     """Model and optimiser on the device, data-parallel, in mixed precision. Accelerate wraps `model` itself."""
     optimizer = build_optimizer(model, config.optim)
     wrapped, prepared = accelerator.prepare(model, optimizer)
-    return Trainer(accelerator, wrapped, prepared, training, model.architecture, config)
+    if config.run.compile:
+        compile_if_possible(wrapped, accelerator.device, say)
+    batches = open_input(training, model.architecture, config, accelerator.device, say)
+    return Trainer(accelerator, wrapped, prepared, training, batches, config)
 
 
 def announce(console: Console, config: Config, folder: Path, trainer: Trainer, validation: ImageSet | None) -> None:
@@ -199,7 +210,7 @@ def announce(console: Console, config: Config, folder: Path, trainer: Trainer, v
 def train_epoch(run: Run, progress: Progress) -> Progress:
     """The rest of an epoch; ends early, with a position above 0, when the run is asked to stop."""
     trainer, config, accelerator = run.trainer, run.config, run.accelerator
-    batches = trainer.epoch_batches(progress.epoch)
+    rows_SB = trainer.epoch_batches(progress.epoch)
     sums = EpochSums.restored(progress.epoch_sums, accelerator)
     first, begun = progress, time.perf_counter()
 
@@ -211,9 +222,13 @@ def train_epoch(run: Run, progress: Progress) -> Progress:
         require_finite(means, progress.step - progress.position, parts_per_step, str(run.folder / "checkpoints"))
         return means, {**means.line(), "learning_rate": trainer.rate, "images_per_second": done / seconds}
 
-    with epoch_bar(run.console, progress.epoch, config.train.epochs, len(batches), progress.position) as show:
-        for rows_B in batches[progress.position :]:
-            sums = trainer.step(rows_B, progress.step, progress.epoch, sums)
+    with (
+        epoch_bar(run.console, progress.epoch, config.train.epochs, len(rows_SB), progress.position) as show,
+        tf32(config.run.tf32),
+        closing(trainer.open_batches(rows_SB[progress.position :], progress.epoch)) as batches,
+    ):
+        while progress.position < len(rows_SB):
+            sums = trainer.step(batches, progress.step, sums)
             progress = progress.after_step()
             show(progress.position)
 
@@ -245,7 +260,10 @@ def validate(run: Run, progress: Progress) -> Progress:
     """Score the held-out persons and keep the model if it is the best so far; all processes take part."""
     if run.validation is None:
         return progress
-    predictions = predict_sharded(run.model, run.validation, run.accelerator, batch_size=run.config.score.batch_size)
+    score = run.config.score
+    predictions = predict_sharded(
+        run.model, run.validation, run.accelerator, batch_size=score.batch_size, flip=score.flip
+    )
     line = validation_line(run, LabelledSet("validation", run.validation, predictions))
     progress = replace(progress, history=(*progress.history[:-1], {**progress.history[-1], **line}))
     score = line["validation_mAP"]

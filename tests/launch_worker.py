@@ -28,9 +28,11 @@ def main() -> None:
 
     seen, sums = [], EpochSums.restored((), accelerator)
     for epoch in range(2):
-        for step, rows in enumerate(trainer.epoch_batches(epoch)[:2]):
-            seen.append(rows.tolist())
-            sums = trainer.step(rows, 2 * epoch + step, epoch, sums)
+        rows_SB = trainer.epoch_batches(epoch)[:2]
+        seen += rows_SB.tolist()
+        batches = trainer.open_batches(rows_SB, epoch)
+        for step in range(2):
+            sums = trainer.step(batches, 2 * epoch + step, sums)
     gallery = data.splits["gallery"]
     predictions = predict_sharded(model, gallery, accelerator, batch_size=5)
     said |= {

@@ -14,6 +14,7 @@ from reid_accel.data.augment import (
     erase_boxes,
     flip,
     jitter_colour,
+    noise,
     normalise,
     padded_crop,
     rotate,
@@ -30,20 +31,33 @@ def images(number: int = 6) -> torch.Tensor:
 
 
 def draws(number: int, seed: int = 0, epoch: int = 0) -> torch.Tensor:
-    return torch.from_numpy(uniforms(seed, epoch, np.arange(number))).float()
+    return uniforms(seed, epoch, torch.arange(number)).float()
 
 
 def test_random_numbers_depend_on_seed_epoch_and_row_alone() -> None:
-    rows = np.array([5, 900, 5, 17])
+    rows = torch.tensor([5, 900, 5, 17])
     numbers = uniforms(1, 2, rows)
-    assert np.array_equal(numbers[0], numbers[2])
-    assert np.array_equal(uniforms(1, 2, rows[::-1]), numbers[::-1])
+    assert torch.equal(numbers[0], numbers[2])
+    assert torch.equal(uniforms(1, 2, rows.flip(0)), numbers.flip(0))
     for other in (uniforms(2, 2, rows), uniforms(1, 3, rows), uniforms(1, 2, rows + 1)):
-        assert not np.isin(other[[0, 1, 3]], numbers).any()
+        assert not torch.isin(other[[0, 1, 3]], numbers).any()
+
+
+def test_random_numbers_are_splitmix64s() -> None:
+    def mixed(state: int) -> int:  # the paper's, in Python's whole numbers
+        state = (state + 0x9E3779B97F4A7C15) % 2**64
+        state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+        state = (state ^ (state >> 27)) * 0x94D049BB133111EB % 2**64
+        return state ^ (state >> 31)
+
+    for seed, epoch, row in ((0, 0, 0), (3, 200, 12_935), (2**31, 7, 10**6)):
+        state = mixed(mixed(mixed(seed) ^ epoch) ^ row)
+        expected = [(mixed((state + n * 0x9E3779B97F4A7C15) % 2**64) >> 11) / 2**53 for n in range(1, 5)]
+        assert uniforms(seed, epoch, torch.tensor([row]), 4)[0].tolist() == expected
 
 
 def test_random_numbers_are_uniform_and_independent() -> None:
-    numbers = uniforms(0, 0, np.arange(20_000))
+    numbers = uniforms(0, 0, torch.arange(20_000)).numpy()
     assert numbers.min() >= 0
     assert numbers.max() < 1
     # standard errors: mean 0.002, share of a tenth 0.0021, correlation 0.007
@@ -175,3 +189,30 @@ def test_an_image_is_changed_alike_in_any_batch() -> None:
     whole = augment(images(), draws(6), config, FILL)
     part = augment(images()[2:4], draws(6)[2:4], config, FILL)
     assert torch.equal(whole[2:4], part)
+
+
+def test_noise_is_standard_normal_once_normalised() -> None:
+    grey = torch.full((500, 3, 32, 16), 0.5)
+    paint = noise(grey, draws(500)[:, 15:17], IMAGENET_MEAN, IMAGENET_STD)
+    numbers = normalise(paint, IMAGENET_MEAN, IMAGENET_STD)
+    # one field of 64 x 32 numbers a channel lies behind all windows: standard error 0.022 for a channel's mean
+    assert numbers.mean((0, 2, 3)).abs().max() < 0.1
+    assert (numbers.std((0, 2, 3)) - 1).abs().max() < 0.07
+    places = {tuple(image[0, 0, :4].tolist()) for image in paint}
+    assert len(places) > 300, "each image looks at a place of its own"
+    correlations = np.corrcoef(numbers[:60, 0].reshape(60, -1).numpy()) - np.eye(60)
+    assert np.quantile(np.abs(correlations), 0.9) < 0.1
+
+
+def test_noise_fills_the_box_and_nothing_else() -> None:
+    batch = images()
+    config = AugmentConfig(flip_probability=0, pad_px=0, erase_probability=1, erase_with="noise")
+    changed = augment(batch, draws(6), config, FILL)
+    boxes = erase_boxes(draws(6), config, batch.shape[-2:]).int()
+    for image, before, (top, left, bottom, right) in zip(changed, batch, boxes, strict=True):
+        inside = torch.zeros(32, 16, dtype=torch.bool)
+        inside[top:bottom, left:right] = True
+        assert torch.equal(image[:, ~inside], before[:, ~inside])
+        assert (image[:, inside] != before[:, inside]).all()
+    again = augment(batch[3:], draws(6)[3:], config, FILL)
+    assert torch.equal(again, changed[3:]), "whatever else is in the batch"

@@ -12,7 +12,7 @@ from reid_accel.data.imageset import open_unlabelled_folder
 from reid_accel.models.reid import Architecture, ReIDModel
 from reid_accel.retrieval.embed import place_by_row, predict_sharded
 
-SIZE = SimpleNamespace(height_px=64, width_px=32, interpolation="bilinear")
+SIZE = SimpleNamespace(height_px=64, width_px=32, interpolation="bilinear", fit="stretch")
 
 
 def model() -> ReIDModel:

@@ -14,14 +14,16 @@ FLOORS = (
     ("train", "score", "predict", "bench", "cli"),
     ("scoring.finish", "benchmarks"),
     ("scoring", "training", "hub"),
+    ("training.input", "training.hardware"),
+    ("training.run_data",),
     ("scoring.evaluation",),
     ("reporting",),
     ("retrieval.embed",),
-    ("data.imageset", "data.builders"),
+    ("data.imageset", "data.builders", "data.transfer"),
     ("retrieval", "models.reid", "models.losses", "data.store", "data.synthetic"),
     ("models", "data"),
     ("attributes",),
-    ("config", "files"),
+    ("config", "files", "numerics"),
     ("errors",),
 )
 MAY_USE_ACCELERATE = ("train", "score", "predict", "bench", "benchmarks", "training")

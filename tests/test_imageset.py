@@ -13,7 +13,7 @@ from reid_accel.data.imageset import (
 )
 from reid_accel.errors import InputError
 
-SIZE = SimpleNamespace(height_px=32, width_px=16, interpolation="bilinear")
+SIZE = SimpleNamespace(height_px=32, width_px=16, interpolation="bilinear", fit="stretch")
 
 
 def brute_force_split(pids: list[int], share: float) -> int:

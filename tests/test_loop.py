@@ -11,7 +11,8 @@ from reid_accel.errors import InputError
 from reid_accel.models.reid import Outputs
 from reid_accel.train import build_model, build_trainer
 from reid_accel.training.agreement import start_accelerator
-from reid_accel.training.loop import Batch, EpochMeans, EpochSums, Trainer, course_accuracy, require_finite
+from reid_accel.training.input import Batch
+from reid_accel.training.loop import EpochMeans, EpochSums, Trainer, course_accuracy, require_finite
 from reid_accel.training.run_data import open_data, split_training_images
 
 
@@ -36,8 +37,9 @@ def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def weights_after(built: Trainer, steps: int) -> torch.Tensor:
     sums = EpochSums.restored((), built.accelerator)
-    for step, rows in enumerate(built.epoch_batches(0)[:steps]):
-        sums = built.step(rows, step, 0, sums)
+    batches = built.open_batches(built.epoch_batches(0)[:steps], epoch=0)
+    for step in range(steps):
+        sums = built.step(batches, step, sums)
     return torch.cat([parameter.detach().flatten() for parameter in built.model.parameters()])
 
 
@@ -69,8 +71,9 @@ def test_course_accuracy_counts_attributes_and_identity() -> None:
 def test_sums_are_restored_and_averaged(small_market: Path) -> None:
     built = trainer(small_market)
     sums = EpochSums.restored((), built.accelerator)
-    for step, rows in enumerate(built.epoch_batches(0)[:2]):
-        sums = built.step(rows, step, 0, sums)
+    batches = built.open_batches(built.epoch_batches(0)[:2], epoch=0)
+    for step in range(2):
+        sums = built.step(batches, step, sums)
     said = sums.over_processes(built.accelerator)
     assert said[0] == 16
     assert EpochSums.restored(said, built.accelerator).over_processes(built.accelerator) == said

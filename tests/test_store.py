@@ -1,18 +1,23 @@
 import json
 import multiprocessing
 import os
+import resource
 import signal
+import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import draw_image
 from PIL import Image
 
-from reid_accel.data.images import read_image, to_pixels
-from reid_accel.data.store import CROPS_FILE, CropStore, open_store
+from reid_accel.data.images import ImageSize, read_image, to_pixels
+from reid_accel.data.store import CROPS_FILE, CropStore, Say, open_store
 from reid_accel.errors import InputError
+
+SIZE = SimpleNamespace(height_px=32, width_px=16, interpolation="bilinear", fit="stretch")
 
 
 def noise_images(folder: Path, number: int, size: tuple[int, int] = (20, 40)) -> list[Path]:
@@ -24,23 +29,22 @@ def noise_images(folder: Path, number: int, size: tuple[int, int] = (20, 40)) ->
     return paths
 
 
-def opened(paths: list[Path], cache: Path, fingerprint: str = "f", on_bad_image: str = "error") -> CropStore:
-    return open_store(
-        paths,
-        height=32,
-        width=16,
-        interpolation="bilinear",
-        fingerprint=fingerprint,
-        cache_dir=cache,
-        on_bad_image=on_bad_image,
-    )
+def opened(
+    paths: list[Path],
+    cache: Path,
+    fingerprint: str = "f",
+    on_bad_image: str = "error",
+    size: ImageSize = SIZE,
+    say: Say = lambda sentence: None,
+) -> CropStore:
+    return open_store(paths, size, fingerprint=fingerprint, cache_dir=cache, on_bad_image=on_bad_image, say=say)
 
 
 def test_rows_are_the_images_in_order(tmp_path: Path) -> None:
     paths = noise_images(tmp_path / "images", 130)
     store = opened(paths, tmp_path / "cache")
     rows = np.array([129, 0, 64, 0])
-    expected = np.stack([to_pixels(read_image(paths[row]), 32, 16, "bilinear") for row in rows])
+    expected = np.stack([to_pixels(read_image(paths[row]), SIZE) for row in rows])
     assert np.array_equal(store.gather(rows).numpy(), expected)
 
 
@@ -64,18 +68,29 @@ def test_unreadable_images_stop_or_are_listed(tmp_path: Path) -> None:
     assert "00003.png" in store.unreadable[3]
 
 
-@pytest.mark.parametrize("damage", ["cut", "no index", "bad index"])
-def test_a_damaged_store_is_built_again(tmp_path: Path, damage: str) -> None:
-    paths = noise_images(tmp_path / "images", 5)
+@pytest.mark.parametrize("damage", ["cut", "no index", "bad index", "another version", "one wrong byte", "not arrays"])
+def test_a_damaged_store_is_said_and_built_again(tmp_path: Path, damage: str) -> None:
+    paths, said = noise_images(tmp_path / "images", 5), []
     whole = opened(paths, tmp_path / "cache").crops_N3HW.copy()
     crops = next((tmp_path / "cache").rglob(CROPS_FILE))
-    if damage == "cut":
+    index = crops.parent / "store.json"
+    if damage == "another version":
+        index.write_text(index.read_text().replace('"format": 2', '"format": 1'))
+    elif damage == "one wrong byte":
+        crops.write_bytes(crops.read_bytes()[:-100] + bytes([crops.read_bytes()[-100] ^ 1]) + crops.read_bytes()[-99:])
+    elif damage == "not arrays":
+        index.write_text("[]")
+    elif damage == "cut":
         crops.write_bytes(crops.read_bytes()[:-100])
     elif damage == "no index":
-        (crops.parent / "store.json").unlink()
+        index.unlink()
     else:
-        (crops.parent / "store.json").write_text("{")
-    assert np.array_equal(opened(paths, tmp_path / "cache").crops_N3HW, whole)
+        index.write_text("{")
+    assert np.array_equal(opened(paths, tmp_path / "cache", say=said.append).crops_N3HW, whole)
+    assert len(said) == 1
+    assert "decoded again" in said[0]
+    assert np.array_equal(opened(paths, tmp_path / "cache", say=said.append).crops_N3HW, whole)
+    assert len(said) == 1, "the second opening finds it whole"
 
 
 def build(paths: list[Path], cache: Path) -> None:
@@ -109,11 +124,74 @@ def test_two_builders_at_once_end_with_one_store(tmp_path: Path) -> None:
     assert len(list((tmp_path / "cache" / "crops").iterdir())) == 1
 
 
-def test_a_cache_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
-    paths = noise_images(tmp_path / "images", 2)
+def test_a_cache_that_cannot_be_written_is_said_and_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths, said = noise_images(tmp_path / "images", 2), []
     (tmp_path / "cache").write_text("a file where the folder should be")
+    (tmp_path / "spare").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "spare"))
+    store = opened(paths, tmp_path / "cache", say=said.append)
+    assert len(store.crops_N3HW) == 2
+    assert len(said) == 1
+    assert "--data.cache-dir" in said[0]
+    for path in paths:
+        path.unlink()
+    assert np.array_equal(opened(paths, tmp_path / "cache").crops_N3HW, store.crops_N3HW), "found there again"
+
+
+def test_somebody_elses_spare_folder_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    (tmp_path / "spare").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "spare" / f"reid_accel-{os.getuid()}").symlink_to(tmp_path / "elsewhere")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "spare"))
     with pytest.raises(InputError, match=r"--data\.cache-dir"):
-        opened(paths, tmp_path / "cache")
+        opened(noise_images(tmp_path / "images", 2), tmp_path / "cache")
+
+
+def build_with_little_space(paths: list[Path], cache: Path) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, 4_000))  # a file of five crops doesn't fit
+    try:
+        build(paths, cache)
+    except InputError as error:
+        (cache / "said").write_text(str(error))
+        os._exit(3)
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    paths = noise_images(tmp_path / "images", 5)
+    process = multiprocessing.get_context("fork").Process(
+        target=build_with_little_space, args=(paths, tmp_path / "cache")
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == 3, "neither a bus error nor a trace"
+    assert "Free some space" in (tmp_path / "cache" / "said").read_text()
+    assert not list((tmp_path / "cache" / "crops").iterdir())
+    assert len(opened(paths, tmp_path / "cache").crops_N3HW) == 5
+
+
+def test_small_images_of_one_size_keep_it(tmp_path: Path) -> None:
+    paths = noise_images(tmp_path / "images", 5, size=(8, 16))
+    store = opened(paths, tmp_path / "cache")
+    assert store.crops_N3HW.shape == (5, 3, 16, 8)
+    assert np.array_equal(store.crops_N3HW[4], np.asarray(read_image(paths[4])).transpose(2, 0, 1))
+    letterboxed = SimpleNamespace(height_px=32, width_px=16, interpolation="bilinear", fit="letterbox")
+    assert opened(paths, tmp_path / "cache", size=letterboxed).crops_N3HW.shape == (5, 3, 32, 16)
+    noise_images(tmp_path / "more", 1, size=(9, 16))[0].rename(paths[2])
+    assert opened(paths, tmp_path / "cache", fingerprint="other").crops_N3HW.shape == (5, 3, 32, 16)
+
+
+def test_what_a_killed_build_left_long_ago_is_removed(tmp_path: Path) -> None:
+    paths = noise_images(tmp_path / "images", 2)
+    opened(paths, tmp_path / "cache")
+    (folder,) = (tmp_path / "cache" / "crops").iterdir()
+    old, recent = folder.with_name(f".{folder.name}.1.part"), folder.with_name(f".{folder.name}.2.part")
+    folder.rename(old)
+    recent.mkdir()
+    os.utime(old, (0, 0))
+    opened(paths, tmp_path / "cache")
+    assert not old.exists()
+    assert recent.exists()
 
 
 def test_index_says_what_was_wrong(tmp_path: Path) -> None:

@@ -5,19 +5,18 @@ neither on the number of processes nor on the image's place in a batch, and noth
 Legend: B batch, H W pixels. Images are float, in 0..1 until `normalise`.
 """
 
+import functools
 import math
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from reid_accel.config import AugmentConfig
 
-NUM_DRAWS = 15
+NUM_DRAWS = 17
 """Random numbers per image: flip, shift y, shift x, rotation, erase?, area, ratio, top, left, brightness, contrast,
-saturation, white balance of red, green, blue."""
+saturation, white balance of red, green, blue, place in the field of noise y, x."""
 
 GREY = (0.2989, 0.587, 0.114)  # ITU-R 601-2 luma, as torchvision has it
 
@@ -25,24 +24,36 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-def uniforms(seed: int, epoch: int, rows_B: npt.NDArray[np.int64], num: int = NUM_DRAWS) -> npt.NDArray[np.float64]:
-    """B x num numbers in [0, 1), a function of (seed, epoch, row, place) alone.
+def uniforms(seed: int, epoch: int, rows_B: Tensor, num: int = NUM_DRAWS) -> Tensor:
+    """B x num float64 numbers in [0, 1), on the device of the rows: a function of (seed, epoch, row, place) alone.
 
-    SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) over the four counters.
+    SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) over the four counters; int64 wraps around as uint64 does.
     """
-    state_B = _mix(np.array([seed], np.uint64))
-    state_B = _mix(state_B ^ np.uint64(epoch))
-    state_B = _mix(state_B ^ rows_B.astype(np.uint64))
-    places = np.arange(1, num + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    state_B = _mix(torch.full_like(rows_B, seed))
+    state_B = _mix(state_B ^ epoch)
+    state_B = _mix(state_B ^ rows_B)
+    places = torch.arange(1, num + 1, device=rows_B.device) * _GOLDEN
     bits_Bn = _mix(state_B[:, None] + places[None, :])
-    return (bits_Bn >> np.uint64(11)).astype(np.float64) / float(1 << 53)
+    return _shifted(bits_Bn, 11).double() / float(1 << 53)
 
 
-def _mix(state: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    state = state + np.uint64(0x9E3779B97F4A7C15)
-    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return state ^ (state >> np.uint64(31))
+def _signed(unsigned: int) -> int:
+    return unsigned - (1 << 64) if unsigned >= 1 << 63 else unsigned
+
+
+_GOLDEN = _signed(0x9E3779B97F4A7C15)
+
+
+def _mix(state: Tensor) -> Tensor:
+    state = state + _GOLDEN
+    state = (state ^ _shifted(state, 30)) * _signed(0xBF58476D1CE4E5B9)
+    state = (state ^ _shifted(state, 27)) * _signed(0x94D049BB133111EB)
+    return state ^ _shifted(state, 31)
+
+
+def _shifted(state: Tensor, places: int) -> Tensor:
+    """A shift to the right that brings in zeros, as unsigned numbers have it."""
+    return (state >> places) & ((1 << (64 - places)) - 1)
 
 
 def to_float(images_B3HW: Tensor) -> Tensor:
@@ -57,11 +68,18 @@ def normalise(images_B3HW: Tensor, mean: tuple[float, ...], std: tuple[float, ..
     return ((images_B3HW - mean_3) / std_3).contiguous(memory_format=torch.channels_last)
 
 
-def augment(images_B3HW: Tensor, draws_Bn: Tensor, config: AugmentConfig, fill: tuple[float, ...]) -> Tensor:
+def augment(
+    images_B3HW: Tensor,
+    draws_Bn: Tensor,
+    config: AugmentConfig,
+    fill: tuple[float, ...],
+    std: tuple[float, ...] = IMAGENET_STD,
+) -> Tensor:
     """Colour, rotation, padded random crop, flip, erasing, in this order, as `config` says.
 
     images: float 0..1. draws: B x `NUM_DRAWS` from `uniforms`, on the images' device. fill: the colour that
-    stands for nothing (the normalisation's mean). Returns new images; the given ones stay as they are.
+    stands for nothing (the normalisation's mean); noise has the normalisation's `std` about it. Returns new images;
+    the given ones stay as they are.
     """
     if config.colour_jitter > 0:
         factors = 1 + (2 * draws_Bn[:, 9:12] - 1) * config.colour_jitter
@@ -76,7 +94,9 @@ def augment(images_B3HW: Tensor, draws_Bn: Tensor, config: AugmentConfig, fill: 
     if config.flip_probability > 0:
         images_B3HW = flip(images_B3HW, draws_Bn[:, 0] < config.flip_probability)
     if config.erase_probability > 0:
-        images_B3HW = erase(images_B3HW, erase_boxes(draws_Bn, config, images_B3HW.shape[-2:]), fill)
+        boxes_B4 = erase_boxes(draws_Bn, config, images_B3HW.shape[-2:])
+        paint = noise(images_B3HW, draws_Bn[:, 15:17], fill, std) if config.erase_with == "noise" else fill
+        images_B3HW = erase(images_B3HW, boxes_B4, paint)
     return images_B3HW
 
 
@@ -155,12 +175,36 @@ def erase_boxes(draws_Bn: Tensor, config: AugmentConfig, size: torch.Size) -> Te
     return torch.where(chosen_B.view(-1, 1), boxes, torch.zeros_like(boxes))
 
 
-def erase(images_B3HW: Tensor, boxes_B4: Tensor, fill: tuple[float, ...]) -> Tensor:
-    """Paint each image's box (top, left, bottom, right; the last two exclusive) in the filling colour."""
+def erase(images_B3HW: Tensor, boxes_B4: Tensor, paint: tuple[float, ...] | Tensor) -> Tensor:
+    """Paint each image's box (top, left, bottom, right; the last two exclusive) in a colour, or with pixels of its own
+    (B x 3 x H x W)."""
     device = images_B3HW.device
     y = torch.arange(images_B3HW.shape[-2], device=device).view(1, 1, -1, 1)
     x = torch.arange(images_B3HW.shape[-1], device=device).view(1, 1, 1, -1)
     top, left, bottom, right = (edge.view(-1, 1, 1, 1) for edge in boxes_B4.unbind(1))
     inside = (y >= top) & (y < bottom) & (x >= left) & (x < right)
-    colour = torch.tensor(fill, device=device, dtype=images_B3HW.dtype).view(1, 3, 1, 1)
-    return torch.where(inside, colour, images_B3HW)
+    if not isinstance(paint, Tensor):
+        paint = torch.tensor(paint, device=device, dtype=images_B3HW.dtype).view(1, 3, 1, 1)
+    return torch.where(inside, paint, images_B3HW)
+
+
+def noise(images_B3HW: Tensor, draws_B2: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """Normal noise in the images' shape, standard normal once it is normalised (Zhong et al., "RE-R").
+
+    Each image looks through a window of its own, at a place of its own, at one field of random numbers: as random
+    to a network as fresh ones, for the price of a copy.
+    """
+    height, width = images_B3HW.shape[-2:]
+    device = images_B3HW.device
+    field = _field_of_noise(2 * height, 2 * width, device)
+    rows_BH = _integers(draws_B2[:, 0], height + 1).view(-1, 1) + torch.arange(height, device=device)
+    columns_BW = _integers(draws_B2[:, 1], width + 1).view(-1, 1) + torch.arange(width, device=device)
+    window = field[:, rows_BH[:, :, None], columns_BW[:, None, :]].transpose(0, 1)
+    mean_3, std_3 = (torch.tensor(numbers, device=device).view(1, 3, 1, 1) for numbers in (mean, std))
+    return mean_3 + std_3 * window
+
+
+@functools.lru_cache(maxsize=4)
+def _field_of_noise(height: int, width: int, device: torch.device) -> Tensor:
+    numbers = torch.randn((3, height, width), generator=torch.Generator().manual_seed(0))
+    return numbers.to(device)

@@ -12,6 +12,7 @@ from typing import Any
 
 import datasets
 
+from reid_accel.data.cache import writable_cache
 from reid_accel.data.layouts import Listing, attributes_of, list_course, list_market
 from reid_accel.data.synthetic import SyntheticMarket, cached_synthetic_market
 from reid_accel.errors import InputError
@@ -127,7 +128,7 @@ def load(
     report_warning is called with each sentence about what looks odd in the folder.
     Raises InputError when the folder is missing, empty or in another layout.
     """
-    cache = Path(cache_dir).expanduser()
+    cache = writable_cache(Path(cache_dir).expanduser(), report_warning)
     builder_class, folder = _builder_and_root(name, root, cache, synthetic)
     listing = builder_class.read_listing(folder)
     for warning in listing.warnings:

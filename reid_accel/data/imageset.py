@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import datasets
 import numpy as np
@@ -13,8 +12,9 @@ import numpy.typing as npt
 
 from reid_accel.attributes.vocabulary import AttributeGroup
 from reid_accel.data.builders import BASE_COLUMNS
+from reid_accel.data.images import ImageSize
 from reid_accel.data.layouts import UNKNOWN_CAMERA, UNLABELLED_PID, checked_images, fingerprint_of
-from reid_accel.data.store import CropStore, open_store
+from reid_accel.data.store import CropStore, Say, open_store
 from reid_accel.errors import InputError
 
 Ints = npt.NDArray[np.int64]
@@ -68,17 +68,6 @@ class ImageSet:
         return len(np.unique(self.camera_N[self.camera_N >= 0]))
 
 
-class ImageSize(Protocol):
-    """What both a model's config and a built architecture say about their input."""
-
-    @property
-    def height_px(self) -> int: ...
-    @property
-    def width_px(self) -> int: ...
-    @property
-    def interpolation(self) -> str: ...
-
-
 @dataclass(frozen=True)
 class SkippedImage:
     """An image that could not be read and was left out."""
@@ -93,15 +82,27 @@ def open_image_set(
     *,
     on_bad_image: str,
     cache_dir: Path,
+    verify: bool = True,
     progress: Callable[[int, int], None] | None = None,
+    say: Say = lambda sentence: None,
 ) -> tuple[ImageSet, tuple[SkippedImage, ...]]:
     """Decode a split (or find it decoded) and put its columns beside it; unreadable images are left out.
 
+    verify, progress, say: as `open_store` has them.
     Raises InputError at an unreadable image when `on_bad_image` is "error".
     """
     columns = table.cast_column("image", datasets.Image(decode=False)).with_format("numpy")[:]
     paths = [Path(image["path"]) for image in columns["image"]]
-    store = _open_store(paths, size, f"{table.info.config_name}/{table.split}", on_bad_image, cache_dir, progress)
+    store = open_store(
+        paths,
+        size,
+        fingerprint=f"{table.info.config_name}/{table.split}",
+        cache_dir=cache_dir,
+        on_bad_image=on_bad_image,
+        verify=verify,
+        progress=progress,
+        say=say,
+    )
     groups = groups_of(table)
     attributes = [np.asarray(columns[group.name], np.int64) for group in groups]
     images = ImageSet(
@@ -122,14 +123,25 @@ def open_unlabelled_folder(
     *,
     on_bad_image: str,
     cache_dir: Path,
+    verify: bool = True,
     progress: Callable[[int, int], None] | None = None,
+    say: Say = lambda sentence: None,
 ) -> tuple[ImageSet, tuple[SkippedImage, ...]]:
     """Decode the images of a folder, sorted by name, of which nothing else is known.
 
     Raises InputError when the folder is missing or empty, or at an unreadable image.
     """
     paths = checked_images(folder)
-    store = _open_store(paths, size, fingerprint_of(folder, paths), on_bad_image, cache_dir, progress)
+    store = open_store(
+        paths,
+        size,
+        fingerprint=fingerprint_of(folder, paths),
+        cache_dir=cache_dir,
+        on_bad_image=on_bad_image,
+        verify=verify,
+        progress=progress,
+        say=say,
+    )
     number = len(paths)
     images = ImageSet(
         name_N=tuple(path.name for path in paths),
@@ -141,26 +153,6 @@ def open_unlabelled_folder(
         store=store,
     )
     return _without_unreadable(images, str(folder))
-
-
-def _open_store(
-    paths: Sequence[Path],
-    size: ImageSize,
-    fingerprint: str,
-    on_bad_image: str,
-    cache_dir: Path,
-    progress: Callable[[int, int], None] | None,
-) -> CropStore:
-    return open_store(
-        paths,
-        height=size.height_px,
-        width=size.width_px,
-        interpolation=size.interpolation,
-        fingerprint=fingerprint,
-        cache_dir=cache_dir,
-        on_bad_image=on_bad_image,
-        progress=progress,
-    )
 
 
 def _without_unreadable(images: ImageSet, where: str) -> tuple[ImageSet, tuple[SkippedImage, ...]]:

@@ -1,31 +1,41 @@
-"""Decoded crops on disk: every image of a split is decoded and resized once, then read from a memory map.
+"""Decoded crops on disk: every image of a split is decoded once, then read from a memory map.
 
-A store is a folder with `crops.npy` (uint8, N x 3 x H x W) and `store.json` (what it was made from, which
-images could not be read). It is built under a temporary name and renamed when whole: a killed build leaves
-nothing that would be taken for a store, and of two processes that build at once one wins and both use it.
+A store is a folder with `crops.npy` (uint8, N x 3 x H x W) and `store.json` (what could not be read, checksums).
+Where all images have one size that is not larger than the network's input, they are kept at it; else at the
+network's size. A store is built under a temporary name and renamed when whole: a killed build leaves nothing that
+would be taken for a store, and of two processes that build at once one wins and both use it.
 """
 
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from torch import Tensor
 
-from reid_accel.data.images import read_image, to_pixels
+from reid_accel.data.cache import writable_cache
+from reid_accel.data.images import ImageSize, as_array, may_stay_small, read_image, to_pixels
 from reid_accel.errors import InputError
 from reid_accel.files import write_json
 
-FORMAT = 1
+FORMAT = 2
 CROPS_FILE = "crops.npy"
 INDEX_FILE = "store.json"
+CHECKED_BYTES = 64 * 2**20  # one checksum for each piece of this size
+ABANDONED_SECONDS = 24 * 3600.0
+
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -40,38 +50,37 @@ class CropStore:
         return torch.from_numpy(self.crops_N3HW[rows_B])
 
 
+class _UnusableError(Exception):
+    """Why a store that is there is not used."""
+
+
 def open_store(
     paths: Sequence[Path],
+    size: ImageSize,
     *,
-    height: int,
-    width: int,
-    interpolation: str,
     fingerprint: str,
     cache_dir: Path,
     on_bad_image: str,
+    verify: bool = True,
     progress: Callable[[int, int], None] | None = None,
+    say: Say = lambda sentence: None,
 ) -> CropStore:
-    """The store of these images at this size, built if the cache doesn't have it.
+    """The store of these images for this input size, built if the cache doesn't have it or has it damaged.
 
     fingerprint: of the data set and split; a changed folder is a new store. on_bad_image: "error" raises
-    InputError at the first image that can't be read, "skip" lists it in `unreadable`. progress is called with
-    (images done, images in all) while building.
+    InputError at the first image that can't be read, "skip" lists it in `unreadable`. verify: compare checksums
+    (one process of a machine is enough). progress is called with (images done, images in all) while building, say
+    with a sentence when a damaged store is replaced or the cache folder can't be written.
     """
-    key = hashlib.sha256(
-        json.dumps([FORMAT, fingerprint, height, width, interpolation, len(paths)]).encode()
-    ).hexdigest()[:16]
-    folder = cache_dir / "crops" / key
-    store = _read(folder, (len(paths), 3, height, width))
+    settings = [fingerprint, size.height_px, size.width_px, size.interpolation, size.fit, len(paths)]
+    key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
+    store = _read_if_good(cache_dir / "crops" / key, len(paths), verify, say)
     if store is None:
-        try:
-            _build(folder, paths, height, width, interpolation, progress)
-        except OSError as error:
-            raise InputError(
-                f"the decoded images cannot be kept in {folder.parent}: {error}. Free some space there "
-                f"({_mebibytes(len(paths), height, width)} MiB are needed) or set --data.cache-dir to another folder"
-            ) from error
-        store = _read(folder, (len(paths), 3, height, width))
-        assert store is not None, f"{folder} was just built"
+        writable = writable_cache(cache_dir, say)
+        folder = writable / "crops" / key
+        if writable != cache_dir:
+            store = _read_if_good(folder, len(paths), verify, say)
+        store = store or _build(folder, paths, size, progress)
     if store.unreadable and on_bad_image == "error":
         row, reason = min(store.unreadable.items())
         raise InputError(
@@ -81,66 +90,132 @@ def open_store(
     return store
 
 
-def _mebibytes(num_images: int, height: int, width: int) -> int:
-    return num_images * 3 * height * width // 2**20 + 1
+def _read_if_good(folder: Path, number: int, verify: bool, say: Say) -> CropStore | None:
+    if not folder.exists():
+        return None
+    try:
+        return _read(folder, number, verify)
+    except _UnusableError as error:
+        say(f"the decoded images in {folder} are not used, {error}; the images are decoded again")
+        return None
 
 
-def _read(folder: Path, shape: tuple[int, ...]) -> CropStore | None:
-    """The store in `folder`, or None when there is none or it isn't whole."""
+def _read(folder: Path, number: int, verify: bool) -> CropStore:
     try:
         index = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))
         crops = np.load(folder / CROPS_FILE, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError):
-        return None
-    if index.get("format") != FORMAT or crops.shape != shape or crops.dtype != np.uint8:
-        return None
+    except (OSError, ValueError) as error:
+        raise _UnusableError(f"they are not whole ({error})") from error
+    if not isinstance(index, dict) or index.get("format") != FORMAT:
+        raise _UnusableError("they are of another version")
+    if crops.dtype != np.uint8 or list(crops.shape) != index.get("shape") or len(crops) != number:
+        raise _UnusableError("their number or size is wrong")
+    if verify and _checksums(crops) != index.get("checksums"):
+        raise _UnusableError("a checksum is wrong")
     return CropStore(crops, {int(row): reason for row, reason in index["unreadable"].items()})
 
 
+def _checksums(crops: npt.NDArray[np.uint8]) -> list[int]:
+    flat = crops.reshape(-1)
+    pieces = [flat[start : start + CHECKED_BYTES] for start in range(0, len(flat), CHECKED_BYTES)]
+    with ThreadPoolExecutor(_cores()) as pool:  # zlib works outside the GIL
+        return list(pool.map(zlib.crc32, pieces))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
 def _build(
-    folder: Path,
-    paths: Sequence[Path],
-    height: int,
-    width: int,
-    interpolation: str,
-    progress: Callable[[int, int], None] | None,
-) -> None:
+    folder: Path, paths: Sequence[Path], size: ImageSize, progress: Callable[[int, int], None] | None
+) -> CropStore:
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    temporary.mkdir(parents=True)
+    _remove_abandoned(folder)
     try:
-        unreadable = _decode_all(temporary / CROPS_FILE, paths, height, width, interpolation, progress)
-        write_json(temporary / INDEX_FILE, {"format": FORMAT, "unreadable": unreadable})
-        if _read(folder, (len(paths), 3, height, width)) is None:
+        temporary.mkdir(parents=True)
+        index = _decode_all(temporary / CROPS_FILE, paths, size, progress)
+        write_json(temporary / INDEX_FILE, index)
+        try:
+            return _read(folder, len(paths), verify=True)  # another process was faster: its store is as good
+        except _UnusableError:
             shutil.rmtree(folder, ignore_errors=True)
-            try:
-                temporary.rename(folder)
-            except OSError:  # another process was faster: its store is as good
-                if _read(folder, (len(paths), 3, height, width)) is None:
-                    raise
+        try:
+            temporary.rename(folder)
+        except OSError:  # faster by a moment
+            if not folder.exists():
+                raise
+        return _read(folder, len(paths), verify=False)
+    except OSError as error:
+        raise InputError(
+            f"the decoded images cannot be kept in {folder.parent}: {error}. Free some space there or set "
+            "--data.cache-dir to another folder; nothing half-written was left"
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _remove_abandoned(folder: Path) -> None:
+    """What killed builds of this store left a day ago or earlier: it may be large."""
+    for leftover in folder.parent.glob(f".{folder.name}.*.part"):
+        if time.time() - leftover.stat().st_mtime > ABANDONED_SECONDS:
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
 def _decode_all(
-    file: Path,
-    paths: Sequence[Path],
-    height: int,
-    width: int,
-    interpolation: str,
-    progress: Callable[[int, int], None] | None,
-) -> dict[int, str]:
-    crops = np.lib.format.open_memmap(file, "w+", np.uint8, (len(paths), 3, height, width))
-    unreadable: dict[int, str] = {}
+    file: Path, paths: Sequence[Path], size: ImageSize, progress: Callable[[int, int], None] | None
+) -> dict[str, Any]:
+    """Write the crops' file; returns what the index says of it."""
+    with ThreadPoolExecutor(_cores()) as pool:  # Pillow decodes outside the GIL
+        own_size = _common_size(pool, paths, size)
+        width, height = own_size or (size.width_px, size.height_px)
+        crops = _allocate(file, (len(paths), 3, height, width))
+        unreadable: dict[int, str] = {}
 
-    def decode(row: int) -> None:
-        try:
-            crops[row] = to_pixels(read_image(paths[row]), height, width, interpolation)
-        except InputError as error:
-            unreadable[row] = str(error)
+        def decode(row: int) -> None:
+            try:
+                image = read_image(paths[row])
+                crops[row] = as_array(image) if own_size else to_pixels(image, size)
+            except InputError as error:
+                unreadable[row] = str(error)
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:  # Pillow decodes outside the GIL
         for done, _ in enumerate(pool.map(decode, range(len(paths)), chunksize=64), start=1):
             if progress is not None and (done % 512 == 0 or done == len(paths)):
                 progress(done, len(paths))
     crops.flush()
-    return dict(sorted(unreadable.items()))
+    return {
+        "format": FORMAT,
+        "shape": list(crops.shape),
+        "checksums": _checksums(crops),
+        "unreadable": dict(sorted(unreadable.items())),
+    }
+
+
+def _common_size(pool: ThreadPoolExecutor, paths: Sequence[Path], size: ImageSize) -> tuple[int, int] | None:
+    """(width, height) of all images if it is one that may be kept; headers are read until it is known."""
+    sizes = (measured for measured in _sizes(pool, paths) if measured is not None)
+    first = next(sizes, None)
+    if first is None or not may_stay_small(*first, size) or any(other != first for other in sizes):
+        return None
+    return first
+
+
+def _sizes(pool: ThreadPoolExecutor, paths: Sequence[Path]) -> Iterator[tuple[int, int] | None]:
+    for start in range(0, len(paths), 4096):  # not all at once: the first differing one ends it
+        yield from pool.map(_size_of, paths[start : start + 4096], chunksize=64)
+
+
+def _size_of(path: Path) -> tuple[int, int] | None:
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+
+
+def _allocate(file: Path, shape: tuple[int, ...]) -> "np.memmap[Any, np.dtype[np.uint8]]":
+    """A new memory-mapped array whose space on the disk is certain: a full disk is an OSError here, not a
+    bus error at some later row."""
+    crops = np.lib.format.open_memmap(file, "w+", np.uint8, shape)
+    with open(file, "rb+") as opened:
+        os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)
+    return crops

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from reid_accel.attributes.vocabulary import AttributeGroup
 from reid_accel.data.augment import IMAGENET_MEAN, IMAGENET_STD, normalise, to_float
-from reid_accel.data.images import to_pixels
+from reid_accel.data.images import ImageSize, as_array, enlarge, may_stay_small, to_pixels
 from reid_accel.errors import InputError
 from reid_accel.models.backbone import build_backbone, pooled_size
 
@@ -48,6 +48,7 @@ class Architecture:
     height_px: int = 256
     width_px: int = 128
     interpolation: str = "bilinear"
+    fit: str = "stretch"
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
 
@@ -140,11 +141,10 @@ class ReIDModel(
         images: PIL images of any mode and size, or uint8 arrays H x W x 3 (RGB).
         Raises InputError for arrays of another shape or type.
         """
-        settings = self.architecture
-        size = (settings.height_px, settings.width_px, settings.interpolation)
-        pixels = np.stack([to_pixels(_as_rgb(image), *size) for image in images])
-        device = next(self.parameters()).device
-        return normalise(to_float(torch.from_numpy(pixels).to(device)), settings.mean, settings.std)
+        settings, device = self.architecture, next(self.parameters()).device
+        stored = [_as_stored(_as_rgb(image), settings) for image in images]
+        sized = [enlarge(to_float(torch.tensor(pixels, device=device)[None]), settings) for pixels in stored]
+        return normalise(torch.cat(sized), settings.mean, settings.std)
 
     @torch.no_grad()
     def embed(self, images: Sequence[Picture]) -> Tensor:
@@ -169,6 +169,10 @@ class ReIDModel(
         logits = self(self.prepare(images)).attribute_logits
         chosen = torch.stack([logit.argmax(1) for logit in logits], dim=1).tolist()
         return [{group.name: group.values[index] for group, index in zip(groups, row, strict=True)} for row in chosen]
+
+
+def _as_stored(image: Image.Image, size: ImageSize) -> npt.NDArray[np.uint8]:
+    return as_array(image) if may_stay_small(*image.size, size) else to_pixels(image, size)
 
 
 def comparable(feature_BD: Tensor, metric: str) -> Tensor:

@@ -6,6 +6,7 @@ Legend: N images, S this process's rows of them, D feature, A attribute groups, 
 """
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,8 +17,11 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from reid_accel.data.augment import normalise, to_float
+from reid_accel.data.images import enlarge
 from reid_accel.data.imageset import ImageSet, Ints
-from reid_accel.models.reid import ReIDModel, comparable
+from reid_accel.data.transfer import place_crops
+from reid_accel.models.reid import Outputs, ReIDModel, comparable
+from reid_accel.numerics import tf32
 from reid_accel.retrieval.sharded import shard_rows
 
 
@@ -47,13 +51,18 @@ class _Batch(NamedTuple):
     junk_score_B: Tensor
 
 
-def predict_sharded(model: ReIDModel, images: ImageSet, accelerator: Accelerator, *, batch_size: int) -> Predictions:
+def predict_sharded(
+    model: ReIDModel, images: ImageSet, accelerator: Accelerator, *, batch_size: int, flip: bool = False
+) -> Predictions:
     """Embed a set over all processes; every process calls it and gets its own rows' embeddings.
 
-    The plain float32 model runs, without autocast, so that scores don't depend on the precision of training.
+    The plain float32 model runs, without autocast or TF32, so that scores don't depend on the precision of training.
+    flip: features, attribute logits and scores are averaged with those of the mirrored images (before features get
+    unit length).
     """
     rows = shard_rows(len(images), accelerator.num_processes, accelerator.process_index)
-    own = _predict_rows(model, images, rows, accelerator.device, batch_size)
+    with tf32(allowed=False):
+        own = _predict_rows(model, images, rows, accelerator.device, batch_size, flip)
     row_numbers = torch.arange(rows.start, rows.stop, device=accelerator.device)
     small = [_from_everyone(column) for column in (row_numbers, own.attribute_BA, own.junk_score_B)]
     attribute_NA, junk_score_N = place_by_row(small[0], (small[1], small[2]), len(images))
@@ -66,7 +75,9 @@ def _batches(rows: range, batch_size: int) -> Iterator[range]:
 
 
 @torch.no_grad()
-def _predict_rows(model: ReIDModel, images: ImageSet, rows: range, device: torch.device, batch_size: int) -> _Batch:
+def _predict_rows(
+    model: ReIDModel, images: ImageSet, rows: range, device: torch.device, batch_size: int, flip: bool
+) -> _Batch:
     settings = model.architecture
     was_training = model.training
     model.eval()
@@ -77,20 +88,36 @@ def _predict_rows(model: ReIDModel, images: ImageSet, rows: range, device: torch
             torch.empty(0, device=device),
         )
     ]
-    for batch in _batches(rows, batch_size):
-        crops = images.store.gather(images.row_N[np.asarray(batch)]).to(device)
-        # the class's own forward: accelerate wraps the instance's in autocast
-        outputs = ReIDModel.forward(model, normalise(to_float(crops), settings.mean, settings.std))
-        chosen = [logit.argmax(1) for logit in outputs.attribute_logits]
-        parts.append(
-            _Batch(
-                comparable(outputs.feature_BD, settings.metric).float(),
-                torch.stack(chosen, 1) if chosen else parts[0].attribute_BA.new_empty((len(crops), 0)),
-                outputs.attribute_scores_BM.square().sum(1),
-            )
-        )
+    row_lists = [images.row_N[np.asarray(batch)] for batch in _batches(rows, batch_size)]
+    with closing(place_crops(images.store, device, share=0).batches(row_lists)) as read:
+        for crops_B3HW in read:
+            normalised = normalise(enlarge(to_float(crops_B3HW), settings), settings.mean, settings.std)
+            parts.append(_predict_batch(model, normalised, flip))
     model.train(was_training)
     return _Batch(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def _predict_batch(model: ReIDModel, images_B3HW: Tensor, flip: bool) -> _Batch:
+    # the class's own forward: accelerate wraps the instance's in autocast
+    outputs = ReIDModel.forward(model, images_B3HW)
+    if flip:
+        outputs = _mean_of(outputs, ReIDModel.forward(model, images_B3HW.flip(-1)))
+    chosen = [logit.argmax(1) for logit in outputs.attribute_logits]
+    none = torch.empty((len(images_B3HW), 0), dtype=torch.int64, device=images_B3HW.device)
+    return _Batch(
+        comparable(outputs.feature_BD, model.architecture.metric).float(),
+        torch.stack(chosen, 1) if chosen else none,
+        outputs.attribute_scores_BM.square().sum(1),
+    )
+
+
+def _mean_of(one: Outputs, other: Outputs) -> Outputs:
+    return Outputs(
+        (one.feature_BD + other.feature_BD) / 2,
+        (one.identity_logits_BI + other.identity_logits_BI) / 2,
+        tuple((a + b) / 2 for a, b in zip(one.attribute_logits, other.attribute_logits, strict=True)),
+        (one.attribute_scores_BM + other.attribute_scores_BM) / 2,
+    )
 
 
 def place_by_row(rows_N: Tensor, columns: tuple[Tensor, ...], num_images: int) -> tuple[Tensor, ...]:

@@ -69,7 +69,7 @@ def score_and_report(
     labelled = {}
     for split, images in wanted.items():
         console.print(f"embedding {len(images):,} images of {split}")
-        predictions = predict_sharded(model, images, accelerator, batch_size=config.batch_size)
+        predictions = predict_sharded(model, images, accelerator, batch_size=config.batch_size, flip=config.flip)
         labelled[split] = LabelledSet(split, images, predictions)
     scored = _score(labelled, data.labelled_test, architecture.metric, config, seed)
     _write_predictions(labelled, data.labelled_test, architecture, config, folder, console, accelerator.is_main_process)

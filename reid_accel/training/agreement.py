@@ -15,6 +15,7 @@ import torch.distributed as dist
 from accelerate import Accelerator
 
 from reid_accel.errors import InputError
+from reid_accel.training.hardware import choose_precision, cpu_threads
 
 LEAVING_SECONDS = 10.0
 
@@ -70,45 +71,6 @@ def start_accelerator(mixed_precision: str, accumulation_steps: int = 1, asked_t
             f"{accelerator.num_processes}). On a machine without GPUs use launch/cpu_2_processes.yaml"
         )
     return accelerator
-
-
-def cpu_threads(asked: int) -> int:
-    """Threads for computing on the CPU: as asked; for 0 this process's share of the cores it may use.
-
-    `accelerate launch` sets OMP_NUM_THREADS to 1 when nobody else has, which would leave the other cores idle;
-    any other value is somebody's wish and stays.
-    """
-    if asked:
-        return asked
-    wished = os.environ.get("OMP_NUM_THREADS", "1")
-    if wished != "1":
-        return torch.get_num_threads()
-    neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(1, len(os.sched_getaffinity(0)) // neighbours)
-
-
-def choose_precision(asked: str) -> str:
-    """The precision to train in: as asked; for "auto" what the launcher was told, else what the hardware does.
-
-    bf16 needs a GPU with bf16 arithmetic or a CPU with AVX512-BF16 or AMX; elsewhere it would be emulated.
-    """
-    if asked != "auto":
-        return asked
-    launcher = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    if launcher in ("fp16", "bf16"):
-        return launcher
-    if torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU", "false").lower() != "true":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
-    return "bf16" if _cpu_computes_bf16() else "no"
-
-
-def _cpu_computes_bf16() -> bool:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            flags = next((line for line in file if line.startswith("flags")), "")
-    except OSError:  # not Linux
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 class StopRequest:

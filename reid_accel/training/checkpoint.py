@@ -27,7 +27,7 @@ MODEL_FILE = "model.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"
 PROGRESS_FILE = "progress.json"
 SECTIONS_THAT_MUST_MATCH = ("data", "model", "loss", "optim", "augment", "train")
-MAY_DIFFER = {"data.cache_dir", "data.root"}
+MAY_DIFFER = {"data.cache_dir", "data.root", "data.device_share"}
 """Where the images lie may change; that they are the same ones, the fingerprint of names says."""
 
 

@@ -3,7 +3,9 @@
 Legend: B images of a micro-batch, A attribute groups.
 """
 
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,43 +14,15 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from reid_accel.config import Config
-from reid_accel.data.augment import augment, normalise, to_float, uniforms
 from reid_accel.data.imageset import Ints
-from reid_accel.data.sampling import rank_share, shuffled_batches
+from reid_accel.data.sampling import identity_batches, rank_share, shuffled_batches
 from reid_accel.errors import InputError
 from reid_accel.models.losses import LossParts, loss_parts
-from reid_accel.models.reid import Architecture, Outputs
+from reid_accel.models.reid import Outputs
+from reid_accel.training.input import Batch, TrainingInput
 from reid_accel.training.optimizers import set_rate
 from reid_accel.training.run_data import TrainingSet
 from reid_accel.training.schedule import rate_factor
-
-
-class Batch(NamedTuple):
-    """What the network sees, on the training device; -1 marks an unknown attribute."""
-
-    images_B3HW: Tensor
-    identity_B: Tensor
-    attributes_BA: Tensor
-
-
-def load_batch(
-    data: TrainingSet,
-    rows_B: Ints,
-    epoch: int,
-    config: Config,
-    architecture: Architecture,
-    device: torch.device,
-) -> Batch:
-    """Gather, move, augment, normalise: rows in, a batch on the device out."""
-    images = data.images
-    crops_B3HW = images.store.gather(images.row_N[rows_B]).to(device, non_blocking=True)
-    draws_Bn = torch.from_numpy(uniforms(config.train.seed, epoch, rows_B)).float().to(device, non_blocking=True)
-    changed = augment(to_float(crops_B3HW), draws_Bn, config.augment, architecture.mean)
-    return Batch(
-        normalise(changed, architecture.mean, architecture.std),
-        torch.from_numpy(data.identity_N[rows_B]).to(device, non_blocking=True),
-        torch.from_numpy(images.attributes_NA[rows_B]).to(device, non_blocking=True),
-    )
 
 
 class EpochSums(NamedTuple):
@@ -102,7 +76,7 @@ class Trainer:
     model: nn.Module
     optimizer: Any
     data: TrainingSet
-    architecture: Architecture
+    input: TrainingInput
     config: Config
 
     @property
@@ -118,21 +92,33 @@ class Trainer:
     def epoch_batches(self, epoch: int) -> Ints:
         """S x B rows of every optimiser step of an epoch, the same on every process."""
         train = self.config.train
+        if train.images_per_identity:
+            return identity_batches(
+                self.data.identity_N, train.batch_size, train.images_per_identity, seed=train.seed, epoch=epoch
+            )
         return shuffled_batches(len(self.data.images), train.batch_size, seed=train.seed, epoch=epoch)
 
-    def step(self, rows_B: Ints, step: int, epoch: int, sums: EpochSums) -> EpochSums:
-        """One optimiser step on a global batch of rows; returns the epoch's sums with it."""
+    def open_batches(self, rows_SB: Ints, epoch: int) -> Generator[Batch]:
+        """This process's micro-batches of some optimiser steps, one after the other. Close it when done early."""
+        shares = [
+            share_B
+            for rows_B in rows_SB
+            for share_B in rank_share(
+                rows_B,
+                rank=self.accelerator.process_index,
+                world_size=self.accelerator.num_processes,
+                micro_batches=self.config.train.accumulation_steps,
+            )
+        ]
+        return self.input.batches(shares, epoch)
+
+    def step(self, batches: Iterator[Batch], step: int, sums: EpochSums) -> EpochSums:
+        """One optimiser step on the next micro-batches; returns the epoch's sums with it."""
         accelerator, config = self.accelerator, self.config
         set_rate(self.optimizer, rate_factor(step, self.steps_per_epoch, config.train.epochs, config.optim))
         # what torch itself draws (dropout, stochastic depth) is a function of seed, step and process
         torch.manual_seed(_torch_seed(config.train.seed, step, accelerator.process_index))
-        for share_B in rank_share(
-            rows_B,
-            rank=accelerator.process_index,
-            world_size=accelerator.num_processes,
-            micro_batches=config.train.accumulation_steps,
-        ):
-            batch = load_batch(self.data, share_B, epoch, config, self.architecture, accelerator.device)
+        for batch in islice(batches, config.train.accumulation_steps):
             with accelerator.accumulate(self.model):
                 outputs = self.model(batch.images_B3HW)
                 parts = loss_parts(outputs, batch.identity_B, batch.attributes_BA, config.loss)

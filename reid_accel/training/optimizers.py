@@ -28,10 +28,17 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
 
 
 def _optimizer(groups: list[dict[str, Any]], config: OptimConfig) -> torch.optim.Optimizer:
+    rate, fused = config.learning_rate, _can_be_fused(groups)
     if config.name == "sgd":
-        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum, nesterov=config.momentum > 0)
+        momentum = config.momentum
+        return torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=momentum > 0, fused=fused)
     kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
-    return kind(groups, lr=config.learning_rate)
+    return kind(groups, lr=rate, fused=fused)
+
+
+def _can_be_fused(groups: list[dict[str, Any]]) -> bool:
+    """One kernel for all parameters, where torch has it."""
+    return all(parameter.device.type in ("cpu", "cuda") for group in groups for parameter in group["params"])
 
 
 def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:

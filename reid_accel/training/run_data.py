@@ -10,9 +10,9 @@ from accelerate import Accelerator
 
 from reid_accel.config import DataConfig
 from reid_accel.data.builders import load
+from reid_accel.data.images import ImageSize
 from reid_accel.data.imageset import (
     ImageSet,
-    ImageSize,
     Ints,
     SkippedImage,
     identities_of,
@@ -85,14 +85,21 @@ def open_data(config: DataConfig, size: ImageSize, accelerator: Accelerator, say
 
         with accelerator.local_main_process_first():
             splits[split], bad = open_image_set(
-                table, size, on_bad_image=config.on_bad_image, cache_dir=cache_dir, progress=progress
+                table,
+                size,
+                on_bad_image=config.on_bad_image,
+                cache_dir=cache_dir,
+                verify=accelerator.is_local_main_process,
+                progress=progress,
+                say=warnings.append,
             )
         skipped += bad
     if skipped:
         warnings.append(f"{len(skipped)} images could not be read and are left out; report.json lists them")
-    for warning in warnings:
+    once = tuple(dict.fromkeys(warnings))
+    for warning in once:
         say(f"[yellow]warning:[/] {warning}")
-    return OpenedData(splits, tuple(warnings), tuple(skipped))
+    return OpenedData(splits, once, tuple(skipped))
 
 
 def require_matches(data: OpenedData) -> None:

@@ -1,0 +1,81 @@
+"""From rows to batches on the training device: crops, augmentation, labels.
+
+Legend: N training images, B images of a micro-batch, A attribute groups.
+"""
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from reid_accel.config import Config
+from reid_accel.data.augment import augment, normalise, to_float, uniforms
+from reid_accel.data.images import enlarge
+from reid_accel.data.imageset import Ints
+from reid_accel.data.transfer import Crops, place_crops
+from reid_accel.models.reid import Architecture
+from reid_accel.training.run_data import TrainingSet
+
+
+class Batch(NamedTuple):
+    """What the network sees, on the training device; -1 marks an unknown attribute."""
+
+    images_B3HW: Tensor
+    identity_B: Tensor
+    attributes_BA: Tensor
+
+
+class TrainingInput(Protocol):
+    """Where a trainer gets its batches from."""
+
+    def batches(self, row_lists: Sequence[Ints], epoch: int) -> Generator[Batch]:
+        """A batch for each list of rows, in order. Close it when done early."""
+
+
+@dataclass(frozen=True)
+class DeviceInput:
+    """Crops come from the store, everything else happens on the device: the host touches no pixel."""
+
+    crops: Crops
+    row_N: Ints
+    identity_N: Tensor
+    attributes_NA: Tensor
+    architecture: Architecture
+    config: Config
+
+    def batches(self, row_lists: Sequence[Ints], epoch: int) -> Generator[Batch]:
+        """See `TrainingInput`. What is random of an image is a function of (seed, epoch, row)."""
+        with closing(self.crops.batches(self.row_N[rows_B] for rows_B in row_lists)) as read:
+            for rows_B, crops_B3HW in zip(row_lists, read, strict=True):
+                yield self.finish(torch.from_numpy(rows_B), crops_B3HW, epoch)
+
+    def finish(self, rows_B: Tensor, crops_B3HW: Tensor, epoch: int) -> Batch:
+        """Enlarge, augment and normalise stored crops, and put their labels beside them."""
+        size, config = self.architecture, self.config
+        rows_B = rows_B.to(crops_B3HW.device, non_blocking=True)
+        draws_Bn = uniforms(config.train.seed, epoch, rows_B).float()
+        images_B3HW = enlarge(to_float(crops_B3HW), size)
+        changed = augment(images_B3HW, draws_Bn, config.augment, size.mean, size.std)
+        return Batch(normalise(changed, size.mean, size.std), self.identity_N[rows_B], self.attributes_NA[rows_B])
+
+
+def open_input(
+    data: TrainingSet,
+    architecture: Architecture,
+    config: Config,
+    device: torch.device,
+    say: Callable[[str], None] = lambda sentence: None,
+) -> DeviceInput:
+    """The input of a run; moves crops and labels to the device as far as they fit."""
+    images = data.images
+    return DeviceInput(
+        crops=place_crops(images.store, device, config.data.device_share, say),
+        row_N=images.row_N,
+        identity_N=torch.from_numpy(data.identity_N).to(device),
+        attributes_NA=torch.from_numpy(images.attributes_NA).to(device),
+        architecture=architecture,
+        config=config,
+    )
