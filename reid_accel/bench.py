@@ -1,22 +1,33 @@
 """Script: figures on this machine.
 
 python -m reid_accel.bench retrieval --quick
+python -m reid_accel.bench train --vs-pil --config configs/market1501.yaml --data.root FOLDER
+accelerate launch -m reid_accel.bench train
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from reid_accel.benchmarks import retrieval
-from reid_accel.errors import InputError
+import torch
+
+from reid_accel.benchmarks import retrieval, training
+from reid_accel.benchmarks.per_image import per_image_input
+from reid_accel.config import Config, parse
+from reid_accel.reporting.terminal import open_console, sentences_for_users
+from reid_accel.train import DEFAULT_RECIPE, build_model, build_trainer
+from reid_accel.training.agreement import one_process_group, start_accelerator
+from reid_accel.training.run_data import load_tables, open_data, split_training_images
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """One subcommand per benchmark; each sets `run`, a function of the parsed arguments."""
-    parser = argparse.ArgumentParser(prog="python -m reid_accel.bench", description="Figures on this machine.")
+    """One subcommand per benchmark; each sets `run`, a function of the parsed arguments and of the others."""
+    parser = argparse.ArgumentParser(
+        prog="python -m reid_accel.bench", description="Figures on this machine.", allow_abbrev=False
+    )
     commands = parser.add_subparsers(required=True, metavar="BENCHMARK")
     _add_retrieval(commands)
+    _add_training(commands)
     return parser
 
 
@@ -25,19 +36,52 @@ def _add_retrieval(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     command.add_argument("--quick", action="store_true", help="small sizes, a few seconds")
     command.add_argument("--device", default="cpu", help="where the features are: cpu, cuda (default: %(default)s)")
     command.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
-    command.set_defaults(run=lambda given: retrieval.run(quick=given.quick, device=given.device, json_path=given.json))
+    command.set_defaults(
+        takes_settings=False,
+        run=lambda given, rest: retrieval.run(quick=given.quick, device=given.device, json_path=given.json),
+    )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one benchmark; 0, or 1 with a sentence when it cannot run."""
-    given = build_parser().parse_args(arguments)
-    try:
-        given.run(given)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+def _add_training(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "train",
+        allow_abbrev=False,
+        help="whether the device waits for data, what limits, which batch size",
+        description="Further flags are train.py's: --config FILE, --data.root FOLDER, --train.batch-size 64, ...",
+    )
+    command.add_argument("--steps", type=int, default=0, help="optimiser steps of a turn (default: two seconds' worth)")
+    command.add_argument("--vs-pil", action="store_true", help="the usual per-image pipeline too, in the same run")
+    command.add_argument("--workers", type=int, default=0, help="its DataLoader workers (default: %(default)s)")
+    command.add_argument("--vs-plain", action="store_true", help="the network in float32 and channels first too")
+    command.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    command.set_defaults(takes_settings=True, run=bench_training)
+
+
+def bench_training(given: argparse.Namespace, settings: Sequence[str]) -> None:
+    """A run's data, network and trainer, and then turns of steps instead of epochs."""
+    config = parse(Config, settings, default_recipe=DEFAULT_RECIPE)
+    accelerator = start_accelerator(config.run.mixed_precision, config.train.accumulation_steps, config.run.cpu_threads)
+    torch.backends.cudnn.benchmark = True
+    console = open_console(accelerator.is_main_process)
+    data = open_data(config.data, config.model, accelerator, console.print)
+    images, _ = split_training_images(data.splits["train"], config.data.validation_share)
+    trainer = build_trainer(config, accelerator, build_model(config, images, accelerator), images, console.print)
+    per_image = None
+    if given.vs_pil:
+        table = load_tables(config.data, accelerator)["train"]
+        per_image = per_image_input(table, images, config, accelerator.device, given.workers)
+    training.run(trainer, console, steps=given.steps, per_image=per_image, plain=given.vs_plain, json_path=given.json)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one benchmark; a user's mistake becomes a sentence."""
+    parser = build_parser()
+    given, rest = parser.parse_known_args(arguments)
+    if rest and not given.takes_settings:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    with one_process_group(), sentences_for_users():
+        given.run(given, rest)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

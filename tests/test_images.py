@@ -68,7 +68,7 @@ def test_enlarging_on_the_device_is_torchvisions_and_nearly_pillows(interpolatio
     # Pillow rounds to whole levels, once across and once down (and cuts off there what a bicubic filter overshoots)
     assert (255 * ours[0] - torch.from_numpy(pillows.copy())).abs().max() <= 1.1
     other = enlarge(small, size(256, 128, "bicubic" if interpolation == "bilinear" else "bilinear"))
-    assert (255 * (ours - other)).abs().max() > 5, "the control: the other interpolation differs"
+    assert (255 * (ours - other)).abs().max() > 2, "the control: the other interpolation differs"
 
 
 def test_what_is_large_enough_is_left_alone_on_the_device() -> None:

@@ -65,7 +65,7 @@ def normalise(images_B3HW: Tensor, mean: tuple[float, ...], std: tuple[float, ..
     """(images - mean) / std per channel, in the network's memory order (channels last)."""
     mean_3 = torch.tensor(mean, device=images_B3HW.device).view(1, 3, 1, 1)
     std_3 = torch.tensor(std, device=images_B3HW.device).view(1, 3, 1, 1)
-    return ((images_B3HW - mean_3) / std_3).contiguous(memory_format=torch.channels_last)
+    return (images_B3HW - mean_3).div_(std_3).contiguous(memory_format=torch.channels_last)
 
 
 def augment(
@@ -107,12 +107,18 @@ def _integers(uniform_B: Tensor, bound: int) -> Tensor:
 
 def jitter_colour(images_B3HW: Tensor, brightness_B: Tensor, contrast_B: Tensor, saturation_B: Tensor) -> Tensor:
     """Scale brightness, then the distance to the mean grey, then that to each pixel's grey; 1 changes nothing."""
-    weights = torch.tensor(GREY, device=images_B3HW.device, dtype=images_B3HW.dtype).view(1, 3, 1, 1)
-    images = (images_B3HW * brightness_B.view(-1, 1, 1, 1)).clamp(0, 1)
-    mean_grey = (images * weights).sum(1, keepdim=True).mean((2, 3), keepdim=True)
-    images = (mean_grey + (images - mean_grey) * contrast_B.view(-1, 1, 1, 1)).clamp(0, 1)
-    grey = (images * weights).sum(1, keepdim=True)
-    return (grey + (images - grey) * saturation_B.view(-1, 1, 1, 1)).clamp(0, 1)
+    brightness, contrast, saturation = (f.view(-1, 1, 1, 1) for f in (brightness_B, contrast_B, saturation_B))
+    images = (images_B3HW * brightness).clamp_(0, 1)
+    mean_grey = _grey(images).mean((2, 3), keepdim=True)
+    images.mul_(contrast).add_(mean_grey * (1 - contrast)).clamp_(0, 1)
+    grey = _grey(images)
+    return images.mul_(saturation).add_(grey * (1 - saturation)).clamp_(0, 1)
+
+
+def _grey(images_B3HW: Tensor) -> Tensor:
+    """B x 1 x H x W; several times faster than a product and a sum over the channels."""
+    red, green, blue = images_B3HW.unbind(1)
+    return (red * GREY[0]).add_(green, alpha=GREY[1]).add_(blue, alpha=GREY[2]).unsqueeze(1)
 
 
 def balance(images_B3HW: Tensor, gains_B3: Tensor) -> Tensor:
@@ -128,17 +134,14 @@ def flip(images_B3HW: Tensor, flipped_B: Tensor) -> Tensor:
 def padded_crop(images_B3HW: Tensor, top_B: Tensor, left_B: Tensor, pad_px: int, fill: tuple[float, ...]) -> Tensor:
     """Pad all four sides, then cut the H x W window whose corner is (top, left), each in 0..2 pad."""
     batch, channels, height, width = images_B3HW.shape
-    device = images_B3HW.device
+    device, wide = images_B3HW.device, width + 2 * pad_px
     colour = torch.tensor(fill, device=device, dtype=images_B3HW.dtype).view(1, 3, 1, 1)
-    padded = F.pad(images_B3HW - colour, (pad_px,) * 4) + colour
-    rows_BH = top_B.view(-1, 1) + torch.arange(height, device=device)
-    columns_BW = left_B.view(-1, 1) + torch.arange(width, device=device)
-    return padded[
-        torch.arange(batch, device=device).view(-1, 1, 1, 1),
-        torch.arange(channels, device=device).view(1, -1, 1, 1),
-        rows_BH.view(batch, 1, height, 1),
-        columns_BW.view(batch, 1, 1, width),
-    ]
+    padded = colour.repeat(batch, 1, height + 2 * pad_px, wide)
+    padded[:, :, pad_px : pad_px + height, pad_px : pad_px + width] = images_B3HW
+    rows_BH1 = top_B.view(-1, 1, 1) + torch.arange(height, device=device).view(-1, 1)
+    columns_B1W = left_B.view(-1, 1, 1) + torch.arange(width, device=device)
+    places = (rows_BH1 * wide + columns_B1W).view(batch, 1, -1).expand(-1, channels, -1)
+    return padded.flatten(2).gather(2, places).view(images_B3HW.shape)
 
 
 def rotate(images_B3HW: Tensor, degrees_B: Tensor, fill: tuple[float, ...]) -> Tensor:

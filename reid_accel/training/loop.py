@@ -100,7 +100,11 @@ class Trainer:
 
     def open_batches(self, rows_SB: Ints, epoch: int) -> Generator[Batch]:
         """This process's micro-batches of some optimiser steps, one after the other. Close it when done early."""
-        shares = [
+        return self.input.batches(self.shares(rows_SB), epoch)
+
+    def shares(self, rows_SB: Ints) -> list[Ints]:
+        """This process's rows of each micro-batch of some optimiser steps."""
+        return [
             share_B
             for rows_B in rows_SB
             for share_B in rank_share(
@@ -110,7 +114,6 @@ class Trainer:
                 micro_batches=self.config.train.accumulation_steps,
             )
         ]
-        return self.input.batches(shares, epoch)
 
     def step(self, batches: Iterator[Batch], step: int, sums: EpochSums) -> EpochSums:
         """One optimiser step on the next micro-batches; returns the epoch's sums with it."""

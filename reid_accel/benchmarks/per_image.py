@@ -1,0 +1,110 @@
+"""The usual input pipeline, to measure ours against: each image is opened, resized and changed alone, by Pillow and
+torchvision, in a DataLoader."""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+import torchvision.transforms as T
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from reid_accel.config import AugmentConfig, Config
+from reid_accel.data.augment import IMAGENET_MEAN, IMAGENET_STD
+from reid_accel.data.images import LETTERBOX_COLOUR, ImageSize
+from reid_accel.data.imageset import Ints
+from reid_accel.training.input import Batch
+from reid_accel.training.run_data import TrainingSet
+
+
+class WhiteBalance(torch.nn.Module):
+    """Scale red, green and blue by factors of up to 1 plus or minus a spread; the one change torchvision lacks."""
+
+    def __init__(self, spread: float) -> None:
+        super().__init__()
+        self.spread = spread
+
+    def forward(self, image_3HW: Tensor) -> Tensor:
+        """A float image in 0..1, changed."""
+        gains = 1 + (2 * torch.rand(3, 1, 1) - 1) * self.spread
+        return (image_3HW * gains).clamp(0, 1)
+
+
+def usual_transform(size: ImageSize, config: AugmentConfig) -> T.Compose:
+    """torchvision's transforms for the same settings, in the order that re-ID trainers have them."""
+    steps: list[Any] = [T.Resize((size.height_px, size.width_px), T.InterpolationMode(size.interpolation))]
+    if config.colour_jitter:
+        steps.append(T.ColorJitter(*(config.colour_jitter,) * 3))
+    if config.rotation_degrees:
+        steps.append(T.RandomRotation(config.rotation_degrees, T.InterpolationMode.BILINEAR, fill=LETTERBOX_COLOUR))
+    if config.pad_px:
+        steps += [T.Pad(config.pad_px, fill=LETTERBOX_COLOUR), T.RandomCrop((size.height_px, size.width_px))]
+    if config.flip_probability:
+        steps.append(T.RandomHorizontalFlip(config.flip_probability))
+    steps.append(T.ToTensor())
+    if config.white_balance:
+        steps.append(WhiteBalance(config.white_balance))
+    steps.append(T.Normalize(IMAGENET_MEAN, IMAGENET_STD))
+    if config.erase_probability:
+        areas = (config.erase_min_area, config.erase_max_area)
+        value: Any = "random" if config.erase_with == "noise" else 0
+        steps.append(T.RandomErasing(config.erase_probability, areas, (0.3, 1 / 0.3), value))
+    return T.Compose(steps)
+
+
+class ImageFiles(Dataset[tuple[Tensor, int, Tensor]]):
+    """Images opened and changed one at a time."""
+
+    def __init__(self, paths: Sequence[Path], identity_N: Ints, attributes_NA: Ints, transform: T.Compose) -> None:
+        self.paths, self.transform = paths, transform
+        self.identity_N, self.attributes_NA = identity_N, attributes_NA
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, row: int) -> tuple[Tensor, int, Tensor]:
+        with Image.open(self.paths[row]) as image:
+            changed = self.transform(image.convert("RGB"))
+        return changed, int(self.identity_N[row]), torch.from_numpy(np.asarray(self.attributes_NA[row]))
+
+
+@dataclass(frozen=True)
+class PerImageInput:
+    """Stands where `training.input.DeviceInput` stands."""
+
+    files: ImageFiles
+    device: torch.device
+    workers: int = 0
+
+    def batches(self, row_lists: Sequence[Ints], epoch: int) -> Generator[Batch]:
+        """See `TrainingInput`; what is random comes from torch's generator."""
+        loader = DataLoader(
+            self.files,
+            batch_sampler=[rows_B.tolist() for rows_B in row_lists],
+            num_workers=self.workers,
+            pin_memory=self.device.type == "cuda",
+        )
+        for images, identity_B, attributes_BA in loader:
+            on_device = images.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+            yield Batch(
+                on_device,
+                identity_B.to(self.device, non_blocking=True),
+                attributes_BA.to(self.device, non_blocking=True),
+            )
+
+
+def per_image_input(
+    table: datasets.Dataset, data: TrainingSet, config: Config, device: torch.device, workers: int = 0
+) -> PerImageInput:
+    """The usual pipeline for the images that a run trains on; `table` is the split that they are from."""
+    columns = table.cast_column("image", datasets.Image(decode=False))
+    path_of = {str(row["name"]): Path(row["image"]["path"]) for row in columns}
+    images = data.images
+    paths = [path_of[name] for name in images.name_N]
+    transform = usual_transform(config.model, config.augment)
+    return PerImageInput(ImageFiles(paths, data.identity_N, images.attributes_NA, transform), device, workers)
