@@ -75,7 +75,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def train(config: Config) -> None:
     """One run, from images to a scored and packaged model."""
-    run, progress = prepare(config)
+    complete(*prepare(config))
+
+
+def complete(run: Run, progress: Progress) -> None:
+    """All that is left of a run: epochs, final scores, package."""
+    config = run.config
     try:
         progress = train_epochs(run, progress)
     finally:
