@@ -68,3 +68,17 @@ def test_an_images_row_is_its_own(small_market: Path, tmp_path: Path) -> None:
     turned = predict_sharded(network, images.select(np.arange(len(images))[::-1]), Accelerator(), batch_size=4)
     assert torch.allclose(turned.embedding_SD.flip(0), whole.embedding_SD, atol=1e-5)
     assert not torch.allclose(turned.embedding_SD, whole.embedding_SD, atol=1e-5)
+
+
+def test_flip_averages_with_the_mirror_image(small_market: Path, tmp_path: Path) -> None:
+    images, _ = open_unlabelled_folder(small_market / "query", SIZE, on_bad_image="error", cache_dir=tmp_path)
+    network = model().eval()
+    averaged = predict_sharded(network, images, Accelerator(), batch_size=4, flip=True)
+    plain = predict_sharded(network, images, Accelerator(), batch_size=4)
+    with Image.open(small_market / "query" / images.name_N[2]) as picture, torch.no_grad():
+        seen = [network(network.prepare([view])) for view in (picture, picture.transpose(Image.Transpose(0)))]
+    expected = (seen[0].feature_BD + seen[1].feature_BD) / 2
+    assert torch.allclose(averaged.embedding_SD[2], expected[0], atol=1e-5)
+    assert not torch.allclose(averaged.embedding_SD[2], plain.embedding_SD[2], atol=1e-5)
+    scores = (seen[0].attribute_scores_BM + seen[1].attribute_scores_BM) / 2
+    assert averaged.junk_score_N[2].item() == pytest.approx(scores.square().sum().item(), rel=1e-5)

@@ -55,6 +55,17 @@ def test_two_processes_train_one_model(folder: Path) -> None:
     assert torch.tensor(first["some_embeddings"]).std(0).max() > 0
 
 
+def test_compiled_training_on_two_processes_is_the_same_training(folder: Path) -> None:
+    settings = (*data_flags(folder), *TINY, "--train.batch-size=8", "--train.images-per-identity=2")
+    launch(WORKER, folder / "plain", *settings, folder=folder, processes=2)
+    launch(WORKER, folder / "compiled", *settings, "--run.compile", folder=folder, processes=2)
+    plain, compiled = (read_json(folder / f"{name}.0") for name in ("plain", "compiled"))
+    assert plain["batches"] == compiled["batches"]
+    assert compiled["sums"] == pytest.approx(plain["sums"], rel=1e-3)
+    assert compiled["parameters"] == read_json(folder / "compiled.1")["parameters"]
+    assert compiled["parameters"] != plain["parameters"], "other kernels, other last bits: it was compiled"
+
+
 def test_scores_are_the_same_on_one_and_two_processes(folder: Path) -> None:
     launch(
         PACKAGE / "train.py", *data_flags(folder), *TINY,
