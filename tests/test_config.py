@@ -83,7 +83,7 @@ def test_a_mistyped_flag_is_refused_with_the_nearest(capsys: pytest.CaptureFixtu
     [
         (lambda: ModelConfig(height_px=250), "model.height-px must be a positive multiple of 32, got 250"),
         (lambda: TrainConfig(epochs=0), "train.epochs must be positive, got 0"),
-        (lambda: TrainConfig(batch_size=30, images_per_identity=4), "a divisor of train.batch-size (30) below it, got 4"),
+        (lambda: TrainConfig(batch_size=30, images_per_identity=4), "divisor of train.batch-size (30) below it, got 4"),
         (lambda: TrainConfig(images_per_identity=1), "train.images-per-identity must be 0 (shuffled images), or 2"),
         (lambda: TrainConfig(batch_size=4, images_per_identity=4), "train.images-per-identity must be"),
         (lambda: DataConfig(device_share=1.0), "data.device-share must be in [0, 1), got 1.0"),
