@@ -44,6 +44,7 @@ def example_report() -> Report:
         "metric": "euclidean",
         "rerank": None,
         "query_expansion": None,
+        "flip": False,
         "stamp": "protocol=market ap=standard metric=euclidean rerank=none queries=240 gallery=1200",
         "mAP": 0.6873,
         "mINP": 0.3321,

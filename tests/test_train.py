@@ -93,6 +93,7 @@ def test_scoring_a_saved_model_repeats_the_runs_numbers(small_market: Path) -> N
     )
     first, again = read_json(Path("run/report.json")), read_json(Path("again/report.json"))
     assert again["retrieval"] == first["retrieval"][:1]
+    assert all(entry["stamp"].endswith("flip=averaged") for entry in again["retrieval"])
     assert again["attributes"] == first["attributes"] is not None
     assert again["training"] is None
 
@@ -100,11 +101,12 @@ def test_scoring_a_saved_model_repeats_the_runs_numbers(small_market: Path) -> N
 def test_saved_features_score_like_their_model(small_market: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train(settings(small_market, "--run.dir=run"))
     data = ["--data.name=market-layout", f"--data.root={small_market}", "--data.cache-dir=cache"]
-    score(["--model=run/model", *data, "--features=features", "--dir=first", "--score.rerank"])
+    score(["--model=run/model", *data, "--features=features", "--dir=first", "--score.rerank", "--score.flip"])
     small_market.rename("gone")
     score(["--features=features", "--dir=again", "--score.rerank"])
     first, again = read_json(Path("first/report.json")), read_json(Path("again/report.json"))
     assert again["retrieval"] == first["retrieval"]
+    assert all(entry["stamp"].endswith("flip=averaged") for entry in again["retrieval"])
     assert len(again["retrieval"]) == 2
     assert again["data"]["splits"] == {split: first["data"]["splits"][split] for split in ("query", "gallery")}
 

@@ -82,6 +82,7 @@ class Retrieval(TypedDict):
     metric: str
     rerank: str | None
     query_expansion: str | None
+    flip: bool
     stamp: str
     mAP: float
     mINP: float
@@ -186,10 +187,12 @@ def protocol_label(scores: Retrieval) -> str:
     """What a retrieval number has to be read with: protocol, average precision, metric, what was added.
 
     >>> protocol_label({"protocol": "market", "average_precision": "standard", "metric": "cosine",
-    ...                 "rerank": None, "query_expansion": None})
+    ...                 "rerank": None, "query_expansion": None, "flip": False})
     'market, ap=standard, cosine'
     """
     parts = [scores["protocol"], f"ap={scores['average_precision']}", scores["metric"]]
+    if scores["flip"]:
+        parts.append("flip-averaged")
     if scores["rerank"]:
         parts.append(f"re-ranked: {scores['rerank']}")
     if scores["query_expansion"]:

@@ -74,7 +74,7 @@ def score_and_report(
     scored = _score(labelled, data.labelled_test, architecture.metric, config, seed)
     _write_predictions(labelled, data.labelled_test, architecture, config, folder, console, accelerator.is_main_process)
     if features is not None and data.labelled_test:
-        write_saved_features(features, labelled, model, data.fingerprint(), accelerator.is_main_process)
+        write_saved_features(features, labelled, model, data.fingerprint(), config.flip, accelerator.is_main_process)
         console.print(f"wrote the embeddings of query and gallery to {features}", markup=False)
     if not accelerator.is_main_process:
         return None
@@ -166,7 +166,7 @@ def _score(
         if scored is None:
             continue
         rows, scores = scored
-        entries.append(retrieval_entry(f"{len(rows)} drawn from validation", "validation", scores))
+        entries.append(retrieval_entry(f"{len(rows)} drawn from validation", "validation", scores, flip=config.flip))
         if not labelled_test and protocol == "course-strict":
             validation = labelled["validation"]
             shown = rank_lists(validation, validation, scores, config.shown_queries, drawn=rows)

@@ -20,7 +20,12 @@ SPLITS = ("query", "gallery")
 
 
 def write_saved_features(
-    folder: Path, sets: dict[str, LabelledSet], model: ReIDModel, data_fingerprint: str, is_main_process: bool
+    folder: Path,
+    sets: dict[str, LabelledSet],
+    model: ReIDModel,
+    data_fingerprint: str,
+    flip: bool,
+    is_main_process: bool,
 ) -> None:
     """Write the embeddings of query and gallery with their labels; every process calls it, process 0 writes."""
     fingerprint = f"model {model_fingerprint(model)}, data {data_fingerprint}"
@@ -31,8 +36,9 @@ def write_saved_features(
             continue
         labels = (torch.from_numpy(images.pid_N), torch.from_numpy(images.camera_N))
         save_features(folder, split, Embeddings(embedding_ND, *labels, images.name_N, fingerprint))
+    about = {"fingerprint": fingerprint, "metric": model.architecture.metric, "flip": flip}
     if is_main_process:
-        write_json(folder / ABOUT_FILE, {"fingerprint": fingerprint, "metric": model.architecture.metric})
+        write_json(folder / ABOUT_FILE, about)
 
 
 def score_saved_features(
@@ -45,7 +51,7 @@ def score_saved_features(
     """
     try:
         about = json.loads((folder / ABOUT_FILE).read_text(encoding="utf-8"))
-        fingerprint, metric = str(about["fingerprint"]), str(about["metric"])
+        fingerprint, metric, flip = str(about["fingerprint"]), str(about["metric"]), bool(about["flip"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{folder} holds no saved features ({error}); make them with --model RUN/model --features {folder}"
@@ -57,5 +63,5 @@ def score_saved_features(
     )
     query_QD = query.embedding_ND.to(device)
     scores = score_variants(query_QD, query.pid_N.numpy(), query.camera_N.numpy(), shard, metric, config)
-    entries = [retrieval_entry("query", "gallery", each) for each in scores]
+    entries = [retrieval_entry("query", "gallery", each, flip=flip) for each in scores]
     return entries, {"query": query, "gallery": gallery}, fingerprint
