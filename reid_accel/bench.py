@@ -9,11 +9,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from reid_accel.benchmarks import retrieval, training
 from reid_accel.benchmarks.per_image import per_image_input
 from reid_accel.config import Config, parse
+from reid_accel.numerics import choose_kernels
 from reid_accel.reporting.terminal import open_console, sentences_for_users
 from reid_accel.train import DEFAULT_RECIPE, build_model, build_trainer
 from reid_accel.training.agreement import one_process_group, start_accelerator
@@ -61,7 +60,7 @@ def bench_training(given: argparse.Namespace, settings: Sequence[str]) -> None:
     """A run's data, network and trainer, and then turns of steps instead of epochs."""
     config = parse(Config, settings, default_recipe=DEFAULT_RECIPE)
     accelerator = start_accelerator(config.run.mixed_precision, config.train.accumulation_steps, config.run.cpu_threads)
-    torch.backends.cudnn.benchmark = True
+    choose_kernels(deterministic=config.run.deterministic)
     console = open_console(accelerator.is_main_process)
     data = open_data(config.data, config.model, accelerator, console.print)
     images, _ = split_training_images(data.splits["train"], config.data.validation_share)

@@ -203,6 +203,14 @@ class TrainConfig:
     losses need them."""
     seed: int = 0
     """Seed of everything that is random."""
+    weight_average: float = 0.0
+    """Decay of an exponential moving average of the weights, which is then what is scored and saved (0.999 for long
+    runs); 0 is off."""
+    batch_norm: Literal["local", "synchronised", "frozen"] = "local"
+    """Batch statistics of each process's own part, of the whole batch (needs GPUs; slower), or none: those of the
+    pretrained weights stay."""
+    skip_nonfinite: int = 0
+    """Leave out up to this many steps whose gradient isn't finite, then stop; 0 stops at the first."""
     validate_every_epochs: int = 1
     """Validate after every this many epochs, and after the last."""
 
@@ -211,6 +219,8 @@ class TrainConfig:
         check(self.batch_size > 1, "train.batch-size", "2 or more", self.batch_size)
         check(self.accumulation_steps > 0, "train.accumulation-steps", "positive", self.accumulation_steps)
         check(self.seed >= 0, "train.seed", "0 or more", self.seed)
+        check(0 <= self.weight_average < 1, "train.weight-average", "in [0, 1)", self.weight_average)
+        check(self.skip_nonfinite >= 0, "train.skip-nonfinite", "0 or more", self.skip_nonfinite)
         k = self.images_per_identity
         check(
             k == 0 or (k >= 2 and self.batch_size % k == 0 and self.batch_size > k),
@@ -277,7 +287,10 @@ class RunConfig:
     """The run's folder: config.yaml, metrics.jsonl, checkpoints/, model/, report.json, report.html. Not set:
     runs/NAME, or runs/NAME-2, ... when that one is taken."""
     resume: str | None = None
-    """Go on with a checkpoint: `auto` takes the run folder's newest one."""
+    """Go on with a checkpoint: a path, or `auto` for the newest whole one of the run folder, and for a beginning where
+    there is none. A process that a launcher has restarted takes `auto` by itself."""
+    resume_anyway: bool = False
+    """Resume in spite of other settings or data; the differences are printed and the epoch begins anew."""
     overwrite: bool = False
     """Begin anew in a `dir` that holds another run's results (they are deleted)."""
     mixed_precision: Literal["auto", "no", "fp16", "bf16"] = "auto"
@@ -288,8 +301,16 @@ class RunConfig:
     """Let NVIDIA GPUs multiply float32 in TF32 while training (never while scoring)."""
     cpu_threads: int = 0
     """Threads of a process that computes on the CPU; 0 shares the cores out among the processes."""
+    deterministic: bool = False
+    """The same bits every time on the same hardware: only kernels that promise it, slower on a GPU."""
+    checkpoint_steps: int = 0
+    """Steps between checkpoints within an epoch; 0 leaves it to the minutes. There is one after each epoch anyhow."""
+    checkpoint_minutes: float = 10.0
+    """Minutes between checkpoints within an epoch; 0 is off."""
     keep_checkpoints: int = 2
-    """Newest checkpoints kept."""
+    """Newest checkpoints kept, beside that of the best epoch."""
+    stall_minutes: float = 30.0
+    """With several processes: end the run when it makes no progress for so long; 0 never does."""
     log_every_steps: int = 10
     """Steps between lines of metrics.jsonl."""
     trackers: tuple[str, ...] = ()
@@ -302,6 +323,9 @@ class RunConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "trackers", tuple(self.trackers))
         check(self.cpu_threads >= 0, "run.cpu-threads", "0 or more", self.cpu_threads)
+        check(self.checkpoint_steps >= 0, "run.checkpoint-steps", "0 (off) or more", self.checkpoint_steps)
+        check(self.checkpoint_minutes >= 0, "run.checkpoint-minutes", "0 (off) or more", self.checkpoint_minutes)
+        check(self.stall_minutes >= 0, "run.stall-minutes", "0 (off) or more", self.stall_minutes)
         check(self.keep_checkpoints > 0, "run.keep-checkpoints", "positive", self.keep_checkpoints)
         check(self.log_every_steps > 0, "run.log-every-steps", "positive", self.log_every_steps)
 

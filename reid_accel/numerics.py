@@ -1,5 +1,6 @@
 """How exactly the hardware computes."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,3 +17,12 @@ def tf32(allowed: bool) -> Iterator[None]:
         yield
     finally:
         matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+def choose_kernels(*, deterministic: bool) -> None:
+    """Only kernels that give the same bits every time, or whichever is fastest for these sizes."""
+    torch.backends.cudnn.benchmark = not deterministic  # images have one size: trying kernels out once pays
+    torch.use_deterministic_algorithms(deterministic)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

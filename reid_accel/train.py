@@ -15,38 +15,50 @@ import torch
 from accelerate import Accelerator
 from rich.console import Console
 
-from reid_accel.config import Config, parse, to_dict, to_yaml
+from reid_accel.config import Config, RunConfig, parse, to_dict, to_yaml
 from reid_accel.data.builders import SYNTHETIC_NAMES
 from reid_accel.data.imageset import ImageSet
+from reid_accel.errors import InputError
 from reid_accel.files import write_text
 from reid_accel.hub import check_repo_id, check_token
 from reid_accel.models.backbone import load_pretrained
 from reid_accel.models.reid import Architecture, ReIDModel, on_device
-from reid_accel.numerics import tf32
+from reid_accel.numerics import choose_kernels, tf32
 from reid_accel.reporting.facts import software
 from reid_accel.reporting.terminal import epoch_bar, epoch_line, open_console, sentences_for_users
 from reid_accel.reporting.tracking import Tracking, check_trackers
 from reid_accel.retrieval.embed import predict_sharded
 from reid_accel.scoring.evaluation import LabelledSet, attribute_entry, score_within, validation_protocol
 from reid_accel.scoring.finish import finish_run
-from reid_accel.training.agreement import StopRequest, one_process_group, start_accelerator
+from reid_accel.training.agreement import (
+    EXIT_STOPPED,
+    StopRequest,
+    from_first_process,
+    one_process_group,
+    start_accelerator,
+)
+from reid_accel.training.average import WeightAverage
 from reid_accel.training.checkpoint import (
     Progress,
     RunIdentity,
-    find_checkpoint,
+    TrainingState,
+    checkpoint_of,
     load_checkpoint,
+    newest_checkpoint,
     save_checkpoint,
+    step_of,
 )
+from reid_accel.training.guard import FiniteGuard
 from reid_accel.training.hardware import compile_if_possible
 from reid_accel.training.input import open_input
 from reid_accel.training.loop import EpochMeans, EpochSums, Trainer, require_finite
 from reid_accel.training.optimizers import build_optimizer
 from reid_accel.training.run_data import OpenedData, Say, TrainingSet, open_data, require_matches, split_training_images
-from reid_accel.training.run_folder import choose_run_folder, save_model
+from reid_accel.training.run_folder import choose_run_folder, resumed_after_restart, save_model
+from reid_accel.training.watchdog import mark
 
 DEFAULT_RECIPE = Path(__file__).resolve().parents[1] / "configs" / "quickstart.yaml"
 STOPPED_FILE = "STOPPED"  # there after an orderly stop: launch/slurm.sh puts such a run back into the queue
-EXIT_STOPPED = 75  # "try again": the run was asked to stop and can be resumed
 
 
 @dataclass(frozen=True)
@@ -61,9 +73,15 @@ class Run:
     validation: ImageSet | None
     model: ReIDModel
     trainer: Trainer
+    state: TrainingState
     identity: RunIdentity
     tracking: Tracking
     stop: StopRequest
+
+    @property
+    def scored_model(self) -> ReIDModel:
+        """What is validated and saved: the averaged weights where there are any."""
+        return self.trainer.average.model if self.trainer.average is not None else self.model
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -86,8 +104,9 @@ def complete(run: Run, progress: Progress) -> None:
     finally:
         run.stop.restore()
     if run.validation is None and run.accelerator.is_main_process:
-        save_model(run.model, run.folder / "model")
+        save_model(run.scored_model, run.folder / "model")
     run.accelerator.wait_for_everyone()
+    mark("final scores")
     trained_on = run.trainer.data.images
     finish_run(config, run.accelerator, run.console, run.folder, run.data, run.validation, trained_on, progress)
     run.tracking.close()
@@ -110,9 +129,11 @@ def train_epochs(run: Run, progress: Progress) -> Progress:
 
 def prepare(config: Config) -> tuple[Run, Progress]:
     """Open the data, build the model, choose the folder, and take up a former run's progress."""
-    accelerator = start_accelerator(config.run.mixed_precision, config.train.accumulation_steps, config.run.cpu_threads)
+    accelerator = start_accelerator(
+        config.run.mixed_precision, config.train.accumulation_steps, config.run.cpu_threads, config.run.stall_minutes
+    )
     console = open_console(accelerator.is_main_process)
-    torch.backends.cudnn.benchmark = True  # images have one size: let cuDNN try its kernels out once
+    choose_kernels(deterministic=config.run.deterministic)
     config.train.micro_batch_size(accelerator.num_processes)  # raises when the batch can't be shared
     software()  # notes the commit that this run is made with, before the checkout moves on
     check_trackers(config.run.trackers)
@@ -127,13 +148,16 @@ def prepare(config: Config) -> tuple[Run, Progress]:
     trainer = build_trainer(config, accelerator, model, training, console.print)
     trainer.epoch_batches(0)  # raises when the images don't fill a batch
 
+    config = replace(config, run=resumed_after_restart(config.run))
     folder = choose_run_folder(config.run, accelerator)
-    identity = RunIdentity(to_dict(config), data.fingerprint())
-    progress = Progress()
-    if config.run.resume is not None:
-        found = find_checkpoint(config.run.resume, folder / "checkpoints")
-        progress = load_checkpoint(found, model, trainer.optimizer, accelerator.scaler, identity)
-        console.print(f"going on with {found}: epoch {progress.epoch + 1}, step {progress.step}")
+    average = WeightAverage(model, config.train.weight_average) if config.train.weight_average else None
+    guard = FiniteGuard(model, config.train.skip_nonfinite, f"{folder / 'checkpoints'}") if skips(config) else None
+    trainer = replace(trainer, average=average, guard=guard)
+    state = TrainingState(model, trainer.optimizer, accelerator.scaler, average.model if average else None)
+    identity = RunIdentity(to_dict(config), data.fingerprint(), accelerator.num_processes)
+    progress = take_up(config.run, folder, state, identity, accelerator, console.print)
+    if guard is not None:
+        guard.skipped = progress.skipped_steps
     if accelerator.is_main_process:
         write_text(folder / "config.yaml", to_yaml(config))
         (folder / STOPPED_FILE).unlink(missing_ok=True)
@@ -148,6 +172,7 @@ def prepare(config: Config) -> tuple[Run, Progress]:
         validation=validation,
         model=model,
         trainer=trainer,
+        state=state,
         identity=identity,
         tracking=tracking,
         stop=StopRequest(),
@@ -177,7 +202,36 @@ def build_model(config: Config, training: TrainingSet, accelerator: Accelerator)
     if settings.pretrained or settings.weights_file:
         with accelerator.local_main_process_first():  # one download per machine
             load_pretrained(model.backbone, settings.backbone, settings.weights_file)
-    return on_device(model, accelerator.device)
+    model.freeze_statistics = config.train.batch_norm == "frozen"
+    if config.train.batch_norm == "synchronised":
+        if accelerator.device.type != "cuda":
+            raise InputError("train.batch-norm synchronised needs GPUs: torch has no such kernel for the CPU")
+        model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    return on_device(model.train(), accelerator.device)
+
+
+def take_up(
+    config: RunConfig, folder: Path, state: TrainingState, identity: RunIdentity, accelerator: Accelerator, say: Say
+) -> Progress:
+    """The progress of a former run, its weights and optimiser put in place; a beginning when there is none."""
+    if config.resume is None:
+        return Progress()
+    path: Path | None = Path(config.resume)
+    if config.resume == "auto":  # process 0 chooses: a file system may show others something else
+        path = newest_checkpoint(folder / "checkpoints", say) if accelerator.is_main_process else None
+        step = from_first_process(accelerator, step_of(path) if path is not None else -1)
+        path = checkpoint_of(folder / "checkpoints", step) if step >= 0 else None
+    if path is None:
+        say(f"there is no checkpoint in {folder / 'checkpoints'}: starting at the beginning")
+        return Progress()
+    progress = load_checkpoint(path, state, identity, anyway=config.resume_anyway, say=say)
+    say(f"going on with {path}: epoch {progress.epoch + 1}, step {progress.step}")
+    return progress
+
+
+def skips(config: Config) -> bool:
+    """Whether steps may be left out; with float16 the gradient's scaler does that by itself."""
+    return config.train.skip_nonfinite > 0 and config.run.mixed_precision != "fp16"
 
 
 def build_trainer(
@@ -217,7 +271,7 @@ def train_epoch(run: Run, progress: Progress) -> Progress:
     trainer, config, accelerator = run.trainer, run.config, run.accelerator
     rows_SB = trainer.epoch_batches(progress.epoch)
     sums = EpochSums.restored(progress.epoch_sums, accelerator)
-    first, begun = progress, time.perf_counter()
+    first, begun, saved = progress, time.perf_counter(), time.perf_counter()
 
     def numbers_so_far() -> tuple[EpochMeans, dict[str, float]]:
         means = EpochMeans.of(sums.over_processes(accelerator))
@@ -227,6 +281,11 @@ def train_epoch(run: Run, progress: Progress) -> Progress:
         require_finite(means, progress.step - progress.position, parts_per_step, str(run.folder / "checkpoints"))
         return means, {**means.line(), "learning_rate": trainer.rate, "images_per_second": done / seconds}
 
+    def checkpoint_within_epoch() -> None:
+        numbers_so_far()  # raises when the weights are spoilt: those are not to be kept
+        seconds = progress.seconds + time.perf_counter() - begun
+        checkpoint(run, replace(progress, epoch_sums=sums.over_processes(accelerator), seconds=seconds))
+
     with (
         epoch_bar(run.console, progress.epoch, config.train.epochs, len(rows_SB), progress.position) as show,
         tf32(config.run.tf32),
@@ -234,7 +293,7 @@ def train_epoch(run: Run, progress: Progress) -> Progress:
     ):
         while progress.position < len(rows_SB):
             sums = trainer.step(batches, progress.step, sums)
-            progress = progress.after_step()
+            progress = progress.after_step(trainer.guard.skipped if trainer.guard is not None else 0)
             show(progress.position)
 
             if progress.step % config.run.log_every_steps == 0:
@@ -246,14 +305,23 @@ def train_epoch(run: Run, progress: Progress) -> Progress:
                     lr=trainer.rate,
                     speed=numbers["images_per_second"],
                 )
-            if run.stop.agreed(accelerator, progress.step, config.run.log_every_steps):
-                numbers_so_far()  # raises when the weights are spoilt: those are not to be kept
-                seconds = progress.seconds + time.perf_counter() - begun
-                progress = replace(progress, epoch_sums=sums.over_processes(accelerator), seconds=seconds)
-                checkpoint(run, progress)
+            stop, save = run.stop.agreed(
+                accelerator, progress.step, config.run.log_every_steps, save=minutes_are_over(saved, config.run)
+            )
+            if stop or save or (config.run.checkpoint_steps and progress.step % config.run.checkpoint_steps == 0):
+                checkpoint_within_epoch()
+                saved = time.perf_counter()
+            if stop:
                 return progress
     _, numbers = numbers_so_far()
+    if trainer.guard is not None:
+        numbers["skipped_steps"] = progress.skipped_steps
     return progress.after_epoch({"epoch": progress.epoch + 1, **numbers}, time.perf_counter() - begun)
+
+
+def minutes_are_over(saved: float, config: RunConfig) -> bool:
+    """Whether the last checkpoint, at that reading of the clock, is so long ago that another is due."""
+    return config.checkpoint_minutes > 0 and time.perf_counter() - saved > 60 * config.checkpoint_minutes
 
 
 def validation_is_due(progress: Progress, config: Config) -> bool:
@@ -265,9 +333,10 @@ def validate(run: Run, progress: Progress) -> Progress:
     """Score the held-out persons and keep the model if it is the best so far; all processes take part."""
     if run.validation is None:
         return progress
+    mark("validation")
     score = run.config.score
     predictions = predict_sharded(
-        run.model, run.validation, run.accelerator, batch_size=score.batch_size, flip=score.flip
+        run.scored_model, run.validation, run.accelerator, batch_size=score.batch_size, flip=score.flip
     )
     line = validation_line(run, LabelledSet("validation", run.validation, predictions))
     progress = replace(progress, history=(*progress.history[:-1], {**progress.history[-1], **line}))
@@ -275,8 +344,8 @@ def validate(run: Run, progress: Progress) -> Progress:
     if progress.best_score is not None and (score is None or score <= progress.best_score):
         return progress
     if run.accelerator.is_main_process:
-        save_model(run.model, run.folder / "model")
-    return replace(progress, best_score=score, best_epoch=progress.epoch)
+        save_model(run.scored_model, run.folder / "model")
+    return replace(progress, best_score=score, best_epoch=progress.epoch, best_step=progress.step)
 
 
 def validation_line(run: Run, validation: LabelledSet) -> dict[str, Any]:
@@ -293,16 +362,10 @@ def validation_line(run: Run, validation: LabelledSet) -> dict[str, Any]:
 
 def checkpoint(run: Run, progress: Progress) -> None:
     """Keep all that a resumed run needs; process 0 writes."""
+    mark("checkpoint")
     if run.accelerator.is_main_process:
-        save_checkpoint(
-            run.folder / "checkpoints",
-            run.model,
-            run.trainer.optimizer,
-            run.accelerator.scaler,
-            progress,
-            run.identity,
-            keep=run.config.run.keep_checkpoints,
-        )
+        keep = run.config.run.keep_checkpoints
+        save_checkpoint(run.folder / "checkpoints", run.state, progress, run.identity, keep=keep)
 
 
 def leave(run: Run) -> None:

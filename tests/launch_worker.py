@@ -39,7 +39,7 @@ def main() -> None:
         "batches": seen,
         "parameters": digest(model),
         "sums": sums.over_processes(accelerator),
-        "any": [any_process(accelerator, accelerator.process_index == 1), any_process(accelerator, False)],
+        "any": any_process(accelerator, accelerator.process_index == 1, False),
         "rows": [predictions.rows.start, predictions.rows.stop],
         "some_embeddings": embeddings_of(predictions, np.array([38, 0, 7])).tolist(),
         "junk_scores": predictions.junk_score_N.tolist(),

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,13 @@ TINY = (
 """A network small enough for tests of everything but accuracy."""
 
 
-def command(script: Path, *arguments: object, processes: int = 1) -> list[str]:
+def command(script: Path, *arguments: object, processes: int = 1, launcher: Sequence[str] = ()) -> list[str]:
     """`accelerate launch SCRIPT ARGUMENTS`; with several processes by the launch file that users have."""
-    launcher = [str(ACCELERATE), "launch", "--quiet"]
+    launch_words = [str(ACCELERATE), "launch", "--quiet", *launcher]
     if processes > 1:
-        launcher += ["--config_file", str(REPOSITORY / "launch" / "cpu_2_processes.yaml")]
-        launcher += ["--num_processes", str(processes)]
-    return [*launcher, str(script), *(str(argument) for argument in arguments)]
+        launch_words += ["--config_file", str(REPOSITORY / "launch" / "cpu_2_processes.yaml")]
+        launch_words += ["--num_processes", str(processes)]
+    return [*launch_words, str(script), *(str(argument) for argument in arguments)]
 
 
 def environment(cache: Path, processes: int = 1) -> dict[str, str]:
@@ -45,14 +46,19 @@ def environment(cache: Path, processes: int = 1) -> dict[str, str]:
 
 
 def launch(
-    script: Path, *arguments: object, folder: Path, processes: int = 1, expect: int | None = 0
+    script: Path,
+    *arguments: object,
+    folder: Path,
+    processes: int = 1,
+    expect: int | None = 0,
+    launcher: Sequence[str] = (),
 ) -> subprocess.CompletedProcess[str]:
     """Run a script in `folder` to its end; fails with its output when the exit code isn't the expected one.
 
     expect None: any code but 0 (a launcher of several processes makes 1 of whatever they return).
     """
     done = subprocess.run(
-        command(script, *arguments, processes=processes),
+        command(script, *arguments, processes=processes, launcher=launcher),
         cwd=folder,
         env=environment(folder, processes),
         capture_output=True,

@@ -12,11 +12,12 @@ def test_a_first_signal_is_noted_and_its_echo_too(monkeypatch: pytest.MonkeyPatc
     accelerator = Accelerator(cpu=True)
     before = signal.getsignal(signal.SIGTERM)
     stop = StopRequest()
-    assert not stop.agreed(accelerator, step=1, every_steps=10)
+    assert stop.agreed(accelerator, step=1, every_steps=10) == (False, False)
+    assert stop.agreed(accelerator, step=1, every_steps=10, save=True) == (False, True)
     os.kill(os.getpid(), signal.SIGINT)
     os.kill(os.getpid(), signal.SIGTERM)  # the launcher passes it on
     assert stop.signal_name == "SIGINT"
-    assert stop.agreed(accelerator, step=1, every_steps=10)
+    assert stop.agreed(accelerator, step=1, every_steps=10) == (True, False)
     stop.restore()
     assert signal.getsignal(signal.SIGTERM) is before
 

@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from reid_accel.errors import InputError
 from reid_accel.training.checkpoint import (
     Progress,
     RunIdentity,
-    find_checkpoint,
+    TrainingState,
     load_checkpoint,
+    newest_checkpoint,
     save_checkpoint,
 )
 
@@ -38,7 +40,7 @@ def step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, number: int) 
 
 
 def save(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> Path:
-    return save_checkpoint(folder, model, optimizer, None, progress, IDENTITY, keep=2)
+    return save_checkpoint(folder, TrainingState(model, optimizer), progress, IDENTITY, keep=2)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -53,7 +55,7 @@ def test_going_on_is_the_same_as_not_having_stopped(tmp_path: Path, kind: str) -
     path = save(tmp_path, model, optimizer, progress)
     other = network(seed=1)
     other_optimizer = KINDS[kind](other.parameters())
-    assert load_checkpoint(path, other, other_optimizer, None, IDENTITY) == progress
+    assert load_checkpoint(path, TrainingState(other, other_optimizer), IDENTITY) == progress
     for number in range(3, 6):
         step(model, optimizer, number)
         step(other, other_optimizer, number)
@@ -61,12 +63,12 @@ def test_going_on_is_the_same_as_not_having_stopped(tmp_path: Path, kind: str) -
         assert torch.equal(value, other.state_dict()[name]), name
 
     fresh = KINDS[kind](other.parameters())  # the control: weights alone are not enough
-    load_checkpoint(path, other, fresh, None, IDENTITY)
+    load_checkpoint(path, TrainingState(other, fresh), IDENTITY)
     fresh.state.clear()
     step(other, fresh, 3)
     reference = network()
     reference_optimizer = KINDS[kind](reference.parameters())
-    load_checkpoint(path, reference, reference_optimizer, None, IDENTITY)
+    load_checkpoint(path, TrainingState(reference, reference_optimizer), IDENTITY)
     step(reference, reference_optimizer, 3)
     assert not torch.equal(other[0].weight, reference[0].weight)  # type: ignore[index]
 
@@ -77,7 +79,7 @@ def test_only_the_newest_are_kept(tmp_path: Path) -> None:
     for number in (1, 5, 100_000_000, 12):
         save(tmp_path, model, optimizer, Progress(step=number))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000012", "step-100000000"]
-    assert find_checkpoint("auto", tmp_path).name == "step-100000000"
+    assert newest(tmp_path) == tmp_path / "step-100000000"
 
 
 def test_no_file_is_a_pickle(tmp_path: Path) -> None:
@@ -106,13 +108,48 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(tmp_path: Path, monkeypatch: 
     assert {file.name: file.read_bytes() for file in earlier.iterdir()} == before
 
 
-def test_a_torn_checkpoint_is_passed_over(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["a file less", "cut", "one wrong byte", "an empty folder", "another file's name"])
+def test_a_torn_checkpoint_is_passed_over_and_named(tmp_path: Path, damage: str) -> None:
     model = network()
     optimizer = KINDS["adam"](model.parameters())
     older = save(tmp_path, model, optimizer, Progress(step=1))
     newer = save(tmp_path, model, optimizer, Progress(step=2))
-    (newer / "optimizer.safetensors").unlink()
-    assert find_checkpoint("auto", tmp_path) == older
+    weights = newer / "model.safetensors"
+    content = weights.read_bytes()
+    if damage == "a file less":
+        (newer / "optimizer.safetensors").unlink()
+    elif damage == "cut":
+        weights.write_bytes(content[:-1])
+    elif damage == "one wrong byte":
+        weights.write_bytes(content[:-9] + bytes([content[-9] ^ 4]) + content[-8:])
+    elif damage == "an empty folder":
+        shutil.rmtree(newer)
+        newer.mkdir()
+    else:
+        weights.write_bytes((newer / "optimizer.safetensors").read_bytes())
+    said: list[str] = []
+    assert newest_checkpoint(tmp_path, said.append) == older
+    assert len(said) == 1
+    assert "step-00000002" in said[0]
+
+
+def newest(folder: Path) -> Path | None:
+    return newest_checkpoint(folder, lambda sentence: pytest.fail(sentence))
+
+
+def test_the_best_epochs_checkpoint_is_kept_too(tmp_path: Path) -> None:
+    model = network()
+    optimizer = KINDS["adam"](model.parameters())
+    for number in range(2, 12, 2):
+        save(tmp_path, model, optimizer, Progress(step=number, best_step=4 if number >= 4 else None))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000004", "step-00000008", "step-00000010"]
+
+
+def test_what_a_killed_writing_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".step-00000001.999.part").mkdir()
+    model = network()
+    save(tmp_path, model, KINDS["sgd"](model.parameters()), Progress(step=2))
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000002"]
 
 
 def spoil_json(path: Path) -> None:
@@ -141,7 +178,7 @@ def test_a_spoilt_checkpoint_is_refused_and_changes_nothing(tmp_path: Path, spoi
     other = network(seed=1)
     before = {name: value.clone() for name, value in other.state_dict().items()}
     with pytest.raises(InputError, match="step-00000001"):
-        load_checkpoint(path, other, KINDS["adam"](other.parameters()), None, IDENTITY)
+        load_checkpoint(path, TrainingState(other, KINDS["adam"](other.parameters())), IDENTITY)
     assert all(torch.equal(value, before[name]) for name, value in other.state_dict().items())
 
 
@@ -150,16 +187,64 @@ def test_another_model_other_settings_and_other_images_are_refused(tmp_path: Pat
     optimizer = KINDS["adam"](model.parameters())
     path = save(tmp_path, model, optimizer, Progress(step=1))
     with pytest.raises(InputError, match="of another model"):
-        load_checkpoint(path, torch.nn.Linear(2, 2), optimizer, None, IDENTITY)
+        load_checkpoint(path, TrainingState(torch.nn.Linear(2, 2), optimizer), IDENTITY)
     changed = RunIdentity({**SETTINGS, "train": {"value": 2}}, "images")
     with pytest.raises(InputError, match=r"train\.value: 1 then, 2 now"):
-        load_checkpoint(path, model, optimizer, None, changed)
-    with pytest.raises(InputError, match="other images"):
-        load_checkpoint(path, model, optimizer, None, RunIdentity(SETTINGS, "others"))
+        load_checkpoint(path, TrainingState(model, optimizer), changed)
+    with pytest.raises(InputError, match="files have changed since"):
+        load_checkpoint(path, TrainingState(model, optimizer), RunIdentity(SETTINGS, "others"))
+
+
+def test_going_on_anyway_says_what_differs_and_begins_the_epoch_anew(tmp_path: Path) -> None:
+    model, said = network(), []
+    optimizer = KINDS["adam"](model.parameters())
+    path = save(tmp_path, model, optimizer, Progress(step=13, epoch=2, position=3, epoch_sums=(1.0,)))
+    changed = RunIdentity({**SETTINGS, "train": {"value": 2}}, "others")
+    progress = load_checkpoint(path, TrainingState(model, optimizer), changed, anyway=True, say=said.append)
+    assert (progress.step, progress.epoch, progress.position, progress.epoch_sums) == (10, 2, 0, ())
+    assert "train.value: 1 then, 2 now" in said[0]
+    assert "files have changed" in said[0]
+    with pytest.raises(InputError, match="of another model"):
+        load_checkpoint(path, TrainingState(torch.nn.Linear(2, 2), optimizer), changed, anyway=True)
+
+
+def test_another_number_of_processes_is_said(tmp_path: Path) -> None:
+    model, said = network(), []
+    optimizer = KINDS["adam"](model.parameters())
+    path = save(tmp_path, model, optimizer, Progress(step=13, epoch=2, position=3))
+    more = RunIdentity(SETTINGS, "images", world_size=2)
+    assert load_checkpoint(path, TrainingState(model, optimizer), more, say=said.append).position == 3
+    assert "from 1 processes, this run has 2" in said[0]
+
+
+def test_averaged_weights_are_kept(tmp_path: Path) -> None:
+    model, average, other = network(0), network(1), network(2)
+    optimizer = KINDS["adam"](model.parameters())
+    path = save_checkpoint(tmp_path, TrainingState(model, optimizer, None, average), Progress(step=1), IDENTITY, keep=1)
+    load_checkpoint(path, TrainingState(network(3), KINDS["adam"](model.parameters()), None, other), IDENTITY)
+    assert torch.equal(other[0].weight, average[0].weight)  # type: ignore[index]
+    assert not torch.equal(other[0].weight, model[0].weight)  # type: ignore[index]
+
+
+def test_a_folder_of_pickles_is_refused_by_name(tmp_path: Path) -> None:
+    class Harm:
+        def __reduce__(self) -> tuple[object, ...]:
+            return (Path.touch, (tmp_path / "executed",))
+
+    folder = tmp_path / "step-00000003"
+    folder.mkdir()
+    torch.save(Harm(), folder / "pytorch_model.bin")
+    model = network()
+    with pytest.raises(InputError, match=r"holds pytorch_model\.bin, and pickles are never read"):
+        load_checkpoint(folder, TrainingState(model, KINDS["sgd"](model.parameters())), IDENTITY)
+    said: list[str] = []
+    assert newest_checkpoint(tmp_path, said.append) is None
+    assert "never read" in said[0]
+    assert not (tmp_path / "executed").exists()
 
 
 def test_nothing_to_resume_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no checkpoint in"):
-        find_checkpoint("auto", tmp_path)
-    with pytest.raises(InputError, match="is not a checkpoint"):
-        find_checkpoint(str(tmp_path), tmp_path)
+    model = network()
+    assert newest(tmp_path) is None
+    with pytest.raises(InputError, match="there is no checkpoint"):
+        load_checkpoint(tmp_path / "none", TrainingState(model, KINDS["sgd"](model.parameters())), IDENTITY)

@@ -14,8 +14,6 @@ FLOORS = (
     ("train", "score", "predict", "bench", "cli"),
     ("scoring.finish", "benchmarks"),
     ("scoring", "training", "hub"),
-    ("training.input", "training.hardware"),
-    ("training.run_data",),
     ("scoring.evaluation",),
     ("reporting",),
     ("retrieval.embed",),

@@ -73,6 +73,7 @@ def example_report() -> Report:
             "mixed_precision": "bf16",
             "cpu": "Example CPU 8480",
             "threads": 2,
+            "deterministic": False,
         },
         "config": {
             "data": {"name": "synthetic", "seed": 0, "size": [128, 64]},

@@ -218,7 +218,9 @@ def test_a_loss_that_is_not_finite_names_the_step(small_market: Path, capsys: py
 def test_a_stop_does_not_keep_spoilt_weights(
     small_market: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train_script.StopRequest, "agreed", lambda self, accelerator, step, every: step == 2)
+    monkeypatch.setattr(
+        train_script.StopRequest, "agreed", lambda self, accelerator, step, every, save: (step == 2, False)
+    )
     wild = ["--optim.name=sgd", "--optim.learning-rate=1e30", "--optim.warmup-epochs=0"]
     assert "not finite at step 2." in refused(capsys, settings(small_market, "--run.dir=run", *wild))
     assert not (Path("run") / "checkpoints").exists()
@@ -231,9 +233,7 @@ def test_a_checkpoint_from_before_survives_what_goes_wrong(
 
     def poison(run: train_script.Run, progress: train_script.Progress) -> train_script.Progress:
         validated = real(run, progress)
-        train_script.save_checkpoint(
-            run.folder / "checkpoints", run.model, run.trainer.optimizer, None, validated, run.identity, keep=9
-        )
+        train_script.save_checkpoint(run.folder / "checkpoints", run.state, validated, run.identity, keep=9)
         with torch.no_grad():
             run.model.neck[0].weight.fill_(float("nan"))
         return validated
@@ -255,8 +255,8 @@ def test_a_checkpoint_from_before_survives_what_goes_wrong(
         (["--model.backbone=resnet5O"], "close names: resnet50"),
         (["--model.backbone=mobilenetv3_small_050", "--model.last-stride=1"], "Set --model.last-stride 2"),
         (["--model.weights-file=weights.pth"], "there is no file weights.pth"),
-        (["--run.resume=auto"], "there is no checkpoint in"),
-        (["--run.resume=elsewhere"], "elsewhere is not a checkpoint"),
+        (["--run.resume=elsewhere"], "there is no checkpoint elsewhere"),
+        (["--train.batch-norm=synchronised"], "synchronised needs GPUs"),
         (["--run.trackers=tensorbord"], "did you mean tensorboard?"),
         (["--run.push-to=user/name"], "HF_TOKEN"),
         (["--run.push-to=a name"], "user/name"),

@@ -115,6 +115,16 @@ class ReIDModel(
         self.attribute_heads = nn.ModuleList(nn.Linear(units, len(group.values)) for group in architecture.groups)
         self.reweighting = nn.Linear(num_values, num_values) if architecture.reweight and num_values else None
         self.identity_classifier = nn.Linear(architecture.feature_size, architecture.num_identities)
+        self.freeze_statistics = False
+
+    def train(self, mode: bool = True) -> "ReIDModel":
+        """As torch has it; with `freeze_statistics` batch norm keeps to its running statistics while training."""
+        super().train(mode)
+        if self.freeze_statistics:
+            for module in self.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
 
     def forward(self, images_B3HW: Tensor) -> Outputs:
         """Normalised float images, B x 3 x H x W, to `Outputs`."""

@@ -54,6 +54,7 @@ def hardware(device: torch.device, processes: int, mixed_precision: str) -> Hard
         "mixed_precision": mixed_precision,
         "cpu": _cpu_name(),
         "threads": torch.get_num_threads(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
     }
 
 

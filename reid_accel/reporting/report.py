@@ -26,6 +26,7 @@ class Hardware(TypedDict):
     mixed_precision: str
     cpu: str
     threads: int
+    deterministic: bool
 
 
 class SplitCounts(TypedDict):
@@ -214,11 +215,12 @@ def ranks_shown(retrieval: list[Retrieval]) -> list[str]:
 
 
 def hardware_line(report: Report) -> str:
-    """Device, processes and precision in one line."""
+    """Device, processes, precision and kernels in one line."""
     hardware = report["hardware"]
     processes = hardware["processes"]
     words = f"{processes} process" + ("es" if processes != 1 else "")
-    return f"{hardware['device']}, {words}, mixed precision {hardware['mixed_precision']}"
+    kernels = "deterministic" if hardware["deterministic"] else "fastest"
+    return f"{hardware['device']}, {words}, mixed precision {hardware['mixed_precision']}, {kernels} kernels"
 
 
 def software_line(versions: Mapping[str, Any]) -> str:

@@ -8,37 +8,58 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from types import FrameType
 
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
 
 from reid_accel.errors import InputError
 from reid_accel.training.hardware import choose_precision, cpu_threads
+from reid_accel.training.watchdog import report_failure, start_watchdog, stop_watchdog
+
+EXIT_STOPPED = 75  # "try again": the run was asked to stop and can be resumed
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 LEAVING_SECONDS = 10.0
 
 
 @contextmanager
 def one_process_group() -> Iterator[None]:
-    """Around a script's work: its processes end their connections in order, whichever way the work ends.
+    """Around a script's work: its processes end together, whichever way the work ends.
 
-    Without it the interpreter would go while gloo's threads still hold tensors, and the process would abort after
-    all is done ("terminate called without an active exception", pytorch/pytorch#179291).
+    One that fails tells the others (see `watchdog`). Connections are ended in order: without that the interpreter
+    would go while gloo's threads still hold tensors, and the process would abort after all is done ("terminate called
+    without an active exception", pytorch/pytorch#179291).
     """
     try:
         yield
     except BaseException as error:
+        agreed_end = isinstance(error, SystemExit) and error.code in (0, EXIT_STOPPED)
+        if agreed_end:
+            stop_watchdog()
+        else:
+            report_failure(_in_one_line(error))
         if not _left_process_group():  # a collective is under way that another process will never join
-            if not isinstance(error, SystemExit):
+            if not isinstance(error, SystemExit):  # who exits has said why
                 traceback.print_exc()
             sys.stderr.flush()
             os._exit(error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1)
         raise
     if dist.is_initialized():
         dist.barrier()  # nobody's connection closes while another still reads from it
+    stop_watchdog()
     _left_process_group()
+
+
+def _in_one_line(error: BaseException) -> str:
+    """What a failed process says to the others; a sentence for users is the cause of its exit."""
+    cause = error.__context__ if isinstance(error, SystemExit) and error.__context__ is not None else error
+    lines = str(cause).strip().splitlines()
+    sentence = lines[0] if lines else ""
+    return sentence if isinstance(cause, InputError) else f"{type(cause).__name__}: {sentence}"
 
 
 def _left_process_group() -> bool:
@@ -51,15 +72,21 @@ def _left_process_group() -> bool:
     return not leaving.is_alive()
 
 
-def start_accelerator(mixed_precision: str, accumulation_steps: int = 1, asked_threads: int = 0) -> Accelerator:
-    """An Accelerator whose world is the launcher's, in the precision asked for.
+def start_accelerator(
+    mixed_precision: str, accumulation_steps: int = 1, asked_threads: int = 0, stall_minutes: float = 30.0
+) -> Accelerator:
+    """An Accelerator whose world is the launcher's, in the precision asked for; the watchdog begins to watch.
 
     Raises InputError when the launcher started several processes that each believe to be alone (a launch for
     GPUs on a machine that has none), or when the precision isn't to be had here.
     """
     precision = choose_precision(mixed_precision)
     try:
-        accelerator = Accelerator(mixed_precision=precision, gradient_accumulation_steps=accumulation_steps)
+        accelerator = Accelerator(
+            mixed_precision=precision,
+            gradient_accumulation_steps=accumulation_steps,
+            kwargs_handlers=[_patience(stall_minutes)],
+        )
     except ValueError as error:
         raise InputError(f"this machine cannot train in {precision}: {error}") from error
     if accelerator.device.type == "cpu":
@@ -70,11 +97,17 @@ def start_accelerator(mixed_precision: str, accumulation_steps: int = 1, asked_t
             f"the launcher started {launched} processes, but they do not form one run (this one sees "
             f"{accelerator.num_processes}). On a machine without GPUs use launch/cpu_2_processes.yaml"
         )
+    start_watchdog(accelerator.process_index, launched, 60 * stall_minutes)
     return accelerator
 
 
+def _patience(stall_minutes: float) -> InitProcessGroupKwargs:
+    """How long a collective waits: the watchdog, which can say who is missing, is to be first."""
+    return InitProcessGroupKwargs(timeout=timedelta(minutes=2 * stall_minutes + 10 if stall_minutes else 60 * 24))
+
+
 class StopRequest:
-    """Ctrl-C or SIGTERM asks for an orderly end: finish the step, checkpoint, leave. A second one ends at once.
+    """Ctrl-C, SIGTERM and SIGUSR1 ask for an orderly end: finish the step, checkpoint, leave. A second ends at once.
 
     Launchers pass on a signal that the process has already had; what comes within `ECHO_SECONDS` is taken for
     that echo.
@@ -85,7 +118,7 @@ class StopRequest:
     def __init__(self) -> None:
         self.signal_name: str | None = None
         self._noted_at = 0.0
-        self._previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._previous = {number: signal.getsignal(number) for number in SIGNALS}
         for number in self._previous:
             signal.signal(number, self._note)
 
@@ -102,20 +135,32 @@ class StopRequest:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
-    def agreed(self, accelerator: Accelerator, step: int, every_steps: int) -> bool:
-        """Whether any process was asked to stop. Every process calls this at every step.
+    def agreed(self, accelerator: Accelerator, step: int, every_steps: int, *, save: bool = False) -> tuple[bool, bool]:
+        """Whether any process was asked to stop, and whether any wants a checkpoint. Every process calls this at every
+        step.
 
         Several processes compare notes only every `every_steps` steps: it costs a round trip.
         """
-        if accelerator.num_processes == 1:
-            return self.signal_name is not None
-        if step % every_steps:
-            return False
-        return any_process(accelerator, self.signal_name is not None)
+        if accelerator.num_processes > 1 and step % every_steps:
+            return False, False
+        stop, save = any_process(accelerator, self.signal_name is not None, save)
+        return stop, save
 
 
-def any_process(accelerator: Accelerator, flag: bool) -> bool:
-    """True on all processes when it is on one; every process must call it."""
-    votes = accelerator.reduce(torch.tensor([float(flag)], device=accelerator.device), reduction="sum")
+def any_process(accelerator: Accelerator, *flags: bool) -> tuple[bool, ...]:
+    """Each flag is true on all processes when it is on one; every process must call it."""
+    if accelerator.num_processes == 1:
+        return flags
+    votes = accelerator.reduce(torch.tensor(flags, dtype=torch.float32, device=accelerator.device), reduction="sum")
     assert isinstance(votes, torch.Tensor)
-    return bool(votes.item() > 0)
+    return tuple(bool(vote > 0) for vote in votes.tolist())
+
+
+def from_first_process(accelerator: Accelerator, number: int) -> int:
+    """Process 0's number, on every process; every process must call it."""
+    if accelerator.num_processes == 1:
+        return number
+    told = torch.tensor([number if accelerator.is_main_process else 0], device=accelerator.device)
+    told = accelerator.reduce(told, reduction="sum")
+    assert isinstance(told, torch.Tensor)
+    return int(told.item())

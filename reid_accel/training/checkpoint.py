@@ -1,14 +1,16 @@
 """Checkpoints: all that a run needs to go on, in safetensors and JSON, whole or not there.
 
-A checkpoint is a folder `checkpoints/step-00000123/` with model.safetensors, optimizer.safetensors and
-progress.json. It is written under a temporary name and renamed when it is on the disk. Nothing in it is a
-pickle. What is random in training is a function of seed, step and row, so there is no generator to save.
+A checkpoint is a folder `checkpoints/step-00000123/` with model.safetensors, optimizer.safetensors,
+average.safetensors (where weights are averaged) and progress.json, which has the others' checksums. It is written
+under a temporary name and renamed when it is on the disk. Nothing in it is a pickle. What is random in training is a
+function of seed, step and row, so there is no generator to save.
 """
 
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,10 +24,12 @@ from torch import Tensor
 from reid_accel.errors import InputError
 from reid_accel.files import write_json
 
-FORMAT = 1
+FORMAT = 2
 MODEL_FILE = "model.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"
+AVERAGE_FILE = "average.safetensors"
 PROGRESS_FILE = "progress.json"
+PICKLES = (".pt", ".pth", ".bin", ".pkl", ".ckpt")
 SECTIONS_THAT_MUST_MATCH = ("data", "model", "loss", "optim", "augment", "train")
 MAY_DIFFER = {"data.cache_dir", "data.root", "data.device_share"}
 """Where the images lie may change; that they are the same ones, the fingerprint of names says."""
@@ -40,13 +44,15 @@ class Progress:
     position: int = 0
     best_score: float | None = None
     best_epoch: int | None = None
+    best_step: int | None = None
+    skipped_steps: int = 0
     seconds: float = 0.0
     epoch_sums: tuple[float, ...] = ()
     history: tuple[dict[str, Any], ...] = field(default=())
 
-    def after_step(self) -> "Progress":
-        """One optimiser step further."""
-        return replace(self, step=self.step + 1, position=self.position + 1)
+    def after_step(self, skipped_steps: int = 0) -> "Progress":
+        """One optimiser step further; so many were left out in all."""
+        return replace(self, step=self.step + 1, position=self.position + 1, skipped_steps=skipped_steps)
 
     def after_epoch(self, line: dict[str, Any], seconds: float) -> "Progress":
         """At the beginning of the next epoch; `line` is what this one came to."""
@@ -63,40 +69,53 @@ class Progress:
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """What must be the same for a checkpoint to be continued."""
+    """What must be the same for a checkpoint to be continued; another number of processes is only said."""
 
     config: Mapping[str, Any]
     data_fingerprint: str
+    world_size: int = 1
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """All that changes while training, beside the progress. average: the averaged weights, where there are any."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler | None = None
+    average: nn.Module | None = None
+
+
+class TornCheckpointError(InputError):
+    """A checkpoint that isn't whole."""
 
 
 def save_checkpoint(
-    folder: Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler | None,
-    progress: Progress,
-    identity: RunIdentity,
-    *,
-    keep: int,
+    folder: Path, state: TrainingState, progress: Progress, identity: RunIdentity, *, keep: int
 ) -> Path:
-    """Write a checkpoint into `folder` and remove all but the newest `keep`; called on one process only.
+    """Write a checkpoint into `folder`; called on one process only. The newest `keep` stay, and that of the best epoch.
 
     A full disk raises InputError and leaves the earlier checkpoints as they are.
     """
-    final = folder / f"step-{progress.step:08d}"
+    final = checkpoint_of(folder, progress.step)
     temporary = folder / f".{final.name}.{os.getpid()}.part"
+    _remove_abandoned(folder)
     try:
         temporary.mkdir(parents=True)
-        tensors, layout = _flatten(optimizer.state_dict())
-        _save(_contiguous(model.state_dict()), temporary / MODEL_FILE)
+        tensors, layout = _flatten(state.optimizer.state_dict())
+        _save(_contiguous(state.model.state_dict()), temporary / MODEL_FILE)
         _save(tensors, temporary / OPTIMIZER_FILE)
+        if state.average is not None:
+            _save(_contiguous(state.average.state_dict()), temporary / AVERAGE_FILE)
         content = {
             "format": FORMAT,
             "progress": asdict(progress),
             "optimizer": layout,
-            "scaler": scaler.state_dict() if scaler is not None else None,
+            "scaler": state.scaler.state_dict() if state.scaler is not None else None,
             "config": identity.config,
             "data_fingerprint": identity.data_fingerprint,
+            "world_size": identity.world_size,
+            "sha256": {path.name: _digest(path) for path in sorted(temporary.iterdir())},
         }
         write_json(temporary / PROGRESS_FILE, content)
         shutil.rmtree(final, ignore_errors=True)
@@ -110,8 +129,23 @@ def save_checkpoint(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     for old in _by_age(folder)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+        if old != checkpoint_of(folder, progress.best_step or 0):
+            shutil.rmtree(old, ignore_errors=True)
     return final
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """What this run's killed processes left half-written; only process 0 writes here, so nobody is still at it."""
+    for leftover in folder.glob(".step-*.part"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while piece := file.read(1 << 22):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def _contiguous(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -164,63 +198,111 @@ def _match_memory_order(optimizer: torch.optim.Optimizer) -> None:
                 entries[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
+def checkpoint_of(folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies."""
+    return folder / f"step-{step:08d}"
+
+
+def step_of(path: Path) -> int:
+    """The step of a checkpoint in a run's folder."""
+    return int(path.name.removeprefix("step-"))
+
+
 def _by_age(folder: Path) -> list[Path]:
-    return sorted(folder.glob("step-????????*"), key=lambda path: int(path.name.removeprefix("step-")))
+    return sorted(folder.glob("step-????????*"), key=step_of)
 
 
-def find_checkpoint(asked: str, folder: Path) -> Path:
-    """The checkpoint to go on with: `auto` is the newest whole one in `folder`, anything else a path.
-
-    Raises InputError when there is none.
-    """
-    if asked != "auto":
-        path = Path(asked)
-        if not (path / PROGRESS_FILE).is_file():
-            raise InputError(f"run.resume: {path} is not a checkpoint (it has no {PROGRESS_FILE})")
-        return path
+def newest_checkpoint(folder: Path, say: Callable[[str], None]) -> Path | None:
+    """The newest whole checkpoint in a run's folder; torn ones are passed over, and named to `say`."""
     for path in reversed(_by_age(folder)):
-        if all((path / name).is_file() for name in (MODEL_FILE, OPTIMIZER_FILE, PROGRESS_FILE)):
-            return path
-    raise InputError(f"run.resume auto: there is no checkpoint in {folder}; start without --run.resume")
+        try:
+            _read_content(path)
+        except TornCheckpointError as error:
+            say(f"{error}; an older one is taken")
+            continue
+        return path
+    return None
+
+
+def _read_content(path: Path) -> dict[str, Any]:
+    """progress.json of a checkpoint whose files are all what it says. Raises TornCheckpointError."""
+    if not path.is_dir():
+        raise TornCheckpointError(f"there is no checkpoint {path}")
+    try:
+        content = json.loads((path / PROGRESS_FILE).read_text(encoding="utf-8"))
+        digests = dict(content["sha256"])
+        wrong = [name for name, digest in digests.items() if _digest(path / name) != digest]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        pickles = sorted(other.name for other in path.iterdir() if other.suffix in PICKLES)
+        what = f"it holds {', '.join(pickles)}, and pickles are never read" if pickles else f"not whole ({error})"
+        raise TornCheckpointError(f"the checkpoint {path} cannot be used: {what}") from error
+    if wrong or not {MODEL_FILE, OPTIMIZER_FILE} <= set(digests):
+        raise TornCheckpointError(f"the checkpoint {path} cannot be used: {', '.join(wrong) or 'a file'} is damaged")
+    return dict(content)
 
 
 def load_checkpoint(
     path: Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler | None,
+    state: TrainingState,
     identity: RunIdentity,
+    *,
+    anyway: bool = False,
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> Progress:
     """Put a checkpoint's weights, optimiser and scaler state in place; returns its progress.
 
-    Every process calls it. Raises InputError, with nothing changed, when the checkpoint is torn or belongs to
-    another run (the differing settings are named).
+    Every process calls it. `say` is told what can't be identical to the run that it is from. anyway: settings and
+    data may differ (the epoch begins again then), tensors may not.
+    Raises InputError, with nothing changed, when the checkpoint is torn or belongs to another run (the differing
+    settings are named).
     """
+    content = _read_content(path)
     try:
-        content = json.loads((path / PROGRESS_FILE).read_text(encoding="utf-8"))
-        weights = load_file(path / MODEL_FILE)
-        tensors = load_file(path / OPTIMIZER_FILE)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise InputError(
-            f"the checkpoint {path} cannot be read ({error}); remove it to go on with an older one"
-        ) from error
+        weights, tensors = load_file(path / MODEL_FILE), load_file(path / OPTIMIZER_FILE)
+        averages = load_file(path / AVERAGE_FILE) if (path / AVERAGE_FILE).exists() else None
+    except (OSError, SafetensorError) as error:
+        raise TornCheckpointError(f"the checkpoint {path} cannot be read ({error})") from error
     if content.get("format") != FORMAT:
         raise InputError(f"the checkpoint {path} has format {content.get('format')}, this version reads {FORMAT}")
-    _check_identity(path, content, identity)
+    differing = _differences(content, identity)
+    if differing and not anyway:
+        raise InputError(
+            f"the checkpoint {path} was made with other settings: {'; '.join(differing)}. Give those, or go on in "
+            "spite of it: --run.resume-anyway"
+        )
+    _require_fitting(path, weights, state.model)
+    if state.average is not None and averages is not None:
+        _require_fitting(path, averages, state.average)
+
+    state.model.load_state_dict(weights)
+    state.optimizer.load_state_dict(_unflatten(tensors, content["optimizer"]))
+    _match_memory_order(state.optimizer)
+    if state.average is not None:
+        state.average.load_state_dict(averages if averages is not None else {**state.average.state_dict(), **weights})
+    if state.scaler is not None and content["scaler"] is not None:
+        state.scaler.load_state_dict(content["scaler"])
+    values = content["progress"]
+    progress = Progress(**{**values, "epoch_sums": tuple(values["epoch_sums"]), "history": tuple(values["history"])})
+    if content["world_size"] != identity.world_size:
+        say(
+            f"the checkpoint is from {content['world_size']} processes, this run has {identity.world_size}: the order "
+            "of images and their augmentation stay the same; batch statistics of each process's part, dropout and the "
+            "last bits of sums do not"
+        )
+    if differing:
+        say(f"going on in spite of other settings ({'; '.join(differing)}); epoch {progress.epoch + 1} begins anew")
+        return replace(progress, step=progress.step - progress.position, position=0, epoch_sums=())
+    return progress
+
+
+def _require_fitting(path: Path, weights: Mapping[str, Tensor], model: nn.Module) -> None:
     wanted = model.state_dict()
     unfit = sorted(set(wanted) ^ set(weights)) or [n for n in wanted if wanted[n].shape != weights[n].shape]
     if unfit:
         raise InputError(f"the checkpoint {path} is of another model: {len(unfit)} tensors differ ({unfit[0]}, ...)")
-    model.load_state_dict(weights)
-    optimizer.load_state_dict(_unflatten(tensors, content["optimizer"]))
-    _match_memory_order(optimizer)
-    values = content["progress"]
-    if scaler is not None and content["scaler"] is not None:
-        scaler.load_state_dict(content["scaler"])
-    return Progress(**{**values, "epoch_sums": tuple(values["epoch_sums"]), "history": tuple(values["history"])})
 
 
-def _check_identity(path: Path, content: Mapping[str, Any], identity: RunIdentity) -> None:
+def _differences(content: Mapping[str, Any], identity: RunIdentity) -> list[str]:
     saved, now = content["config"], identity.config
     differing = [
         f"{section}.{name}: {saved[section].get(name)!r} then, {value!r} now"
@@ -228,10 +310,6 @@ def _check_identity(path: Path, content: Mapping[str, Any], identity: RunIdentit
         for name, value in now[section].items()
         if saved[section].get(name) != value and f"{section}.{name}" not in MAY_DIFFER
     ]
-    if differing:
-        raise InputError(f"the checkpoint {path} was made with other settings: {'; '.join(differing)}")
     if content["data_fingerprint"] != identity.data_fingerprint:
-        raise InputError(
-            f"the checkpoint {path} was made with other images: the data set's files have changed since. "
-            "Start anew with --run.overwrite"
-        )
+        differing.append("the data set's files have changed since")
+    return differing

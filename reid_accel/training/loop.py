@@ -18,11 +18,14 @@ from reid_accel.data.imageset import Ints
 from reid_accel.data.sampling import identity_batches, rank_share, shuffled_batches
 from reid_accel.errors import InputError
 from reid_accel.models.losses import LossParts, loss_parts
-from reid_accel.models.reid import Outputs
+from reid_accel.models.reid import Outputs, ReIDModel
+from reid_accel.training.average import WeightAverage
+from reid_accel.training.guard import FiniteGuard
 from reid_accel.training.input import Batch, TrainingInput
 from reid_accel.training.optimizers import set_rate
 from reid_accel.training.run_data import TrainingSet
 from reid_accel.training.schedule import rate_factor
+from reid_accel.training.watchdog import mark
 
 
 class EpochSums(NamedTuple):
@@ -78,6 +81,8 @@ class Trainer:
     data: TrainingSet
     input: TrainingInput
     config: Config
+    average: WeightAverage | None = None
+    guard: FiniteGuard | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -88,6 +93,12 @@ class Trainer:
     def rate(self) -> float:
         """The heads' current learning rate."""
         return float(self.optimizer.param_groups[-1]["lr"])
+
+    @property
+    def _unwrapped(self) -> ReIDModel:
+        model = self.accelerator.unwrap_model(self.model)
+        assert isinstance(model, ReIDModel)
+        return model
 
     def epoch_batches(self, epoch: int) -> Ints:
         """S x B rows of every optimiser step of an epoch, the same on every process."""
@@ -121,17 +132,27 @@ class Trainer:
         set_rate(self.optimizer, rate_factor(step, self.steps_per_epoch, config.train.epochs, config.optim))
         # what torch itself draws (dropout, stochastic depth) is a function of seed, step and process
         torch.manual_seed(_torch_seed(config.train.seed, step, accelerator.process_index))
-        for batch in islice(batches, config.train.accumulation_steps):
+        given, applied = sums, True
+        if self.guard is not None:
+            self.guard.before_step()
+        for part, batch in enumerate(islice(batches, config.train.accumulation_steps)):
+            mark(f"step {step + 1}, part {part + 1}")
             with accelerator.accumulate(self.model):
                 outputs = self.model(batch.images_B3HW)
                 parts = loss_parts(outputs, batch.identity_B, batch.attributes_BA, config.loss)
                 accelerator.backward(parts.total)
                 if accelerator.sync_gradients and config.optim.clip_norm > 0:
                     accelerator.clip_grad_norm_(self.model.parameters(), config.optim.clip_norm)
-                self.optimizer.step()
+                if self.guard is not None and accelerator.sync_gradients and not self.guard.lets_pass():
+                    self.guard.leave_out(step)
+                    applied = False
+                else:
+                    self.optimizer.step()
                 self.optimizer.zero_grad()
             sums = sums.add(parts, outputs, batch)
-        return sums
+        if applied and self.average is not None:
+            self.average.update(self._unwrapped, step)
+        return sums if applied else given
 
 
 def _torch_seed(seed: int, step: int, rank: int) -> int:

@@ -2,17 +2,26 @@
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
-import torch
 from accelerate import Accelerator
 
 from reid_accel.config import RunConfig
 from reid_accel.errors import InputError
 from reid_accel.models.reid import ReIDModel
+from reid_accel.training.agreement import from_first_process
 
 RUNS = Path("runs")
 MARKS_OF_A_RUN = ("config.yaml", "metrics.jsonl", "checkpoints", "model", "report.json")
+
+
+def resumed_after_restart(config: RunConfig) -> RunConfig:
+    """The settings of a run whose processes a launcher has started anew after a failure: it goes on where it was."""
+    restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    if restarts == 0:
+        return config
+    return replace(config, resume=config.resume or "auto", overwrite=False)
 
 
 def choose_run_folder(config: RunConfig, accelerator: Accelerator) -> Path:
@@ -28,9 +37,8 @@ def choose_run_folder(config: RunConfig, accelerator: Accelerator) -> Path:
         accelerator.wait_for_everyone()
         return folder
     # process 0 looks and says the number to all: the others could see a folder that it just made
-    number = torch.tensor([_number(config) if accelerator.is_main_process else 0], device=accelerator.device)
-    number = accelerator.reduce(number, reduction="sum")
-    folder = _numbered(config.name, int(number.item()))
+    number = from_first_process(accelerator, _number(config) if accelerator.is_main_process else 0)
+    folder = _numbered(config.name, number)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

@@ -1,0 +1,168 @@
+"""Nobody waits for the dead: each process of a run watches over the others and ends when one fails.
+
+A process that raises, is killed or stands still would leave the others in a collective until it times out. Each has
+a thread that tells the launcher's key-value store about it every second; process 0 looks at all of them, all look
+for the word that one failed, say which and why, and end. It is one per process, as the process group is.
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+from datetime import timedelta
+from typing import Any
+
+import torch.distributed as dist
+
+FAILED = 1
+BEAT_SECONDS = 1.0
+GONE_SECONDS = 60.0  # without a sign of life; a launcher notices a process of its own machine at once
+BLAME_SECONDS = 4.0
+
+_watchdog: "Watchdog | None" = None
+
+
+def start_watchdog(rank: int, world_size: int, stall_seconds: float) -> None:
+    """Begin to watch, if there is anybody to watch. stall_seconds: no progress for so long is a failure; 0: never."""
+    global _watchdog
+    if world_size > 1 and _watchdog is None and "MASTER_ADDR" in os.environ:
+        _watchdog = Watchdog(rank, world_size, stall_seconds)
+        _watchdog.start()
+
+
+def mark(doing: str) -> None:
+    """Note what this process does now: progress, as far as the others are concerned."""
+    if _watchdog is not None:
+        _watchdog.mark(doing)
+
+
+def report_failure(reason: str) -> None:
+    """Tell the others that this process ends, and why; returns when they had the time to hear it."""
+    if _watchdog is not None:
+        _watchdog.report_failure(reason)
+
+
+def stop_watchdog() -> None:
+    """The run is over; who ends now has not failed."""
+    if _watchdog is not None:
+        _watchdog.stop()
+
+
+class Watchdog(threading.Thread):
+    """See the module. Uses a connection of its own to the store, so that it never waits for the main thread."""
+
+    def __init__(self, rank: int, world_size: int, stall_seconds: float) -> None:
+        super().__init__(name="watchdog", daemon=True)
+        self.rank, self.world_size, self.stall_seconds = rank, world_size, stall_seconds
+        self.gone_seconds = min(GONE_SECONDS, stall_seconds) if stall_seconds else GONE_SECONDS
+        self._prefix = f"reid_accel/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/"
+        self._store = dist.TCPStore(
+            os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=timedelta(seconds=30)
+        )
+        self._asking = threading.Lock()
+        self._over = threading.Event()
+        self._beats, self._marks = 0, 0
+        self._doing, self._since = "starting", time.monotonic()
+        self._seen: dict[int, tuple[int, float]] = {}
+
+    def mark(self, doing: str) -> None:
+        """See the function of that name."""
+        self._marks, self._doing, self._since = self._marks + 1, doing, time.monotonic()
+
+    def stop(self) -> None:
+        """Watch no longer, and let the others know that silence is no sign of trouble."""
+        if not self._over.is_set():
+            self._over.set()
+            try:
+                self._set(f"over/{self.rank}", "over")
+            except (RuntimeError, OSError):  # the store is gone, and everybody with it
+                return
+
+    def report_failure(self, reason: str) -> None:
+        """See the function of that name. A failure that another one's death caused is laid at its door."""
+        self._over.set()
+        try:
+            if self._get("failed") is not None:
+                return
+            guilty = self._silent_processes()
+            if guilty:
+                reason = f"{_processes(guilty)} gone, without a word (killed?); seen as: {reason}"
+            else:
+                reason = f"process {self.rank} failed: {reason}"
+            self._set("failed", reason)
+            print(f"process {self.rank} stops: {reason}", file=sys.stderr, flush=True)
+            time.sleep(2 * BEAT_SECONDS)
+        except (RuntimeError, OSError):  # the store is gone
+            return
+
+    def run(self) -> None:
+        """Beat and look, until the run is over."""
+        try:
+            while not self._over.wait(BEAT_SECONDS):
+                self._beat()
+                reason = self._get("failed") or (self._trouble() if self.rank == 0 else None)
+                if reason is not None and not self._over.is_set():
+                    self._set("failed", reason)
+                    self._end(reason)
+        except (RuntimeError, OSError) as error:
+            if not self._over.is_set():
+                self._end(f"the process that keeps the run's addresses is gone ({str(error).splitlines()[0]})")
+
+    def _end(self, reason: str) -> None:
+        print(f"process {self.rank} stops: {reason}", file=sys.stderr, flush=True)
+        if self.rank == 0:  # it may be the one that keeps the store: the others have to read first
+            time.sleep(2 * BEAT_SECONDS)
+        os._exit(FAILED)
+
+    def _beat(self) -> None:
+        self._beats += 1
+        idle = time.monotonic() - self._since
+        self._set(f"beat/{self.rank}", json.dumps([self._beats, self._marks, self._doing, idle]))
+
+    def _trouble(self) -> str | None:
+        """What is wrong with any process, as far as process 0 can see."""
+        now, told = time.monotonic(), self._told()
+        for rank, (beats, *_) in told.items():
+            if self._seen.get(rank, (-1, 0.0))[0] != beats:
+                self._seen[rank] = (beats, now)
+        quiet = [rank for rank, (_, since) in self._seen.items() if now - since > self.gone_seconds]
+        silent = [rank for rank in quiet if self._alive(rank)]
+        if silent:
+            return f"{_processes(silent)} gone: no sign of life for {self.gone_seconds:.0f} s"
+        if self.stall_seconds and told and max(idle for *_, idle in told.values()) > self.stall_seconds:
+            rank = min(told, key=lambda rank: told[rank][1])
+            _, _, doing, idle = told[rank]
+            return f"process {rank} made no progress for {idle:.0f} s (it was at: {doing}), see --run.stall-minutes"
+        return None
+
+    def _silent_processes(self) -> list[int]:
+        """Who stopped beating just now."""
+        before = self._told()
+        time.sleep(BLAME_SECONDS)
+        after = self._told()
+        others = [rank for rank in before if rank != self.rank and self._alive(rank)]
+        return [rank for rank in others if after[rank][0] == before[rank][0]]
+
+    def _told(self) -> dict[int, list[Any]]:
+        said = {rank: self._get(f"beat/{rank}") for rank in range(self.world_size)}
+        return {rank: json.loads(text) for rank, text in said.items() if text is not None}
+
+    def _alive(self, rank: int) -> bool:
+        """Whether a process has not ended in order."""
+        return self._get(f"over/{rank}") is None
+
+    def _get(self, key: str) -> str | None:
+        with self._asking:
+            if not self._store.check([self._prefix + key]):
+                return None
+            return bytes(self._store.get(self._prefix + key)).decode()
+
+    def _set(self, key: str, value: str) -> None:
+        with self._asking:
+            self._store.set(self._prefix + key, value)
+
+
+def _processes(ranks: list[int]) -> str:
+    numbers = ", ".join(str(rank) for rank in ranks)
+    return f"process {numbers} is" if len(ranks) == 1 else f"processes {numbers} are"

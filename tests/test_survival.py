@@ -1,0 +1,180 @@
+"""Runs that are stopped, killed or broken at chosen places, and what becomes of them. Real processes."""
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_market
+from launching import TINY, launch, read_json
+from safetensors.torch import load_file
+
+pytestmark = pytest.mark.launch
+FAULTY = Path(__file__).with_name("faulty_train.py")
+TEMPORARY_FAILURE = 75
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder with a small market: 44 training images, 5 steps of 8 an epoch."""
+    folder = tmp_path_factory.mktemp("survival")
+    make_market(folder / "market", identities=14, images=4)
+    return folder
+
+
+def settings(folder: Path, run: str, *more: str) -> list[str]:
+    """Three epochs of five steps, everything on that has a state."""
+    return [
+        "train", *TINY, "--data.name=market-layout", f"--data.root={folder / 'market'}",
+        f"--data.cache-dir={folder / 'cache'}", "--data.validation-share=0.2", "--train.epochs=3", "--train.batch-size=8", "--train.accumulation-steps=2",
+        "--train.weight-average=0.9", "--augment.erase-probability=0.5", "--optim.name=adamw", "--run.deterministic",
+        "--run.log-every-steps=1", f"--run.dir={folder / run}", *more,
+    ]  # fmt: skip
+
+
+def last_state(folder: Path, run: str) -> dict[str, torch.Tensor]:
+    """All tensors of the newest checkpoint: weights, averages, the optimiser's moments."""
+    path = max((folder / run / "checkpoints").iterdir())
+    names = ("model", "average", "optimizer")
+    return {f"{name} {key}": value for name in names for key, value in load_file(path / f"{name}.safetensors").items()}
+
+
+def assert_same_run(folder: Path, one: str, other: str) -> None:
+    """Bit for bit: last state, package, scores, and what was logged (but for times)."""
+    states = [last_state(folder, run) for run in (one, other)]
+    assert states[0].keys() == states[1].keys()
+    differing = [name for name in states[0] if not torch.equal(states[0][name], states[1][name])]
+    assert not differing
+    assert (folder / one / "model/model.safetensors").read_bytes() == (
+        folder / other / "model/model.safetensors"
+    ).read_bytes()
+    reports = [read_json(folder / run / "report.json") for run in (one, other)]
+    assert reports[0]["retrieval"] == reports[1]["retrieval"]
+    logs = [
+        [
+            {name: value for name, value in json.loads(line).items() if name != "images_per_second"}
+            for line in (folder / run / "metrics.jsonl").read_text().splitlines()
+        ]
+        for run in (one, other)
+    ]
+    assert logs[0] == logs[1]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(folder: Path) -> dict[int, str]:
+    """The runs to compare with, by number of processes."""
+    for processes in (1, 2):
+        launch(FAULTY, "rows", *settings(folder, f"whole{processes}"), folder=folder, processes=processes)
+        for rank in range(processes):
+            (folder / f"rows.{rank}.jsonl").rename(folder / f"whole{processes}.{rank}.jsonl")
+    return {1: "whole1", 2: "whole2"}
+
+
+def test_another_seed_is_another_run(folder: Path, undisturbed: dict[int, str]) -> None:
+    launch(FAULTY, *settings(folder, "seed1", "--train.seed=1"), folder=folder)
+    states = [last_state(folder, run) for run in ("whole1", "seed1")]
+    assert any(not torch.equal(states[0][name], states[1][name]) for name in states[0] if name in states[1])
+
+
+STOPS = {
+    "in the middle of an epoch, between two parts of a step": ("term@part:16", TEMPORARY_FAILURE),
+    "killed between a step and its checkpoint": ("kill@checkpoint:5", None),
+    "killed while a checkpoint is written": ("kill@writing:4", None),
+}
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("where", STOPS)
+def test_a_resumed_run_is_the_undisturbed_one(
+    folder: Path, undisturbed: dict[int, str], where: str, processes: int
+) -> None:
+    fault, code = STOPS[where]
+    run = f"resumed{processes}{list(STOPS).index(where)}"
+    flags = settings(folder, run, "--run.checkpoint-steps=4")
+    launch(FAULTY, fault, *flags, folder=folder, processes=processes, expect=code if processes == 1 else None)
+    assert not (folder / run / "report.json").exists()
+    done = launch(FAULTY, *flags, "--run.resume=auto", folder=folder, processes=processes)
+    assert "going on with" in done.stdout
+    assert_same_run(folder, undisturbed[processes], run)
+
+
+def test_other_numbers_of_processes_keep_the_order_of_the_data(folder: Path, undisturbed: dict[int, str]) -> None:
+    flags = settings(folder, "changing", "--run.checkpoint-steps=1")
+    rows: dict[int, list[int]] = {}
+    for processes, fault in ((2, "term@part:9"), (1, "term@part:9"), (2, "none")):
+        given = [fault] if fault != "none" else []
+        expect = None if fault != "none" else 0
+        done = launch(
+            FAULTY, "rows", *given, *flags, "--run.resume=auto", folder=folder, processes=processes, expect=expect
+        )
+        for step, taken in union_of_rows(folder, "rows", processes).items():
+            assert step not in rows, "no step twice: a checkpoint after each"
+            rows[step] = taken
+        for rank in range(processes):
+            (folder / f"rows.{rank}.jsonl").unlink()
+    assert "processes, this run has" in done.stdout
+    assert rows == union_of_rows(folder, "whole1", 1) == union_of_rows(folder, "whole2", 2)
+
+
+def union_of_rows(folder: Path, name: str, processes: int) -> dict[int, list[int]]:
+    """The rows of each step over all processes, sorted."""
+    rows: dict[int, list[int]] = {}
+    for rank in range(processes):
+        for line in (folder / f"{name}.{rank}.jsonl").read_text().splitlines():
+            entry = json.loads(line)
+            rows.setdefault(entry["step"], []).extend(row for part in entry["rows"] for row in part)
+    return {step: sorted(taken) for step, taken in rows.items()}
+
+
+FAILURES = {
+    "raise@part:7:1": "process 1 failed: ValueError: this process had a bad day",
+    "raise@validation:1:0": "process 0 failed: ValueError: this process had a bad day",
+    "kill@part:7:1": "process 1 is gone",
+    "stall@part:7:1": "process 1 made no progress for",
+}
+
+
+@pytest.mark.parametrize("fault", FAILURES)
+def test_one_process_in_trouble_ends_all_within_seconds(folder: Path, fault: str) -> None:
+    run = f"trouble{list(FAILURES).index(fault)}"
+    begun = time.monotonic()
+    done = launch(
+        FAULTY, fault, *settings(folder, run, "--run.stall-minutes=0.1"), folder=folder, processes=2, expect=None
+    )
+    assert time.monotonic() - begun < 60, "starting takes some 15 s of it"
+    assert FAILURES[fault] in done.stderr
+    assert not (folder / run / "report.json").exists()
+
+
+def test_a_launcher_that_restarts_gets_the_same_run(folder: Path, undisturbed: dict[int, str]) -> None:
+    """The whole job in one command: a process is killed, the launcher starts all anew, the run goes on."""
+    marker = folder / "killed-once"
+    flags = settings(folder, "restarted", "--run.checkpoint-steps=2")
+    done = launch(FAULTY, f"kill-once@{marker}", *flags, folder=folder, processes=2, launcher=("--max_restarts", "1"))
+    assert marker.exists()
+    assert "going on with" in done.stdout
+    assert_same_run(folder, undisturbed[2], "restarted")
+
+
+def test_frozen_statistics_make_two_processes_one(folder: Path) -> None:
+    def losses(run: str, processes: int, statistics: str) -> torch.Tensor:
+        flags = settings(folder, run, f"--train.batch-norm={statistics}", "--train.epochs=5", "--optim.name=sgd")
+        launch(FAULTY, *flags, "--optim.learning-rate=0.05", folder=folder, processes=processes)
+        lines = [json.loads(line) for line in (folder / run / "metrics.jsonl").read_text().splitlines()]
+        return torch.tensor([line["train_loss"] for line in lines if "validation_mAP" not in line][:20])
+
+    one, two = losses("frozen1", 1, "frozen"), losses("frozen2", 2, "frozen")
+    assert len(one) == 20
+    assert one[0] - one[-1] > 0.01, "something is learned"
+    assert (one - two).abs().max() < 1e-5
+    control = [losses("local1", 1, "local"), losses("local2", 2, "local")]
+    assert (control[0] - control[1]).abs().max() > 1e-4, "the control: each process's own statistics"
+
+
+def test_a_copied_run_goes_on_elsewhere(folder: Path, undisturbed: dict[int, str]) -> None:
+    shutil.copytree(folder / "whole1", folder / "copied")
+    done = launch(FAULTY, *settings(folder, "copied"), "--run.resume=auto", folder=folder)
+    assert "epoch 4, step 15" in done.stdout, "nothing is left to train; it is scored again"
+    assert_same_run(folder, "whole1", "copied")
