@@ -102,7 +102,8 @@ def complete(run: Run, progress: Progress) -> None:
     try:
         progress = train_epochs(run, progress)
     finally:
-        run.stop.restore()
+        if run.accelerator.num_processes == 1:
+            run.stop.restore()  # of several, one that fails has to tell the others before a launcher's signal ends it
     if run.validation is None and run.accelerator.is_main_process:
         save_model(run.scored_model, run.folder / "model")
     run.accelerator.wait_for_everyone()

@@ -31,20 +31,14 @@ def main() -> None:
             note_rows(Path(f"rows.{rank}.jsonl"))
             continue
         what, _, where = text.partition("@")
-        if what == "kill-once":  # process 1, at its 16th forward pass, unless the file says that it was already
-            if rank == 1 and not Path(where).exists():
-                install("kill", "part", 16, Path(where))
-            continue
         place, number, *ranks = where.split(":")
         if not ranks or int(ranks[0]) == rank:
             install(what, place, int(number))
     train_script.main(arguments)
 
 
-def happen(what: str, marker: Path | None = None) -> None:
-    """The fault itself; a marker is left first."""
-    if marker is not None:
-        marker.touch()
+def happen(what: str) -> None:
+    """The fault itself."""
     if what == "raise":
         raise ValueError("this process had a bad day")
     if what == "stall":
@@ -52,10 +46,10 @@ def happen(what: str, marker: Path | None = None) -> None:
     os.kill(os.getpid(), {"kill": signal.SIGKILL, "term": signal.SIGTERM, "stop": signal.SIGSTOP}[what])
 
 
-def install(what: str, place: str, number: int, marker: Path | None = None) -> None:
+def install(what: str, place: str, number: int) -> None:
     """Let the fault happen when a place is reached for the number-th time."""
     if place == "part":
-        wrap(loop_module, "loss_parts", what, number, marker)
+        wrap(loop_module, "loss_parts", what, number)
     elif place == "step":
         wrap(loop_module.EpochSums, "add", what, number)
     elif place == "checkpoint":
@@ -68,7 +62,7 @@ def install(what: str, place: str, number: int, marker: Path | None = None) -> N
         raise ValueError(place)
 
 
-def wrap(owner: Any, name: str, what: str, number: int, marker: Path | None = None) -> None:
+def wrap(owner: Any, name: str, what: str, number: int) -> None:
     """Replace a function by one that faults at its number-th call, before it does its work."""
     real: Callable[..., Any] = getattr(owner, name)
     calls = 0
@@ -77,7 +71,7 @@ def wrap(owner: Any, name: str, what: str, number: int, marker: Path | None = No
         nonlocal calls
         calls += 1
         if calls == number:
-            happen(what, marker)
+            happen(what)
         return real(*arguments, **named)
 
     setattr(owner, name, faulty)

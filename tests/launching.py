@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,9 @@ TINY = (
 """A network small enough for tests of everything but accuracy."""
 
 
-def command(script: Path, *arguments: object, processes: int = 1, launcher: Sequence[str] = ()) -> list[str]:
+def command(script: Path, *arguments: object, processes: int = 1) -> list[str]:
     """`accelerate launch SCRIPT ARGUMENTS`; with several processes by the launch file that users have."""
-    launch_words = [str(ACCELERATE), "launch", "--quiet", *launcher]
+    launch_words = [str(ACCELERATE), "launch", "--quiet"]
     if processes > 1:
         launch_words += ["--config_file", str(REPOSITORY / "launch" / "cpu_2_processes.yaml")]
         launch_words += ["--num_processes", str(processes)]
@@ -51,14 +50,13 @@ def launch(
     folder: Path,
     processes: int = 1,
     expect: int | None = 0,
-    launcher: Sequence[str] = (),
 ) -> subprocess.CompletedProcess[str]:
     """Run a script in `folder` to its end; fails with its output when the exit code isn't the expected one.
 
     expect None: any code but 0 (a launcher of several processes makes 1 of whatever they return).
     """
     done = subprocess.run(
-        command(script, *arguments, processes=processes, launcher=launcher),
+        command(script, *arguments, processes=processes),
         cwd=folder,
         env=environment(folder, processes),
         capture_output=True,

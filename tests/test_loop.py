@@ -1,5 +1,6 @@
 """The training step in this process."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,10 @@ from reid_accel.config import Config, parse
 from reid_accel.errors import InputError
 from reid_accel.models.reid import Outputs
 from reid_accel.train import build_model, build_trainer
+from reid_accel.training import loop
 from reid_accel.training.agreement import start_accelerator
+from reid_accel.training.average import WeightAverage
+from reid_accel.training.guard import FiniteGuard
 from reid_accel.training.input import Batch
 from reid_accel.training.loop import EpochMeans, EpochSums, Trainer, course_accuracy, require_finite
 from reid_accel.training.run_data import open_data, split_training_images
@@ -85,3 +89,48 @@ def test_the_first_spoilt_step_is_named() -> None:
     with pytest.raises(InputError, match="not finite at step 104"):
         require_finite(means, first_step=100, parts_per_step=3, checkpoints="run/checkpoints")
     require_finite(EpochMeans(1.0, 0.0, 0.0, 0.0, 9), 100, 3, "")
+
+
+def test_averaged_weights_follow_by_the_formula(small_market: Path) -> None:
+    built = trainer(small_market)
+    average = WeightAverage(built.model, decay=0.5)
+    expected = {name: value.clone() for name, value in built.model.state_dict().items()}
+    following = dataclasses.replace(built, average=average)
+    sums = EpochSums.restored((), built.accelerator)
+    batches = following.open_batches(built.epoch_batches(0)[:2], epoch=0)
+    for step, decay in enumerate((0.1, 2 / 11)):
+        sums = following.step(batches, step, sums)
+        for name, value in built.model.state_dict().items():
+            if value.is_floating_point():
+                expected[name] = decay * expected[name] + (1 - decay) * value
+    averaged = average.model.state_dict()
+    for name, value in expected.items():
+        assert torch.allclose(averaged[name], value, atol=1e-6), name
+    assert any(not torch.equal(averaged[name], value) for name, value in built.model.state_dict().items())
+    assert WeightAverage(built.model, decay=0.999).decay == 0.999
+
+
+def test_steps_without_a_finite_gradient_are_left_out_up_to_a_number(
+    small_market: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = trainer(small_market)
+    built.model.train()
+    guarded = dataclasses.replace(built, guard=FiniteGuard(built.model, limit=1, checkpoints="run/checkpoints"))
+    real, calls = loop.loss_parts, []
+
+    def sometimes_infinite(*given):
+        parts = real(*given)
+        calls.append(1)
+        return parts._replace(total=parts.total * float("inf")) if len(calls) in (2, 3) else parts
+
+    monkeypatch.setattr(loop, "loss_parts", sometimes_infinite)
+    batches = guarded.open_batches(built.epoch_batches(0)[:3], epoch=0)
+    sums = guarded.step(batches, 0, EpochSums.restored((), built.accelerator))
+    before = {name: value.clone() for name, value in built.model.state_dict().items()}
+    again = guarded.step(batches, 1, sums)
+    assert again is sums
+    assert guarded.guard.skipped == 1
+    for name, value in built.model.state_dict().items():
+        assert torch.equal(value, before[name]), f"{name}: weights and statistics are as if the step had not been"
+    with pytest.raises(InputError, match="not finite at step 3, and 1 such steps were left out"):
+        guarded.step(batches, 2, sums)
