@@ -141,8 +141,8 @@ class Watchdog(threading.Thread):
         before = self._told()
         time.sleep(BLAME_SECONDS)
         after = self._told()
-        others = [rank for rank in before if rank != self.rank and self._alive(rank)]
-        return [rank for rank in others if after[rank][0] == before[rank][0]]
+        others = [rank for rank in range(self.world_size) if rank != self.rank and self._alive(rank)]
+        return [rank for rank in others if after.get(rank, [0])[0] == before.get(rank, [0])[0]]
 
     def _told(self) -> dict[int, list[Any]]:
         said = {rank: self._get(f"beat/{rank}") for rank in range(self.world_size)}
