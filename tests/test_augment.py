@@ -4,6 +4,7 @@ import torch
 import torchvision.transforms.functional as TF
 from torchvision.transforms import InterpolationMode
 
+import reid_accel.data.augment as augment_module
 from reid_accel.config import AugmentConfig
 from reid_accel.data.augment import (
     IMAGENET_MEAN,
@@ -216,3 +217,12 @@ def test_noise_fills_the_box_and_nothing_else() -> None:
         assert (image[:, inside] != before[:, inside]).all()
     again = augment(batch[3:], draws(6)[3:], config, FILL)
     assert torch.equal(again, changed[3:]), "whatever else is in the batch"
+
+
+def test_every_angle_is_equally_likely(monkeypatch: pytest.MonkeyPatch) -> None:
+    angles = []
+    monkeypatch.setattr(augment_module, "rotate", lambda images, degrees, fill: angles.append(degrees) or images)
+    config = AugmentConfig(flip_probability=0, pad_px=0, rotation_degrees=10)
+    augment(torch.zeros(20_000, 3, 1, 1), draws(20_000), config, FILL)
+    shares = torch.histc(angles[0], bins=10, min=-10, max=10) / 20_000
+    assert (shares - 0.1).abs().max() < 0.011
