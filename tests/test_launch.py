@@ -55,6 +55,7 @@ def test_two_processes_train_one_model(folder: Path) -> None:
     assert torch.tensor(first["some_embeddings"]).std(0).max() > 0
 
 
+@pytest.mark.long
 def test_compiled_training_on_two_processes_is_the_same_training(folder: Path) -> None:
     settings = (*data_flags(folder), *TINY, "--train.batch-size=8", "--train.images-per-identity=2")
     launch(WORKER, folder / "plain", *settings, folder=folder, processes=2)

@@ -62,20 +62,32 @@ def assert_same_run(folder: Path, one: str, other: str) -> None:
     assert logs[0] == logs[1]
 
 
-@pytest.fixture(scope="module")
-def undisturbed(folder: Path) -> dict[int, str]:
-    """The runs to compare with, by number of processes."""
-    for processes in (1, 2):
-        launch(FAULTY, "rows", *settings(folder, f"whole{processes}"), folder=folder, processes=processes)
+class Undisturbed(dict[int, str]):
+    """The runs to compare with, by number of processes; each is made when it is first asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def __missing__(self, processes: int) -> str:
+        run = f"whole{processes}"
+        launch(FAULTY, "rows", *settings(self.folder, run), folder=self.folder, processes=processes)
         for rank in range(processes):
-            (folder / f"rows.{rank}.jsonl").rename(folder / f"whole{processes}.{rank}.jsonl")
-    return {1: "whole1", 2: "whole2"}
+            (self.folder / f"rows.{rank}.jsonl").rename(self.folder / f"{run}.{rank}.jsonl")
+        self[processes] = run
+        return run
+
+
+@pytest.fixture(scope="module")
+def undisturbed(folder: Path) -> Undisturbed:
+    """See the class."""
+    return Undisturbed(folder)
 
 
 @pytest.mark.long
-def test_another_seed_is_another_run(folder: Path, undisturbed: dict[int, str]) -> None:
+def test_another_seed_is_another_run(folder: Path, undisturbed: Undisturbed) -> None:
     launch(FAULTY, *settings(folder, "seed1", "--train.seed=1"), folder=folder)
-    states = [last_state(folder, run) for run in ("whole1", "seed1")]
+    states = [last_state(folder, run) for run in (undisturbed[1], "seed1")]
     assert any(not torch.equal(states[0][name], states[1][name]) for name in states[0] if name in states[1])
 
 
@@ -89,7 +101,7 @@ STOPS = {
 @pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.long)])
 @pytest.mark.parametrize("where", STOPS)
 def test_a_resumed_run_is_the_undisturbed_one(
-    folder: Path, undisturbed: dict[int, str], where: str, processes: int
+    folder: Path, undisturbed: Undisturbed, where: str, processes: int
 ) -> None:
     run = f"resumed{processes}{list(STOPS).index(where)}"
     flags = settings(folder, run, "--run.checkpoint-steps=4")
@@ -101,7 +113,7 @@ def test_a_resumed_run_is_the_undisturbed_one(
 
 
 @pytest.mark.long
-def test_other_numbers_of_processes_keep_the_order_of_the_data(folder: Path, undisturbed: dict[int, str]) -> None:
+def test_other_numbers_of_processes_keep_the_order_of_the_data(folder: Path, undisturbed: Undisturbed) -> None:
     flags = settings(folder, "changing", "--run.checkpoint-steps=1")
     rows: dict[int, list[int]] = {}
     for processes, fault in ((2, "term@part:9"), (1, "term@part:9"), (2, "none")):
@@ -116,7 +128,7 @@ def test_other_numbers_of_processes_keep_the_order_of_the_data(folder: Path, und
         for rank in range(processes):
             (folder / f"rows.{rank}.jsonl").unlink()
     assert "processes, this run has" in done.stdout
-    assert rows == union_of_rows(folder, "whole1", 1) == union_of_rows(folder, "whole2", 2)
+    assert rows == union_of_rows(folder, undisturbed[1], 1) == union_of_rows(folder, undisturbed[2], 2)
 
 
 def union_of_rows(folder: Path, name: str, processes: int) -> dict[int, list[int]]:
@@ -165,8 +177,8 @@ def test_frozen_statistics_make_two_processes_one(folder: Path) -> None:
     assert (control[0] - control[1]).abs().max() > 1e-4, "the control: each process's own statistics"
 
 
-def test_a_copied_run_goes_on_elsewhere(folder: Path, undisturbed: dict[int, str]) -> None:
-    shutil.copytree(folder / "whole1", folder / "copied")
+def test_a_copied_run_goes_on_elsewhere(folder: Path, undisturbed: Undisturbed) -> None:
+    shutil.copytree(folder / undisturbed[1], folder / "copied")
     done = launch(FAULTY, *settings(folder, "copied"), "--run.resume=auto", folder=folder)
     assert "epoch 4, step 15" in " ".join(done.stdout.split()), "nothing is left to train; it is scored again"
-    assert_same_run(folder, "whole1", "copied")
+    assert_same_run(folder, undisturbed[1], "copied")
