@@ -18,6 +18,7 @@ from rich.console import Console
 from reid_accel.config import Config, RunConfig, parse, to_dict, to_yaml
 from reid_accel.data.builders import SYNTHETIC_NAMES
 from reid_accel.data.imageset import ImageSet
+from reid_accel.data.store import Say
 from reid_accel.errors import InputError
 from reid_accel.files import write_text
 from reid_accel.hub import check_repo_id, check_token
@@ -53,7 +54,7 @@ from reid_accel.training.hardware import compile_if_possible
 from reid_accel.training.input import open_input
 from reid_accel.training.loop import EpochMeans, EpochSums, Trainer, require_finite
 from reid_accel.training.optimizers import build_optimizer
-from reid_accel.training.run_data import OpenedData, Say, TrainingSet, open_data, require_matches, split_training_images
+from reid_accel.training.run_data import OpenedData, TrainingSet, open_data, require_matches, split_training_images
 from reid_accel.training.run_folder import choose_run_folder, resumed_after_restart, save_model
 from reid_accel.training.watchdog import mark
 
@@ -101,9 +102,11 @@ def complete(run: Run, progress: Progress) -> None:
     config = run.config
     try:
         progress = train_epochs(run, progress)
-    finally:
+    except BaseException:
         if run.accelerator.num_processes == 1:
             run.stop.restore()  # of several, one that fails has to tell the others before a launcher's signal ends it
+        raise
+    run.stop.restore()
     if run.validation is None and run.accelerator.is_main_process:
         save_model(run.scored_model, run.folder / "model")
     run.accelerator.wait_for_everyone()

@@ -164,7 +164,7 @@ def _ways(
 
 def _plain_way(trainer: Trainer, batch: Batch) -> Callable[[int], None]:
     """The same network as most code would train it: float32, channels first, the optimiser's loop over parameters."""
-    model = ReIDModel(_model(trainer).architecture).to(trainer.accelerator.device)
+    model = ReIDModel(trainer.unwrapped.architecture).to(trainer.accelerator.device)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-5, foreach=False)
     images_B3HW = batch.images_B3HW.contiguous(memory_format=torch.contiguous_format)
 
@@ -209,7 +209,7 @@ def _rows(trainer: Trainer, steps: int) -> list[Ints]:
 
 def random_batch(trainer: Trainer, size: int) -> Batch:
     """A batch of noise on the device, in the network's memory order."""
-    architecture, device = _model(trainer).architecture, trainer.accelerator.device
+    architecture, device = trainer.unwrapped.architecture, trainer.accelerator.device
     images = torch.randn(size, 3, architecture.height_px, architecture.width_px, device=device)
     values = [torch.arange(size, device=device) % len(group.values) for group in architecture.groups]
     return Batch(
@@ -223,14 +223,8 @@ def _micro_batch(trainer: Trainer) -> int:
     return trainer.config.train.micro_batch_size(trainer.accelerator.num_processes)
 
 
-def _model(trainer: Trainer) -> ReIDModel:
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    assert isinstance(model, ReIDModel)
-    return model
-
-
 def _forward_backward(trainer: Trainer, batch: Batch) -> None:
-    outputs = _model(trainer)(batch.images_B3HW)
+    outputs = trainer.unwrapped(batch.images_B3HW)
     trainer.accelerator.backward(loss_parts(outputs, batch.identity_B, batch.attributes_BA, trainer.config.loss).total)
     trainer.optimizer.zero_grad()
 

@@ -95,7 +95,8 @@ class Trainer:
         return float(self.optimizer.param_groups[-1]["lr"])
 
     @property
-    def _unwrapped(self) -> ReIDModel:
+    def unwrapped(self) -> ReIDModel:
+        """The network without what Accelerate put around it."""
         model = self.accelerator.unwrap_model(self.model)
         assert isinstance(model, ReIDModel)
         return model
@@ -151,7 +152,7 @@ class Trainer:
                 self.optimizer.zero_grad()
             sums = sums.add(parts, outputs, batch)
         if applied and self.average is not None:
-            self.average.update(self._unwrapped, step)
+            self.average.update(self.unwrapped, step)
         return sums if applied else given
 
 

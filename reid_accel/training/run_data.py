@@ -1,6 +1,5 @@
 """The image sets of a run: which images train, validate and test."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +18,9 @@ from reid_accel.data.imageset import (
     open_image_set,
     split_by_person,
 )
+from reid_accel.data.store import Say
 from reid_accel.data.synthetic import SyntheticMarket
 from reid_accel.errors import InputError
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
