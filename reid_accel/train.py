@@ -165,7 +165,8 @@ def prepare(config: Config) -> tuple[Run, Progress]:
     if accelerator.is_main_process:
         write_text(folder / "config.yaml", to_yaml(config))
         (folder / STOPPED_FILE).unlink(missing_ok=True)
-    tracking = Tracking(folder, accelerator, config.run.trackers, to_dict(config), resume_step=progress.step)
+    done = {"resume_step": progress.step, "resume_lines": progress.logged_lines}
+    tracking = Tracking(folder, accelerator, config.run.trackers, to_dict(config), **done)
     announce(console, config, folder, trainer, validation)
     run = Run(
         config=config,
@@ -369,6 +370,7 @@ def checkpoint(run: Run, progress: Progress) -> None:
     mark("checkpoint")
     if run.accelerator.is_main_process:
         keep = run.config.run.keep_checkpoints
+        progress = replace(progress, logged_lines=run.tracking.lines)
         save_checkpoint(run.folder / "checkpoints", run.state, progress, run.identity, keep=keep)
 
 

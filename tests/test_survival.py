@@ -2,13 +2,15 @@
 
 import json
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import make_market
-from launching import TINY, launch, read_json
+from launching import TINY, environment, launch, read_json
 from safetensors.torch import load_file
 
 pytestmark = pytest.mark.launch
@@ -181,3 +183,16 @@ def test_a_copied_run_goes_on_elsewhere(folder: Path, undisturbed: Undisturbed) 
     done = launch(FAULTY, *settings(folder, "copied"), "--run.resume=auto", folder=folder)
     assert "epoch 4, step 15" in " ".join(done.stdout.split()), "nothing is left to train; it is scored again"
     assert_same_run(folder, undisturbed[1], "copied")
+
+
+def test_a_small_campaign_of_random_faults(tmp_path: Path) -> None:
+    """At length by hand: `python tests/faults.py`; its table is in the README."""
+    given = ["--kills=8", "--full-disks=4", "--seed=1"]
+    script = Path(__file__).with_name("faults.py")
+    done = subprocess.run(
+        [sys.executable, str(script), *given],
+        cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    injected = [int(line.split("|")[2]) for line in done.stdout.splitlines()[2:]]
+    assert injected == [8, 4]

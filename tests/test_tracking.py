@@ -44,19 +44,23 @@ def test_each_call_is_one_line_that_is_on_disk_at_once(tmp_path: Path, accelerat
 
 def test_a_resumed_run_forgets_what_it_will_do_again(tmp_path: Path, accelerator: Accelerator) -> None:
     first = Tracking(tmp_path, accelerator)
-    for step in (1, 2, 3, 4):
+    for step in (1, 2, 2, 3):  # the second line of step 2 is the epoch's, and was written after the checkpoint
         first.log(step, {"train_loss": step})
+    assert first.lines == 4
     with open(tmp_path / "metrics.jsonl", "a", encoding="utf-8") as file:
         file.write('{"step": 2, "train_lo')  # killed while writing
-    resumed = Tracking(tmp_path, accelerator, resume_step=2)
+    resumed = Tracking(tmp_path, accelerator, resume_step=2, resume_lines=2)
     resumed.log(3, {"train_loss": 30})
     assert [(line["step"], line["train_loss"]) for line in _lines(tmp_path)] == [(1, 1), (2, 2), (3, 30)]
+    assert resumed.lines == 3
+    anew = Tracking(tmp_path, accelerator, resume_step=1, resume_lines=3)  # an epoch that begins again
+    assert anew.lines == len(_lines(tmp_path)) == 1
 
 
 def test_only_the_main_process_writes(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"step": 9}\n')
     other: Any = OtherProcess()
-    tracking = Tracking(tmp_path, other, resume_step=1)
+    tracking = Tracking(tmp_path, other, resume_step=1, resume_lines=1)
     tracking.log(5, {"train_loss": 1.0})
     tracking.close()
     assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 9}\n'

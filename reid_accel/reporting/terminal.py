@@ -1,5 +1,6 @@
 """What a run says in the terminal, on process 0: sentences, epoch lines, a progress bar."""
 
+import errno
 import os
 import sys
 import time
@@ -15,6 +16,7 @@ from reid_accel.errors import InputError
 
 MISUSE = 2
 INTERRUPTED = 130
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def open_console(is_main_process: bool) -> Console:
@@ -34,12 +36,17 @@ def sentences_for_users() -> Iterator[None]:
     except KeyboardInterrupt:  # outside the training loop, which has its own way to stop
         print("interrupted; what was written so far is whole", file=sys.stderr)
         sys.exit(INTERRUPTED)
-    except InputError as error:
+    except (InputError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in NO_SPACE:
+            raise
+        said = str(error)
+        if isinstance(error, OSError):
+            said = f"no space: {error}. What was written before is whole; free some space and go on"
         rank = int(os.environ.get("RANK", "0"))
         if rank:
             time.sleep(3)
         title = "stopped" if rank == 0 else f"process {rank} stopped"
-        Console(stderr=True, highlight=False).print(Panel(str(error), title=title, border_style="red"), markup=False)
+        Console(stderr=True, highlight=False).print(Panel(said, title=title, border_style="red"), markup=False)
         sys.exit(MISUSE)
 
 

@@ -21,8 +21,8 @@ PACKAGES = {"comet_ml": "comet-ml"}  # trackers whose package is spelled differe
 class Tracking:
     """The log of one run: a line of JSON per call, and the same numbers to further trackers.
 
-    Every process makes one and calls it alike; only the main process writes. A run that is resumed forgets
-    the lines that it wrote after `resume_step`, since those steps are done again.
+    Every process makes one and calls it alike; only the main process writes. A run that is resumed keeps the first
+    `resume_lines` as far as `resume_step`, and forgets the others, since those steps are done again.
     """
 
     def __init__(
@@ -33,11 +33,12 @@ class Tracking:
         config: Mapping[str, Any] | None = None,
         *,
         resume_step: int = 0,
+        resume_lines: int = 0,
     ) -> None:
         check_trackers(trackers)
         self.path = folder / METRICS_FILE
         self._accelerator = accelerator
-        self.resume_from(resume_step)
+        self.lines = self._keep(resume_lines, resume_step)
         if trackers:
             # the run's folder is chosen after Accelerate has started, so that it gets to know it only here
             accelerator.project_configuration.set_directories(str(folder))
@@ -50,15 +51,18 @@ class Tracking:
         if self._accelerator.is_main_process:
             with open(self.path, "a", encoding="utf-8", newline="\n") as file:
                 file.write(json.dumps(line, allow_nan=False) + "\n")
+            self.lines += 1
         numbers = {name: value for name, value in line.items() if isinstance(value, int | float)}
         self._accelerator.log(numbers, step=step)
 
-    def resume_from(self, step: int) -> None:
-        """Drop the lines after `step`, and a last one that was cut off in the middle."""
-        if self._accelerator.is_main_process and self.path.exists():
-            lines = self.path.read_text(encoding="utf-8", errors="replace").split("\n")
-            kept = [line for line in lines if _is_of_step_until(line, step)]
-            write_text(self.path, "".join(f"{line}\n" for line in kept))
+    def _keep(self, count: int, step: int) -> int:
+        """Drop all lines but the first so many until a step; returns how many those are. One cut off is none."""
+        if not self._accelerator.is_main_process or not self.path.exists():
+            return 0
+        lines = self.path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1][:count]
+        lines = [line for line in lines if json.loads(line)["step"] <= step]
+        write_text(self.path, "".join(f"{line}\n" for line in lines))
+        return len(lines)
 
     def close(self) -> None:
         """Let the trackers finish; the file needs nothing."""
@@ -93,11 +97,3 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str
 
 def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _is_of_step_until(line: str, step: int) -> bool:
-    try:
-        entry = json.loads(line)
-    except json.JSONDecodeError:
-        return False
-    return isinstance(entry, dict) and isinstance(entry.get("step"), int) and entry["step"] <= step

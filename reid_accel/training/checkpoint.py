@@ -24,7 +24,7 @@ from torch import Tensor
 from reid_accel.errors import InputError
 from reid_accel.files import write_json
 
-FORMAT = 2
+FORMAT = 3
 MODEL_FILE = "model.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"
 AVERAGE_FILE = "average.safetensors"
@@ -46,6 +46,7 @@ class Progress:
     best_epoch: int | None = None
     best_step: int | None = None
     skipped_steps: int = 0
+    logged_lines: int = 0
     seconds: float = 0.0
     epoch_sums: tuple[float, ...] = ()
     history: tuple[dict[str, Any], ...] = field(default=())
@@ -98,8 +99,8 @@ def save_checkpoint(
     A full disk raises InputError and leaves the earlier checkpoints as they are.
     """
     final = checkpoint_of(folder, progress.step)
-    temporary = folder / f".{final.name}.{os.getpid()}.part"
-    _remove_abandoned(folder)
+    temporary, displaced = (folder / f".{final.name}.{os.getpid()}.{kind}" for kind in ("part", "old"))
+    _clear_up(folder)
     try:
         temporary.mkdir(parents=True)
         tensors, layout = _flatten(state.optimizer.state_dict())
@@ -118,7 +119,8 @@ def save_checkpoint(
             "sha256": {path.name: _digest(path) for path in sorted(temporary.iterdir())},
         }
         write_json(temporary / PROGRESS_FILE, content)
-        shutil.rmtree(final, ignore_errors=True)
+        if final.exists():  # of the same step: within its epoch, or of a run that went on from further back
+            final.rename(displaced)
         temporary.rename(final)
         _sync_folder(folder)
     except (OSError, SafetensorError) as error:
@@ -128,15 +130,23 @@ def save_checkpoint(
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        _clear_up(folder)
     for old in _by_age(folder)[:-keep]:
         if old != checkpoint_of(folder, progress.best_step or 0):
             shutil.rmtree(old, ignore_errors=True)
     return final
 
 
-def _remove_abandoned(folder: Path) -> None:
-    """What this run's killed processes left half-written; only process 0 writes here, so nobody is still at it."""
-    for leftover in folder.glob(".step-*.part"):
+def _clear_up(folder: Path) -> None:
+    """Put right what a killed process left: a displaced checkpoint without successor goes back, the rest goes.
+
+    Only process 0 writes here, so nobody is still at it.
+    """
+    for displaced in sorted(folder.glob(".step-*.old")):
+        final = folder / displaced.name[1:].partition(".")[0]
+        if not final.exists():
+            displaced.rename(final)
+    for leftover in [*folder.glob(".step-*.part"), *folder.glob(".step-*.old")]:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
@@ -213,7 +223,11 @@ def _by_age(folder: Path) -> list[Path]:
 
 
 def newest_checkpoint(folder: Path, say: Callable[[str], None]) -> Path | None:
-    """The newest whole checkpoint in a run's folder; torn ones are passed over, and named to `say`."""
+    """The newest whole checkpoint in a run's folder; torn ones are passed over, and named to `say`.
+
+    Only the process that writes here may ask.
+    """
+    _clear_up(folder)
     for path in reversed(_by_age(folder)):
         try:
             _read_content(path)

@@ -95,8 +95,9 @@ def _umask() -> int:
 
 def save_model(model: ReIDModel, folder: Path) -> None:
     """Write config.json and model.safetensors; a model already there is replaced when the new one is whole."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    temporary, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{kind}") for kind in ("part", "old"))
+    for leftover in folder.parent.glob(f".{folder.name}.*.*"):  # of a process that was killed at this
+        shutil.rmtree(leftover, ignore_errors=True)
     try:
         model.save_pretrained(temporary)
         for file in temporary.iterdir():

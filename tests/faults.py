@@ -1,0 +1,315 @@
+"""A campaign of faults: training runs killed at random times, disks that fill up, and what becomes of the runs.
+
+    python tests/faults.py --kills 200 --full-disks 20 --two-processes 10
+
+Each run is disturbed again and again, taken up with `--run.resume auto` each time, and in the end compared with the
+undisturbed run: all weights, the optimiser's state, averages, log and scores must be the same bits. Prints a table in
+Markdown; exit code 1 when any run differs or could not go on. A kill is SIGKILL to all processes of the run at once
+(as when memory runs out), or with two processes to one of them. A full disk is a tmpfs (needs root) or else a limit on the size of
+files. The children are forked from a process that has loaded torch already, so that a run takes seconds.
+"""
+
+import argparse
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+os.environ.update(OMP_NUM_THREADS="1", ACCELERATE_USE_CPU="true", HF_HUB_OFFLINE="1", CUDA_VISIBLE_DEVICES="")
+
+import torch
+from conftest import make_market
+from launching import PACKAGE, TINY, command, environment
+from safetensors.torch import load_file
+
+import reid_accel.train as train_script
+from reid_accel.training.checkpoint import newest_checkpoint, step_of
+
+EPOCHS, CHECKPOINT_STEPS = 3, 2
+PATIENCE_SECONDS = 120.0
+MANY_TRIES = 60  # a run that needs more has stopped making progress
+
+
+@dataclass
+class Row:
+    """One kind of fault: a line of the table."""
+
+    kind: str
+    injected: int = 0
+    while_writing: int = 0
+    most_steps_lost: int = 0
+    runs: int = 0
+    same: int = 0
+    trouble: list[str] = field(default_factory=list)
+
+
+def main() -> None:
+    """The script."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=200, help="kill -9 at random times, one process")
+    parser.add_argument("--full-disks", type=int, default=20, help="disks that are full after a random number of bytes")
+    parser.add_argument("--two-processes", type=int, default=0, help="kill -9 of one or both of two processes")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the times")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory(prefix="faults-") as name:
+        folder = Path(name)
+        make_market(folder / "market", identities=14, images=4)
+        rows = [
+            campaign(folder, Row("kill -9, one process"), given.kills, 1, kill_in_a_fork, given.seed),
+            campaign(folder, Row("full disk"), given.full_disks, 1, fill_the_disk, given.seed),
+            campaign(folder, Row("kill -9 of one or both of two processes"), given.two_processes, 2, kill_in_a_launch,
+                     given.seed),
+        ]  # fmt: skip
+    print(table([row for row in rows if row.injected]))
+    trouble = [sentence for row in rows for sentence in row.trouble]
+    print("\n".join(trouble), file=sys.stderr)
+    sys.exit(1 if trouble else 0)
+
+
+def table(rows: list[Row]) -> str:
+    """The outcome in Markdown."""
+    head = "| fault | injected | of them while a checkpoint was written | steps lost, at most | runs equal to the undisturbed |"
+    lines = [
+        f"| {row.kind} | {row.injected} | {row.while_writing} | {row.most_steps_lost} | {row.same} of {row.runs} |"
+        for row in rows
+    ]
+    return "\n".join([head, "|---|---:|---:|---:|---:|", *lines])
+
+
+Disturb = Callable[[Path, list[str], random.Random], bool]
+
+
+def campaign(folder: Path, row: Row, faults: int, processes: int, disturb: Disturb, seed: int) -> Row:
+    """Disturb runs until so many faults have happened, and see each to its end."""
+    chance = random.Random(seed)
+    whole = folder / f"whole{processes}"
+    if faults and not whole.exists():
+        run_to_the_end(folder, settings(folder, whole), processes)
+    while row.injected < faults and len(row.trouble) < 3:
+        run = folder / f"run-{disturb.__name__}-{row.runs}"
+        row.runs += 1
+        try:
+            disturbed_run(folder, run, row, faults, processes, disturb, chance)
+            differing = differences(whole, run)
+        except (AssertionError, OSError, subprocess.TimeoutExpired) as error:
+            differing = [f"could not go on: {error}"]
+        row.same += not differing
+        row.trouble += [f"{row.kind}, run {row.runs}: {what}" for what in differing[:3]]
+        if differing:
+            print((folder / "log.txt").read_text(errors="replace")[-3000:], file=sys.stderr)
+        print(f"{row.kind}: {row.injected} faults, {row.same} of {row.runs} runs equal", file=sys.stderr, flush=True)
+        if run.is_mount():
+            subprocess.run(["umount", str(run)], check=True)
+        shutil.rmtree(run, ignore_errors=True)
+    return row
+
+
+def disturbed_run(
+    folder: Path, run: Path, row: Row, faults: int, processes: int, disturb: Disturb, chance: random.Random
+) -> None:
+    """Let faults happen to one run, then let it finish."""
+    flags = [*settings(folder, run), "--run.resume=auto"]
+    for _ in range(MANY_TRIES):
+        if row.injected >= faults or chance.random() < 0.05:
+            break
+        if disturb(folder, flags, chance):
+            return  # it finished first
+        row.injected += 1
+        row.while_writing += any((run / "checkpoints").glob(".step-*"))
+        row.most_steps_lost = max(row.most_steps_lost, steps_lost(run))
+    run_to_the_end(folder, flags, processes)
+
+
+def settings(folder: Path, run: Path) -> list[str]:
+    """Three epochs of five steps, with all that has a state."""
+    return [
+        *TINY, "--data.name=market-layout", f"--data.root={folder / 'market'}", f"--data.cache-dir={run}.cache",
+        "--data.validation-share=0.2", f"--train.epochs={EPOCHS}", "--train.batch-size=8",
+        "--train.accumulation-steps=2", "--train.weight-average=0.9", "--augment.erase-probability=0.5",
+        "--optim.name=adamw", "--run.deterministic", "--run.log-every-steps=1", "--run.cpu-threads=1",
+        f"--run.checkpoint-steps={CHECKPOINT_STEPS}", f"--run.dir={run}",
+    ]  # fmt: skip
+
+
+def steps_lost(run: Path) -> int:
+    """Steps that were logged and aren't in the newest whole checkpoint."""
+    log = run / "metrics.jsonl"
+    logged = [line for line in log.read_text().split("\n")[:-1] if line] if log.exists() else []
+    newest = newest_checkpoint(run / "checkpoints", lambda sentence: None)
+    return max((json.loads(line)["step"] for line in logged), default=0) - (step_of(newest) if newest else 0)
+
+
+def differences(whole: Path, run: Path) -> list[str]:
+    """In what a run isn't bit for bit the undisturbed one."""
+    found = []
+    for name in ("model", "average", "optimizer"):
+        ours, theirs = (
+            load_file(max(path.glob("checkpoints/step-*")) / f"{name}.safetensors") for path in (run, whole)
+        )
+        if ours.keys() != theirs.keys() or any(not torch.equal(ours[key], theirs[key]) for key in ours):
+            found.append(f"the last state of the {name} differs")
+    if (run / "model/model.safetensors").read_bytes() != (whole / "model/model.safetensors").read_bytes():
+        found.append("the packaged model differs")
+    if read(run / "report.json")["retrieval"] != read(whole / "report.json")["retrieval"]:
+        found.append("the scores differ")
+    if log_of(run) != log_of(whole):
+        found.append("metrics.jsonl differs")
+    litter = [path.name for path in [*run.iterdir(), *(run / "checkpoints").iterdir()] if path.name.startswith(".")]
+    return found + [f"{name} was left behind" for name in litter]
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def log_of(run: Path) -> list[dict[str, Any]]:
+    """What was logged, but for times."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "images_per_second"} for line in lines]
+
+
+# one process: children of this one
+
+
+def fork(folder: Path, flags: list[str], limit_bytes: int | None = None) -> int:
+    """Start train.py's main in a child with a group of its own; returns the child's number."""
+    child = os.fork()
+    if child:
+        return child
+    os.setpgid(0, 0)
+    log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    if limit_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, resource.RLIM_INFINITY))
+    code = 70
+    try:
+        train_script.main(flags)
+        code = 0
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def ended(child: int, seconds: float) -> int | None:
+    """The exit code of a child that ends within the time, else None."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.002)
+    return None
+
+
+def kill_in_a_fork(folder: Path, flags: list[str], chance: random.Random) -> bool:
+    """Start a run and kill it at a random time; true when it was done before."""
+    child = fork(folder, flags)
+    code = ended(child, chance.uniform(0.0, 1.6))
+    if code is None:
+        os.killpg(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        return False
+    assert code == 0, f"exit code {code}"
+    return True
+
+
+def fill_the_disk(folder: Path, flags: list[str], chance: random.Random) -> bool:
+    """Let a run come to a full disk, then make room; true when it was done before."""
+    run = Path(flags[-2].removeprefix("--run.dir="))
+    if os.geteuid() == 0 and not run.is_mount():
+        run.mkdir(exist_ok=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(run)], check=False)
+    limit, filler = None, run / "filler"
+    if run.is_mount():
+        free = shutil.disk_usage(run).free
+        filler.write_bytes(bytes(max(0, free - chance.randrange(4_000_000))))
+    else:
+        limit = chance.randrange(1, 1_000_000)
+    code = ended(fork(folder, flags, limit), PATIENCE_SECONDS)
+    filler.unlink(missing_ok=True)
+    assert code is not None, "it hangs on a full disk"
+    said = (folder / "log.txt").read_text(errors="replace")
+    assert code == 0 or "Traceback" not in said, "a traceback instead of a sentence"
+    return code == 0
+
+
+def kill_in_a_launch(folder: Path, flags: list[str], chance: random.Random) -> bool:
+    """Start a run of two processes and kill one or all of it; true when it was done before."""
+    with open(folder / "log.txt", "wb") as log:
+        started = subprocess.Popen(
+            command(PACKAGE / "train.py", *flags, processes=2),
+            cwd=folder, env=environment(folder, 2), stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    try:
+        code = started.wait(chance.uniform(8.0, 24.0))
+    except subprocess.TimeoutExpired:
+        workers = workers_of(started.pid)
+        if workers and chance.random() < 0.5:
+            os.kill(chance.choice(workers), signal.SIGKILL)
+            assert started.wait(PATIENCE_SECONDS) != 0, "a run that lost a process called itself a success"
+        else:
+            os.killpg(started.pid, signal.SIGKILL)
+            for worker in workers:
+                kill_quietly(worker)
+            started.wait()
+        while workers_of(started.pid):
+            time.sleep(0.1)
+        return False
+    assert code == 0, f"exit code {code}"
+    return True
+
+
+def workers_of(launcher: int) -> list[int]:
+    """The processes of a launcher's session that train."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != launcher:
+            try:
+                stat = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+                alive, session = stat[0] != "Z", int(stat[3])
+                trains = b"train.py" in (entry / "cmdline").read_bytes()
+            except (OSError, IndexError):
+                continue
+            if alive and trains and session == launcher:
+                found.append(int(entry.name))
+    return found
+
+
+def kill_quietly(process: int) -> None:
+    try:
+        os.kill(process, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def run_to_the_end(folder: Path, flags: list[str], processes: int) -> None:
+    """A run that nothing disturbs."""
+    if processes == 1:
+        code = ended(fork(folder, flags), PATIENCE_SECONDS)
+    else:
+        with open(folder / "log.txt", "wb") as log:
+            done = subprocess.run(
+                command(PACKAGE / "train.py", *flags, processes=2),
+                cwd=folder, env=environment(folder, 2), stdout=log, stderr=log, timeout=PATIENCE_SECONDS, check=False,
+            )  # fmt: skip
+        code = done.returncode
+    assert code == 0, f"exit code {code}"
+
+
+if __name__ == "__main__":
+    main()
