@@ -5,8 +5,8 @@
 Each run is disturbed again and again, taken up with `--run.resume auto` each time, and in the end compared with the
 undisturbed run: all weights, the optimiser's state, averages, log and scores must be the same bits. Prints a table in
 Markdown; exit code 1 when any run differs or could not go on. A kill is SIGKILL to all processes of the run at once
-(as when memory runs out), or with two processes to one of them. A full disk is a tmpfs (needs root) or else a limit on the size of
-files. The children are forked from a process that has loaded torch already, so that a run takes seconds.
+(as when memory runs out), or with two processes to one of them. A full disk is a tmpfs (needs root), or else a limit
+on the size of files. The children are forked from a process that has loaded torch already, so that a run takes seconds.
 """
 
 import argparse
@@ -79,7 +79,7 @@ def main() -> None:
 
 def table(rows: list[Row]) -> str:
     """The outcome in Markdown."""
-    head = "| fault | injected | of them while a checkpoint was written | steps lost, at most | runs equal to the undisturbed |"
+    head = "| fault | injected | while a checkpoint was written | steps lost, at most | runs equal to the undisturbed |"
     lines = [
         f"| {row.kind} | {row.injected} | {row.while_writing} | {row.most_steps_lost} | {row.same} of {row.runs} |"
         for row in rows
@@ -121,7 +121,7 @@ def disturbed_run(
     """Let faults happen to one run, then let it finish."""
     flags = [*settings(folder, run), "--run.resume=auto"]
     for _ in range(MANY_TRIES):
-        if row.injected >= faults or chance.random() < 0.05:
+        if row.injected >= faults or chance.random() < 0.2:
             break
         if disturb(folder, flags, chance):
             return  # it finished first
