@@ -249,52 +249,38 @@ def fill_the_disk(folder: Path, flags: list[str], chance: random.Random) -> bool
 
 
 def kill_in_a_launch(folder: Path, flags: list[str], chance: random.Random) -> bool:
-    """Start a run of two processes and kill one or all of it; true when it was done before."""
+    """Start a run of two processes and kill one, all, or only the launcher; true when it was done before."""
     with open(folder / "log.txt", "wb") as log:
         started = subprocess.Popen(
             command(PACKAGE / "train.py", *flags, processes=2),
-            cwd=folder, env=environment(folder, 2), stdout=log, stderr=log, start_new_session=True,
+            cwd=folder, env=environment(folder, 2), stdout=log, stderr=log,
         )  # fmt: skip
+    until = time.monotonic() + PATIENCE_SECONDS
+    while started.poll() is None and b"everything goes to" not in (folder / "log.txt").read_bytes():
+        assert time.monotonic() < until, "it does not start"
+        time.sleep(0.05)
     try:
-        code = started.wait(chance.uniform(8.0, 24.0))
+        code = started.wait(chance.uniform(0.0, 5.0))
     except subprocess.TimeoutExpired:
         workers = workers_of(started.pid)
-        if workers and chance.random() < 0.5:
-            os.kill(chance.choice(workers), signal.SIGKILL)
-            assert started.wait(PATIENCE_SECONDS) != 0, "a run that lost a process called itself a success"
-        else:
-            os.killpg(started.pid, signal.SIGKILL)
-            for worker in workers:
-                kill_quietly(worker)
-            started.wait()
-        while workers_of(started.pid):
+        victims = [[chance.choice(workers)] if workers else [], [started.pid], [started.pid, *workers]][
+            chance.randrange(3)
+        ]
+        for victim in victims:
+            os.kill(victim, signal.SIGKILL)
+        assert started.wait(PATIENCE_SECONDS) != 0 or not victims, "a run that lost a process called itself a success"
+        until = time.monotonic() + PATIENCE_SECONDS
+        while any(Path(f"/proc/{worker}").exists() for worker in workers):
+            assert time.monotonic() < until, "processes outlive their launcher"
             time.sleep(0.1)
-        return False
+        return not victims
     assert code == 0, f"exit code {code}"
     return True
 
 
 def workers_of(launcher: int) -> list[int]:
-    """The processes of a launcher's session that train."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != launcher:
-            try:
-                stat = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-                alive, session = stat[0] != "Z", int(stat[3])
-                trains = b"train.py" in (entry / "cmdline").read_bytes()
-            except (OSError, IndexError):
-                continue
-            if alive and trains and session == launcher:
-                found.append(int(entry.name))
-    return found
-
-
-def kill_quietly(process: int) -> None:
-    try:
-        os.kill(process, signal.SIGKILL)
-    except ProcessLookupError:
-        return
+    """The processes that a launcher has started."""
+    return [int(number) for number in Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()]
 
 
 def run_to_the_end(folder: Path, flags: list[str], processes: int) -> None:

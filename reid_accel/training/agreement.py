@@ -18,7 +18,7 @@ from accelerate.utils import InitProcessGroupKwargs
 
 from reid_accel.errors import InputError
 from reid_accel.training.hardware import choose_precision, cpu_threads
-from reid_accel.training.watchdog import report_failure, start_watchdog, stop_watchdog
+from reid_accel.training.watchdog import die_with_launcher, report_failure, start_watchdog, stop_watchdog
 
 EXIT_STOPPED = 75  # "try again": the run was asked to stop and can be resumed
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -81,11 +81,14 @@ def start_accelerator(
     GPUs on a machine that has none), or when the precision isn't to be had here.
     """
     precision = choose_precision(mixed_precision)
+    timeout = _patience(stall_minutes)
+    die_with_launcher()
+    _connect_after_restart(timeout)
     try:
         accelerator = Accelerator(
             mixed_precision=precision,
             gradient_accumulation_steps=accumulation_steps,
-            kwargs_handlers=[_patience(stall_minutes)],
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=timeout)],
         )
     except ValueError as error:
         raise InputError(f"this machine cannot train in {precision}: {error}") from error
@@ -101,9 +104,34 @@ def start_accelerator(
     return accelerator
 
 
-def _patience(stall_minutes: float) -> InitProcessGroupKwargs:
+def _patience(stall_minutes: float) -> timedelta:
     """How long a collective waits: the watchdog, which can say who is missing, is to be first."""
-    return InitProcessGroupKwargs(timeout=timedelta(minutes=2 * stall_minutes + 10 if stall_minutes else 60 * 24))
+    return timedelta(minutes=2 * stall_minutes + 10 if stall_minutes else 60 * 24)
+
+
+def _connect_after_restart(timeout: timedelta) -> None:
+    """Join the process group of this attempt when a launcher has restarted the processes (`--max_restarts`).
+
+    torch (2.14, static rendezvous) goes on with the launcher's store, where the dead processes' addresses still
+    stand under the names that the new ones use; who reads before the other has written connects to nobody. So each
+    attempt gets names of its own. Machines count restarts each for itself, so that several need `rdzv_backend: c10d`,
+    which makes a new store.
+    """
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    one_machine = os.environ.get("GROUP_WORLD_SIZE", "1") == "1"
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    if attempt == "0" or world_size == 1 or not one_machine or dist.is_initialized():
+        return
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = dist.TCPStore(address, port, is_master=False, timeout=timeout)
+    on_cpu = not torch.cuda.is_available() or os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+    dist.init_process_group(
+        "gloo" if on_cpu else "nccl",
+        store=dist.PrefixStore(f"attempt_{attempt}", store),
+        rank=int(os.environ["RANK"]),
+        world_size=world_size,
+        timeout=timeout,
+    )
 
 
 class StopRequest:

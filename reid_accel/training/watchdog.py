@@ -31,6 +31,22 @@ def start_watchdog(rank: int, world_size: int, stall_seconds: float) -> None:
         _watchdog.start()
 
 
+def die_with_launcher() -> None:
+    """From now on this process ends when its launcher does, even one that was killed and could tell nobody.
+
+    A process that waits for the others' connections would else wait for hours.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        threading.Thread(target=_watch_launcher, args=(os.getppid(),), daemon=True).start()
+
+
+def _watch_launcher(launcher: int) -> None:
+    while os.getppid() == launcher:
+        time.sleep(BEAT_SECONDS)
+    print("the launcher of this process is gone; it ends too", file=sys.stderr, flush=True)
+    os._exit(FAILED)
+
+
 def mark(doing: str) -> None:
     """Note what this process does now: progress, as far as the others are concerned."""
     if _watchdog is not None:
