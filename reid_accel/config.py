@@ -297,6 +297,9 @@ class RunConfig:
     """`auto`: what `accelerate launch` was told, else bf16 where the hardware computes in it, else no."""
     compile: bool = False
     """Compile the network with torch.compile: a slow start, then faster steps."""
+    shard_weights: bool = False
+    """Share weights, gradients and the optimiser's state out over the processes (FSDP), for backbones that one GPU
+    can't hold. Checkpoints stay whole: a run may go on without it."""
     tf32: bool = True
     """Let NVIDIA GPUs multiply float32 in TF32 while training (never while scoring)."""
     cpu_threads: int = 0

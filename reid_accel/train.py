@@ -56,6 +56,7 @@ from reid_accel.training.loop import EpochMeans, EpochSums, Trainer, require_fin
 from reid_accel.training.optimizers import build_optimizer
 from reid_accel.training.run_data import OpenedData, TrainingSet, open_data, require_matches, split_training_images
 from reid_accel.training.run_folder import choose_run_folder, resumed_after_restart, save_model
+from reid_accel.training.sharding import check_sharding, replica, shard
 from reid_accel.training.watchdog import mark
 
 DEFAULT_RECIPE = Path(__file__).resolve().parents[1] / "configs" / "quickstart.yaml"
@@ -79,10 +80,9 @@ class Run:
     tracking: Tracking
     stop: StopRequest
 
-    @property
     def scored_model(self) -> ReIDModel:
-        """What is validated and saved: the averaged weights where there are any."""
-        return self.trainer.average.model if self.trainer.average is not None else self.model
+        """What is validated and saved: the averaged weights where there are any. Every process must call it."""
+        return replica(self.trainer.average.model if self.trainer.average is not None else self.model)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -107,8 +107,8 @@ def complete(run: Run, progress: Progress) -> None:
             run.stop.restore()  # of several, one that fails has to tell the others before a launcher's signal ends it
         raise
     run.stop.restore()
-    if run.validation is None and run.accelerator.is_main_process:
-        save_model(run.scored_model, run.folder / "model")
+    if run.validation is None:
+        keep_model(run, run.scored_model())
     run.accelerator.wait_for_everyone()
     mark("final scores")
     trained_on = run.trainer.data.images
@@ -138,6 +138,7 @@ def prepare(config: Config) -> tuple[Run, Progress]:
     )
     console = open_console(accelerator.is_main_process)
     choose_kernels(deterministic=config.run.deterministic)
+    check_sharding(accelerator, config.run)
     config.train.micro_batch_size(accelerator.num_processes)  # raises when the batch can't be shared
     software()  # notes the commit that this run is made with, before the checkout moves on
     check_trackers(config.run.trackers)
@@ -154,10 +155,10 @@ def prepare(config: Config) -> tuple[Run, Progress]:
 
     config = replace(config, run=resumed_after_restart(config.run))
     folder = choose_run_folder(config.run, accelerator)
-    average = WeightAverage(model, config.train.weight_average) if config.train.weight_average else None
     guard = FiniteGuard(model, config.train.skip_nonfinite, f"{folder / 'checkpoints'}") if skips(config) else None
-    trainer = replace(trainer, average=average, guard=guard)
-    state = TrainingState(model, trainer.optimizer, accelerator.scaler, average.model if average else None)
+    trainer = replace(trainer, guard=guard)
+    average = trainer.average.model if trainer.average is not None else None
+    state = TrainingState(model, trainer.optimizer, accelerator.scaler, average)
     identity = RunIdentity(to_dict(config), data.fingerprint(), accelerator.num_processes)
     progress = take_up(config.run, folder, state, identity, accelerator, console.print)
     if guard is not None:
@@ -243,12 +244,19 @@ def build_trainer(
     config: Config, accelerator: Accelerator, model: ReIDModel, training: TrainingSet, say: Say = print
 ) -> Trainer:
     """Model and optimiser on the device, data-parallel, in mixed precision. Accelerate wraps `model` itself."""
+    average = WeightAverage(model, config.train.weight_average) if config.train.weight_average else None
+    if config.run.shard_weights:
+        shard(model, accelerator)
+        if average is not None:
+            shard(average.model, accelerator)
     optimizer = build_optimizer(model, config.optim)
-    wrapped, prepared = accelerator.prepare(model, optimizer)
+    # a sharded model needs mixed precision only: FSDP exchanges gradients itself
+    wrapped = accelerator.prepare_model(model, evaluation_mode=config.run.shard_weights)
+    prepared = accelerator.prepare_optimizer(optimizer)
     if config.run.compile:
         compile_if_possible(wrapped, accelerator.device, say)
     batches = open_input(training, model.architecture, config, accelerator.device, say)
-    return Trainer(accelerator, wrapped, prepared, training, batches, config)
+    return Trainer(accelerator, wrapped, prepared, training, batches, config, average)
 
 
 def announce(console: Console, config: Config, folder: Path, trainer: Trainer, validation: ImageSet | None) -> None:
@@ -340,17 +348,21 @@ def validate(run: Run, progress: Progress) -> Progress:
         return progress
     mark("validation")
     score = run.config.score
-    predictions = predict_sharded(
-        run.scored_model, run.validation, run.accelerator, batch_size=score.batch_size, flip=score.flip
-    )
+    model = run.scored_model()
+    predictions = predict_sharded(model, run.validation, run.accelerator, batch_size=score.batch_size, flip=score.flip)
     line = validation_line(run, LabelledSet("validation", run.validation, predictions))
     progress = replace(progress, history=(*progress.history[:-1], {**progress.history[-1], **line}))
     score = line["validation_mAP"]
     if progress.best_score is not None and (score is None or score <= progress.best_score):
         return progress
-    if run.accelerator.is_main_process:
-        save_model(run.scored_model, run.folder / "model")
+    keep_model(run, model)
     return replace(progress, best_score=score, best_epoch=progress.epoch, best_step=progress.step)
+
+
+def keep_model(run: Run, model: ReIDModel) -> None:
+    """Package a model as the run's; process 0 writes."""
+    if run.accelerator.is_main_process:
+        save_model(model, run.folder / "model")
 
 
 def validation_line(run: Run, validation: LabelledSet) -> dict[str, Any]:
@@ -368,10 +380,9 @@ def validation_line(run: Run, validation: LabelledSet) -> dict[str, Any]:
 def checkpoint(run: Run, progress: Progress) -> None:
     """Keep all that a resumed run needs; process 0 writes."""
     mark("checkpoint")
-    if run.accelerator.is_main_process:
-        keep = run.config.run.keep_checkpoints
-        progress = replace(progress, logged_lines=run.tracking.lines)
-        save_checkpoint(run.folder / "checkpoints", run.state, progress, run.identity, keep=keep)
+    keep, writes = run.config.run.keep_checkpoints, run.accelerator.is_main_process
+    progress = replace(progress, logged_lines=run.tracking.lines)
+    save_checkpoint(run.folder / "checkpoints", run.state, progress, run.identity, keep=keep, writes=writes)
 
 
 def leave(run: Run) -> None:

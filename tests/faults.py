@@ -260,7 +260,7 @@ def kill_in_a_launch(folder: Path, flags: list[str], chance: random.Random) -> b
         assert time.monotonic() < until, "it does not start"
         time.sleep(0.05)
     try:
-        code = started.wait(chance.uniform(0.0, 5.0))
+        code = started.wait(chance.uniform(0.0, 2.5))
     except subprocess.TimeoutExpired:
         workers = workers_of(started.pid)
         victims = [[chance.choice(workers)] if workers else [], [started.pid], [started.pid, *workers]][

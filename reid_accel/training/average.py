@@ -5,6 +5,7 @@ from copy import deepcopy
 import torch
 
 from reid_accel.models.reid import ReIDModel
+from reid_accel.training.sharding import own_part
 
 
 class WeightAverage:
@@ -22,7 +23,9 @@ class WeightAverage:
     def update(self, model: ReIDModel, step: int) -> None:
         """Follow the model after its step number `step` (from 0)."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        ours, theirs = self.model.state_dict(), model.state_dict()
+        ours, theirs = (
+            {name: own_part(value) for name, value in each.state_dict().items()} for each in (self.model, model)
+        )
         floats = [name for name, value in ours.items() if value.is_floating_point()]
         torch._foreach_lerp_([ours[name] for name in floats], [theirs[name] for name in floats], 1 - decay)
         for name in ours.keys() - set(floats):

@@ -20,9 +20,11 @@ import torch.nn as nn
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from reid_accel.errors import InputError
 from reid_accel.files import write_json
+from reid_accel.training.sharding import part_of, parts_of, whole
 
 FORMAT = 3
 MODEL_FILE = "model.safetensors"
@@ -92,22 +94,27 @@ class TornCheckpointError(InputError):
 
 
 def save_checkpoint(
-    folder: Path, state: TrainingState, progress: Progress, identity: RunIdentity, *, keep: int
+    folder: Path, state: TrainingState, progress: Progress, identity: RunIdentity, *, keep: int, writes: bool = True
 ) -> Path:
-    """Write a checkpoint into `folder`; called on one process only. The newest `keep` stay, and that of the best epoch.
+    """Write a checkpoint into `folder`. The newest `keep` stay, and that of the best epoch.
 
+    Every process calls it, for weights may be shared out over them; one `writes`.
     A full disk raises InputError and leaves the earlier checkpoints as they are.
     """
     final = checkpoint_of(folder, progress.step)
     temporary, displaced = (folder / f".{final.name}.{os.getpid()}.{kind}" for kind in ("part", "old"))
+    weights = _whole_copy(state.model.state_dict(), writes)
+    tensors, layout = _flatten(state.optimizer.state_dict(), writes)
+    averages = _whole_copy(state.average.state_dict(), writes) if state.average is not None else None
+    if not writes:
+        return final
     _clear_up(folder)
     try:
         temporary.mkdir(parents=True)
-        tensors, layout = _flatten(state.optimizer.state_dict())
-        _save(_contiguous(state.model.state_dict()), temporary / MODEL_FILE)
+        _save(weights, temporary / MODEL_FILE)
         _save(tensors, temporary / OPTIMIZER_FILE)
-        if state.average is not None:
-            _save(_contiguous(state.average.state_dict()), temporary / AVERAGE_FILE)
+        if averages is not None:
+            _save(averages, temporary / AVERAGE_FILE)
         content = {
             "format": FORMAT,
             "progress": asdict(progress),
@@ -158,8 +165,10 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _contiguous(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+def _whole_copy(state: Mapping[str, Tensor], kept: bool) -> dict[str, Tensor]:
+    """All parts of all tensors, one after the other, in memory order where they are kept; empty where not."""
+    copies = ((name, whole(tensor.detach())) for name, tensor in state.items())
+    return {name: tensor.cpu().contiguous() for name, tensor in copies if kept}
 
 
 def _save(tensors: dict[str, Tensor], path: Path) -> None:
@@ -176,16 +185,16 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _flatten(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _flatten(state: Mapping[str, Any], kept: bool = True) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """An optimiser's state as named tensors, and the rest as JSON."""
     tensors, rest = {}, {}
     for index, entries in state["state"].items():
         for key, value in entries.items():
             if isinstance(value, Tensor):
-                tensors[f"{index}.{key}"] = value.detach().cpu().contiguous()
+                tensors[f"{index}.{key}"] = value
             else:
                 rest[f"{index}.{key}"] = value
-    return tensors, {"param_groups": state["param_groups"], "rest": rest}
+    return _whole_copy(tensors, kept), {"param_groups": state["param_groups"], "rest": rest}
 
 
 def _unflatten(tensors: Mapping[str, Tensor], layout: Mapping[str, Any]) -> dict[str, Any]:
@@ -200,11 +209,15 @@ def _unflatten(tensors: Mapping[str, Tensor], layout: Mapping[str, Any]) -> dict
     return {"state": state, "param_groups": groups}
 
 
-def _match_memory_order(optimizer: torch.optim.Optimizer) -> None:
-    """Lay moments out as their parameters are (channels last), so that a step takes the same code path."""
+def _place_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Lay moments out as their parameters are: shared out, or channels last so that a step takes the same code path."""
     for parameter, entries in optimizer.state.items():
         for key, value in entries.items():
-            if isinstance(value, Tensor) and value.shape == parameter.shape and value.ndim == 4:
+            if not isinstance(value, Tensor) or value.shape != parameter.shape:
+                continue
+            if isinstance(parameter, DTensor):
+                entries[key] = part_of(value, parameter)
+            elif value.ndim == 4:
                 entries[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
@@ -288,11 +301,12 @@ def load_checkpoint(
     if state.average is not None and averages is not None:
         _require_fitting(path, averages, state.average)
 
-    state.model.load_state_dict(weights)
+    state.model.load_state_dict(parts_of(weights, state.model.state_dict()))
     state.optimizer.load_state_dict(_unflatten(tensors, content["optimizer"]))
-    _match_memory_order(state.optimizer)
+    _place_moments(state.optimizer)
     if state.average is not None:
-        state.average.load_state_dict(averages if averages is not None else {**state.average.state_dict(), **weights})
+        wanted = state.average.state_dict()
+        state.average.load_state_dict(parts_of(averages if averages is not None else {**wanted, **weights}, wanted))
     if state.scaler is not None and content["scaler"] is not None:
         state.scaler.load_state_dict(content["scaler"])
     values = content["progress"]

@@ -1,0 +1,73 @@
+"""Weights shared out over two real processes: the same training, the same checkpoints."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from conftest import make_market
+from launching import PACKAGE, TINY, launch
+from safetensors.torch import load_file
+from test_survival import FAULTY, assert_same_run, last_state
+
+from reid_accel.config import RunConfig
+from reid_accel.errors import InputError
+from reid_accel.training.sharding import check_sharding
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sharding")
+    make_market(folder / "market", identities=14, images=4)
+    return folder
+
+
+def settings(folder: Path, run: str, *more: str) -> list[str]:
+    """A transformer, two epochs of five steps."""
+    return [
+        *TINY, "--model.backbone=test_vit", "--data.name=market-layout", f"--data.root={folder / 'market'}",
+        f"--data.cache-dir={folder / 'cache'}", "--data.validation-share=0.2", "--train.epochs=2",
+        "--train.batch-size=8", "--train.accumulation-steps=2", "--train.weight-average=0.9",
+        "--train.skip-nonfinite=1", "--optim.clip-norm=1", "--optim.name=adamw", "--run.deterministic",
+        "--run.log-every-steps=1", "--run.checkpoint-steps=2", f"--run.dir={folder / run}", *more,
+    ]  # fmt: skip
+
+
+def losses(folder: Path, run: str) -> torch.Tensor:
+    lines = [json.loads(line) for line in (folder / run / "metrics.jsonl").read_text().splitlines()]
+    return torch.tensor([line["train_loss"] for line in lines])
+
+
+@pytest.mark.launch
+def test_sharded_training_is_data_parallel_training(folder: Path) -> None:
+    for run, flags in (("plain", []), ("sharded", ["--run.shard-weights"]), ("seed", ["--train.seed=1"])):
+        launch(PACKAGE / "train.py", *settings(folder, run, *flags), folder=folder, processes=2)
+    assert (losses(folder, "plain") - losses(folder, "sharded")).abs().max() < 1e-4
+    assert (losses(folder, "plain") - losses(folder, "seed")).abs().max() > 1e-2, "the control"
+    ours, theirs = (load_file(folder / run / "model/model.safetensors") for run in ("sharded", "plain"))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.allclose(ours[name].float(), theirs[name].float(), atol=1e-3) for name in ours)
+
+    # the same run when it is killed on the way, and one that goes on without sharding
+    flags = settings(folder, "killed", "--run.shard-weights")
+    launch(FAULTY, "kill@part:13:1", "train", *flags, folder=folder, processes=2, expect=None)
+    done = launch(PACKAGE / "train.py", *flags, "--run.resume=auto", folder=folder, processes=2)
+    assert "going on with" in done.stdout
+    assert_same_run(folder, "sharded", "killed")
+    flags = settings(folder, "unsharded")
+    path = folder / "sharded/checkpoints/step-00000005"
+    launch(PACKAGE / "train.py", *flags, f"--run.resume={path}", folder=folder, processes=2)
+    states = [last_state(folder, run) for run in ("sharded", "unsharded")]
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.allclose(states[0][name].float(), states[1][name].float(), atol=1e-3) for name in states[0])
+
+
+def test_sharding_that_cannot_be_had_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    accelerator = Accelerator(cpu=True)
+    with pytest.raises(InputError, match="this is one: leave it out"):
+        check_sharding(accelerator, RunConfig(shard_weights=True))
+    check_sharding(accelerator, RunConfig())
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(InputError, match="shard-weights instead"):
+        check_sharding(accelerator, RunConfig())
