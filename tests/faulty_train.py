@@ -4,7 +4,7 @@ The first arguments say what happens: KIND@PLACE:NUMBER[:RANK]. Kinds: raise, ki
 itself), stall (the main thread sleeps for good), stop (SIGSTOP to itself: every thread). Places, each counted from 1:
 part (a micro-batch's forward pass), step (an optimiser step that is done), checkpoint (just before one is written),
 writing (some of its files are there, its name is not), validation. The word `rows` has the rows of each step and
-process noted to a file. Everything after the word `train` goes to train.py.
+process noted to a file. Processes that a launcher has restarted have no fault. Everything after the word `train` goes to train.py.
 """
 
 import json
@@ -26,13 +26,14 @@ def main() -> None:
     split = sys.argv.index("train")
     faults, arguments = sys.argv[1:split], sys.argv[split + 1 :]
     rank = int(os.environ.get("RANK", "0"))
+    restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
     for text in faults:
         if text == "rows":
             note_rows(Path(f"rows.{rank}.jsonl"))
             continue
         what, _, where = text.partition("@")
         place, number, *ranks = where.split(":")
-        if not ranks or int(ranks[0]) == rank:
+        if not restarted and (not ranks or int(ranks[0]) == rank):
             install(what, place, int(number))
     train_script.main(arguments)
 

@@ -21,12 +21,12 @@ TINY = (
 """A network small enough for tests of everything but accuracy."""
 
 
-def command(script: Path, *arguments: object, processes: int = 1) -> list[str]:
+def command(script: Path, *arguments: object, processes: int = 1, restarts: int = 0) -> list[str]:
     """`accelerate launch SCRIPT ARGUMENTS`; with several processes by the launch file that users have."""
     launch_words = [str(ACCELERATE), "launch", "--quiet"]
     if processes > 1:
         launch_words += ["--config_file", str(REPOSITORY / "launch" / "cpu_2_processes.yaml")]
-        launch_words += ["--num_processes", str(processes)]
+        launch_words += ["--num_processes", str(processes), "--max_restarts", str(restarts)]
     return [*launch_words, str(script), *(str(argument) for argument in arguments)]
 
 
@@ -50,13 +50,14 @@ def launch(
     folder: Path,
     processes: int = 1,
     expect: int | None = 0,
+    restarts: int = 0,
 ) -> subprocess.CompletedProcess[str]:
     """Run a script in `folder` to its end; fails with its output when the exit code isn't the expected one.
 
     expect None: any code but 0 (a launcher of several processes makes 1 of whatever they return).
     """
     done = subprocess.run(
-        command(script, *arguments, processes=processes),
+        command(script, *arguments, processes=processes, restarts=restarts),
         cwd=folder,
         env=environment(folder, processes),
         capture_output=True,

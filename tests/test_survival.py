@@ -162,6 +162,13 @@ def test_one_process_in_trouble_ends_all_within_seconds(folder: Path, fault: str
     assert not (folder / run / "report.json").exists()
 
 
+def test_a_launcher_that_restarts_processes_has_the_undisturbed_run(folder: Path, undisturbed: Undisturbed) -> None:
+    flags = settings(folder, "restarted", "--run.checkpoint-steps=4")
+    done = launch(FAULTY, "kill@part:16:1", *flags, folder=folder, processes=2, restarts=1)
+    assert "going on with" in done.stdout
+    assert_same_run(folder, undisturbed[2], "restarted")
+
+
 @pytest.mark.long
 def test_frozen_statistics_make_two_processes_one(folder: Path) -> None:
     def losses(run: str, processes: int, statistics: str) -> torch.Tensor:

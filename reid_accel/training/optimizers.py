@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 import torch.nn as nn
+from torch.distributed.tensor import DTensor
 
 from reid_accel.config import OptimConfig
 
@@ -37,8 +38,9 @@ def _optimizer(groups: list[dict[str, Any]], config: OptimConfig) -> torch.optim
 
 
 def _can_be_fused(groups: list[dict[str, Any]]) -> bool:
-    """One kernel for all parameters, where torch has it."""
-    return all(parameter.device.type in ("cpu", "cuda") for group in groups for parameter in group["params"])
+    """One kernel for all parameters, where torch has it (for those that are shared out it lacks sgd's)."""
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    return all(p.device.type in ("cpu", "cuda") and not isinstance(p, DTensor) for p in parameters)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
