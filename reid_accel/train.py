@@ -47,6 +47,7 @@ from reid_accel.training.checkpoint import (
     load_checkpoint,
     newest_checkpoint,
     save_checkpoint,
+    set_aside_later,
     step_of,
 )
 from reid_accel.training.guard import FiniteGuard
@@ -231,6 +232,8 @@ def take_up(
         say(f"there is no checkpoint in {folder / 'checkpoints'}: starting at the beginning")
         return Progress()
     progress = load_checkpoint(path, state, identity, anyway=config.resume_anyway, say=say)
+    if config.resume != "auto" and accelerator.is_main_process:
+        set_aside_later(folder / "checkpoints", progress.step, say)
     say(f"going on with {path}: epoch {progress.epoch + 1}, step {progress.step}")
     return progress
 

@@ -15,6 +15,7 @@ from reid_accel.training.checkpoint import (
     load_checkpoint,
     newest_checkpoint,
     save_checkpoint,
+    set_aside_later,
 )
 
 SETTINGS = {section: {"value": 1} for section in ("data", "model", "loss", "optim", "augment", "train")}
@@ -248,3 +249,28 @@ def test_nothing_to_resume_is_a_sentence(tmp_path: Path) -> None:
     assert newest(tmp_path) is None
     with pytest.raises(InputError, match="there is no checkpoint"):
         load_checkpoint(tmp_path / "none", TrainingState(model, KINDS["sgd"](model.parameters())), IDENTITY)
+
+
+def test_one_that_was_being_replaced_comes_back(tmp_path: Path) -> None:
+    model = network()
+    optimizer = KINDS["sgd"](model.parameters())
+    path = save(tmp_path, model, optimizer, Progress(step=3))
+    path.rename(tmp_path / f".{path.name}.123.old")  # killed before the new one got the name
+    (tmp_path / f".{path.name}.123.part").mkdir()
+    assert newest_checkpoint(tmp_path, lambda sentence: None) == path
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+    again = save(tmp_path, model, optimizer, Progress(step=3, epoch=1))
+    assert json.loads((again / "progress.json").read_text())["progress"]["epoch"] == 1
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_run_that_goes_back_does_not_take_up_what_came_later(tmp_path: Path) -> None:
+    model = network()
+    optimizer = KINDS["sgd"](model.parameters())
+    first = save(tmp_path, model, optimizer, Progress(step=3))
+    save(tmp_path, model, optimizer, Progress(step=5))
+    said: list[str] = []
+    set_aside_later(tmp_path, 3, said.append)
+    assert newest_checkpoint(tmp_path, said.append) == first
+    assert (tmp_path / "undone-step-00000005").is_dir()
+    assert len(said) == 1

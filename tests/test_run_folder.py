@@ -1,9 +1,12 @@
 """Which folder a run takes, and how it goes on after a launcher has restarted its processes."""
 
+from pathlib import Path
+
 import pytest
+from accelerate import Accelerator
 
 from reid_accel.config import RunConfig
-from reid_accel.training.run_folder import resumed_after_restart
+from reid_accel.training.run_folder import choose_run_folder, resumed_after_restart
 
 
 def test_restarted_processes_go_on_where_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -16,3 +19,11 @@ def test_restarted_processes_go_on_where_they_were(monkeypatch: pytest.MonkeyPat
     restarted = resumed_after_restart(asked)
     assert (restarted.resume, restarted.overwrite) == ("auto", False), "what is there is not deleted"
     assert resumed_after_restart(RunConfig(resume="a/checkpoint")).resume == "a/checkpoint"
+
+
+def test_what_a_killed_process_was_writing_goes_when_the_run_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("kept")
+    (tmp_path / ".report.json.77.part").write_text("half")
+    (tmp_path / ".model.77.old").mkdir()
+    choose_run_folder(RunConfig(dir=str(tmp_path), resume="auto"), Accelerator(cpu=True))
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]

@@ -251,6 +251,20 @@ def newest_checkpoint(folder: Path, say: Callable[[str], None]) -> Path | None:
     return None
 
 
+def set_aside_later(folder: Path, step: int, say: Callable[[str], None]) -> None:
+    """Rename the checkpoints after a step, so that `auto` won't take up what a run has gone back behind.
+
+    Only the process that writes here may call it.
+    """
+    later = [path for path in _by_age(folder) if step_of(path) > step]
+    for path in later:
+        aside = path.with_name(f"undone-{path.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        path.rename(aside)
+    if later:
+        say(f"{len(later)} later checkpoints in {folder} are called undone-... now; delete them if you don't need them")
+
+
 def _read_content(path: Path) -> dict[str, Any]:
     """progress.json of a checkpoint whose files are all what it says. Raises TornCheckpointError."""
     if not path.is_dir():

@@ -34,13 +34,25 @@ def choose_run_folder(config: RunConfig, accelerator: Accelerator) -> Path:
         folder = Path(config.dir)
         if accelerator.is_main_process:
             _claim(folder, config)
+            _remove_unfinished(folder)
         accelerator.wait_for_everyone()
         return folder
     # process 0 looks and says the number to all: the others could see a folder that it just made
     number = from_first_process(accelerator, _number(config) if accelerator.is_main_process else 0)
     folder = _numbered(config.name, number)
     folder.mkdir(parents=True, exist_ok=True)
+    if accelerator.is_main_process:
+        _remove_unfinished(folder)
     return folder
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """What a killed process was about to write (see `files.replacing`); nobody else writes into a run's folder."""
+    for path in [*folder.glob(".*.part"), *folder.glob(".*.old")]:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _numbered(name: str, number: int) -> Path:
@@ -96,8 +108,6 @@ def _umask() -> int:
 def save_model(model: ReIDModel, folder: Path) -> None:
     """Write config.json and model.safetensors; a model already there is replaced when the new one is whole."""
     temporary, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{kind}") for kind in ("part", "old"))
-    for leftover in folder.parent.glob(f".{folder.name}.*.*"):  # of a process that was killed at this
-        shutil.rmtree(leftover, ignore_errors=True)
     try:
         model.save_pretrained(temporary)
         for file in temporary.iterdir():
