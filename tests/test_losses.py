@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from reid_accel.config import LossConfig
-from reid_accel.models.losses import attribute_loss, identity_loss, loss_parts
+from reid_accel.models.losses import attribute_loss, balancing_weights, identity_loss, loss_parts
 from reid_accel.models.reid import Outputs
 
 
@@ -44,6 +44,46 @@ def test_unknown_attributes_contribute_nothing() -> None:
     assert logits[0].grad[1].abs().sum() == 0
     assert logits[0].grad[0].abs().sum() > 0
     assert logits[2].grad.abs().sum() == 0
+
+
+def test_class_weights_make_the_mean_over_known_images_a_weighted_one() -> None:
+    logits, labels = (random(4, 2), random(4, 3)), torch.tensor([[0, 2], [-1, 1], [1, -1], [1, 0]])
+    weights = (torch.tensor([0.2, 3.0]), torch.tensor([1.0, 0.5, 0.0]))
+    expected = []
+    for a, (logit, weight) in enumerate(zip(logits, weights, strict=True)):
+        known = [b for b in range(4) if labels[b, a] != -1]
+        losses = [slow_cross_entropy(logit[b : b + 1], [int(labels[b, a])]) for b in known]
+        shares = [weight[labels[b, a]].item() for b in known]
+        expected.append(sum(w * loss for w, loss in zip(shares, losses, strict=True)) / sum(shares))
+        torchs = torch.nn.functional.cross_entropy(logit, labels[:, a], weight=weight, ignore_index=-1)
+        assert expected[a] == pytest.approx(torchs.item(), rel=1e-5)
+    assert attribute_loss(logits, labels, "sum", weights).item() == pytest.approx(sum(expected), rel=1e-5)
+    assert attribute_loss(logits, labels, "mean", weights).item() == pytest.approx(sum(expected) / 2, rel=1e-5)
+    ones = [torch.ones(2), torch.ones(3)]
+    assert attribute_loss(logits, labels, "sum", ones) == attribute_loss(logits, labels, "sum")
+    assert abs(sum(expected) - attribute_loss(logits, labels, "sum").item()) > 0.01
+
+
+def test_images_of_no_weight_give_a_loss_of_zero() -> None:
+    logit = random(3, 2).requires_grad_()
+    loss = attribute_loss([logit], torch.tensor([[0], [-1], [0]]), "mean", [torch.tensor([0.0, 1.0])])
+    loss.backward()
+    assert loss == 0
+    assert logit.grad is not None
+    assert logit.grad.abs().max() == 0
+
+
+@pytest.mark.parametrize("counts", [[90, 10], [1, 7, 0, 400], [5, 5, 5], [0, 3]])
+def test_balancing_weights_give_every_value_the_same_say_and_keep_the_loss_its_size(counts: list[int]) -> None:
+    weights = balancing_weights(counts).tolist()
+    says = [count * weight for count, weight in zip(counts, weights, strict=True) if count]
+    assert says == pytest.approx([says[0]] * len(says), rel=1e-6)
+    assert sum(says) == pytest.approx(sum(counts), rel=1e-6)
+    assert all(weight == 0 for count, weight in zip(counts, weights, strict=True) if not count)
+
+
+def test_balancing_weights_of_nothing_are_zero() -> None:
+    assert balancing_weights([0, 0]).tolist() == [0, 0]
 
 
 def outputs(groups: int) -> Outputs:
