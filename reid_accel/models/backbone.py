@@ -91,8 +91,8 @@ def _stride(module: nn.Conv2d | nn.AvgPool2d) -> int:
 def load_pretrained(backbone: nn.Module, name: str, weights_file: str | None) -> None:
     """Fill a backbone from `build_backbone` with a local .safetensors file, or with timm's pretrained weights.
 
-    A ResNet with IBN-a starts from the plain ResNet's weights, as nobody publishes its own here (see `from_plain`);
-    a file may hold either kind. Position embeddings made for another image size are resampled, by timm.
+    A ResNet with IBN-a starts from the plain ResNet's weights (see `from_plain`), as timm has none of its own; a file
+    may hold either kind. Position embeddings made for another image size are resampled, by timm.
     A GeM pooling's exponent keeps the value that it starts from.
     Raises InputError when the file isn't there, doesn't fit, or the download fails.
     """

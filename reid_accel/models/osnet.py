@@ -63,9 +63,9 @@ class OSNet(nn.Module):
 
 
 class OmniScaleBlock(nn.Module):
-    """A residual bottleneck of four streams, the t-th of which sees 2t + 1 by 2t + 1 pixels (figure 4b).
+    """A residual bottleneck of four streams, the t-th of which sees 2t + 1 by 2t + 1 pixels (section 3.2).
 
-    One gate, shared by the streams, weighs each stream's channels before they are summed (equation 3).
+    One gate, shared by the streams, weighs each stream's channels before they are summed.
     """
 
     def __init__(self, channels: int, out_channels: int) -> None:
@@ -89,7 +89,7 @@ class OmniScaleBlock(nn.Module):
 
 
 class Lite3x3(nn.Module):
-    """A 3x3 convolution in two cheap steps: pointwise without bias, then one filter per channel (figure 3b)."""
+    """A 3x3 convolution in two cheap steps: pointwise without bias, then one filter per channel (section 3.1)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
