@@ -1,6 +1,7 @@
-"""timm backbones: features before the classifier, strides of the last stage, pretrained weights."""
+"""Backbones by name, without their classifier: timm's models, ResNets with IBN-a, OSNet; and their first weights."""
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,27 +9,34 @@ import timm
 import torch.nn as nn
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from reid_accel.errors import InputError
+from reid_accel.models.ibn import from_plain, plain_name, put_ibn_in
+from reid_accel.models.osnet import OSNET_WIDTHS, OSNet
+from reid_accel.models.pooling import set_pooling
+
+_OUR_NAMES = (*OSNET_WIDTHS, "resnet18_ibn_a", "resnet34_ibn_a", "resnet50_ibn_a", "resnet101_ibn_a")
 
 
-def build_backbone(name: str, *, last_stride: int, height_px: int, width_px: int) -> nn.Module:
-    """A timm model without classifier: images B x 3 x H x W to pooled features B x num_features.
+def build_backbone(name: str, *, last_stride: int, height_px: int, width_px: int, pooling: str = "avg") -> nn.Module:
+    """A network without classifier: images B x 3 x H x W to pooled features B x P, with random weights.
 
+    name: a timm model, a timm ResNet's name and `_ibn_a` (see `ibn`), or one of `OSNET_WIDTHS`.
     last_stride 1 sets the strides of a ResNet's last stage to 1 and nothing else (Luo et al. 2019); timm's
     own `output_stride=16` would dilate the stage as well.
-    Raises InputError for a name that timm lacks, with the closest ones.
+    A ViT's position embeddings are made for this size. Its patches tile the image from the top left; what is left
+    over at the bottom and on the right (4 of 256 rows at patches of 14) is not seen.
+    pooling: "avg", "max" or "gem" (see `pooling`).
+    Raises InputError for a name that doesn't exist, with the closest ones, and for what a backbone can't have.
     """
-    if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=4, cutoff=0.4)
-        raise InputError(f"timm has no model {name!r}; close names: {', '.join(near) or 'none'}")
-    settings = timm.get_pretrained_cfg(name, allow_unregistered=True)
-    sizes: dict[str, Any] = {}
-    if settings and settings.fixed_input_size:  # a ViT's position embeddings are made for one size
-        sizes["img_size"] = (height_px, width_px)
-    backbone: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **sizes)
+    if name in OSNET_WIDTHS:
+        backbone: nn.Module = OSNet(OSNET_WIDTHS[name])
+    else:
+        backbone = _timm_backbone(name, height_px, width_px)
     if last_stride == 1:
         _keep_last_resolution(backbone, name)
+    set_pooling(backbone, pooling, name)
     return backbone
 
 
@@ -37,6 +45,31 @@ def pooled_size(backbone: nn.Module) -> int:
     size = backbone.head_hidden_size
     assert isinstance(size, int), size
     return size
+
+
+def _timm_backbone(name: str, height_px: int, width_px: int) -> nn.Module:
+    plain = plain_name(name)
+    timm_name = plain or name
+    if not timm.is_model(timm_name):
+        near = difflib.get_close_matches(name, [*timm.list_models(), *_OUR_NAMES], n=4, cutoff=0.4)
+        raise InputError(f"there is no model {name!r}; close names: {', '.join(near) or 'none'}")
+    sizes = _at_size(timm_name, height_px, width_px)
+    backbone: nn.Module = timm.create_model(timm_name, pretrained=False, num_classes=0, **sizes)
+    if plain is not None:
+        put_ibn_in(backbone, name)
+    return backbone
+
+
+def _at_size(name: str, height_px: int, width_px: int) -> dict[str, Any]:
+    """Arguments for timm's models that are made for one size, as a ViT's position embeddings are; none for others."""
+    settings = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    if not settings or not settings.fixed_input_size:
+        return {}
+    # the second keeps the size with the model: `load_pretrained` reads it there
+    return {
+        "img_size": (height_px, width_px),
+        "pretrained_cfg_overlay": {"input_size": (3, height_px, width_px)},
+    }
 
 
 def _keep_last_resolution(backbone: nn.Module, name: str) -> None:
@@ -56,33 +89,55 @@ def _stride(module: nn.Conv2d | nn.AvgPool2d) -> int:
 
 
 def load_pretrained(backbone: nn.Module, name: str, weights_file: str | None) -> None:
-    """Fill a backbone with a local .safetensors file, or with timm's pretrained weights.
+    """Fill a backbone from `build_backbone` with a local .safetensors file, or with timm's pretrained weights.
 
+    A ResNet with IBN-a starts from the plain ResNet's weights (see `from_plain`), as timm has none of its own; a file
+    may hold either kind. Position embeddings made for another image size are resampled, by timm.
+    A GeM pooling's exponent keeps the value that it starts from.
     Raises InputError when the file isn't there, doesn't fit, or the download fails.
     """
     if weights_file is not None:
-        _load_file(backbone, Path(weights_file))
+        _load_file(backbone, name, Path(weights_file))
         return
-    if not timm.list_models(name, pretrained=True) and "." not in name:
+    if name in OSNET_WIDTHS:
         raise InputError(
-            f"timm has no pretrained weights for {name!r}; set --model.no-pretrained to train from scratch"
+            "OSNet has no pretrained weights here; set --model.no-pretrained to train from scratch, or give a local "
+            "file (--model.weights-file)"
+        )
+    timm_name = plain_name(name) or name
+    if not timm.list_models(timm_name, pretrained=True) and "." not in timm_name:
+        raise InputError(
+            f"timm has no pretrained weights for {timm_name!r}; set --model.no-pretrained to train from scratch"
         )
     try:
-        source = timm.create_model(name, pretrained=True, num_classes=0)
+        source = timm.create_model(timm_name, pretrained=True, num_classes=0, **_size_of(backbone, timm_name))
     except (OSError, RuntimeError) as error:  # no network, no such file on the hub
         raise InputError(
-            f"the pretrained weights of {name} could not be downloaded ({_first_line(error)}). Without a "
+            f"the pretrained weights of {timm_name} could not be downloaded ({_first_line(error)}). Without a "
             "connection: give a local file (--model.weights-file resnet50.safetensors), or train from scratch "
             "(--model.no-pretrained)"
         ) from error
-    backbone.load_state_dict(source.state_dict())
+    weights = from_plain(source.state_dict(), backbone)
+    backbone.load_state_dict(weights | _own(backbone, weights))
+
+
+def _size_of(backbone: nn.Module, name: str) -> dict[str, Any]:
+    settings = backbone.pretrained_cfg
+    assert isinstance(settings, dict)
+    return _at_size(name, *settings["input_size"][1:])
+
+
+def _own(backbone: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What no file of weights need have: batch norm's counters and the exponent of a GeM pooling."""
+    ends = ("num_batches_tracked", "global_pool.exponent")
+    return {key: value for key, value in backbone.state_dict().items() if key.endswith(ends) and key not in weights}
 
 
 def _first_line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0]
 
 
-def _load_file(backbone: nn.Module, path: Path) -> None:
+def _load_file(backbone: nn.Module, name: str, path: Path) -> None:
     if not path.is_file():
         raise InputError(f"model.weights-file: there is no file {path}")
     try:
@@ -91,12 +146,50 @@ def _load_file(backbone: nn.Module, path: Path) -> None:
         raise InputError(
             f"{path} is not a safetensors file ({error}); pickled weights (.pth, .pt) are not read, convert them"
         ) from error
+    weights = from_plain(weights, backbone)
+    weights = _resampled(backbone, name, weights | _own(backbone, weights))
+    misfit = _misfit(backbone.state_dict(), weights)
+    if misfit is not None:
+        raise InputError(f"{path} does not fit the backbone {name}: {misfit}")
+    backbone.load_state_dict(weights, strict=False)  # a classifier that the file has on top is left out
+
+
+def _resampled(backbone: nn.Module, name: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights with timm's resampling where only shapes differ, as between image sizes; else, or in vain, as given."""
     wanted = backbone.state_dict()
-    fitting = {key: value for key, value in weights.items() if key in wanted and value.shape == wanted[key].shape}
-    missing = sorted(key for key in wanted if key not in fitting and not key.endswith("num_batches_tracked"))
-    if missing:
-        raise InputError(
-            f"{path} does not fit the backbone: {len(missing)} of {len(wanted)} tensors are missing or have "
-            f"another shape ({', '.join(missing[:3])}, ...)"
-        )
-    backbone.load_state_dict(fitting, strict=False)
+    complete = set(wanted) <= set(weights)
+    if not complete or all(weights[key].shape == value.shape for key, value in wanted.items()):
+        return weights
+    if name in OSNET_WIDTHS:
+        return weights
+    settings = _size_of(backbone, plain_name(name) or name)
+    if not settings:  # not made for one size: another shape is another network
+        return weights
+    settings["pretrained_cfg_overlay"]["state_dict"] = dict(weights)  # timm takes the classifier out of it
+    try:
+        source = timm.create_model(name, pretrained=True, num_classes=0, **settings)
+    except RuntimeError:  # torch found other shapes than those that timm resamples
+        return weights
+    resampled: dict[str, Tensor] = source.state_dict()
+    return resampled
+
+
+def _misfit(wanted: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str | None:
+    """Which tensors keep a file from filling a backbone, in words; None when it fills it."""
+    missing = sorted(set(wanted) - set(weights))
+    reshaped = sorted(key for key in set(wanted) & set(weights) if weights[key].shape != wanted[key].shape)
+    if not missing and not reshaped:
+        return None
+    unexpected = sorted(set(weights) - set(wanted))
+    shapes = [f"{key} {_shape(weights[key])} instead of {_shape(wanted[key])}" for key in reshaped]
+    kinds = (("missing", missing), ("of another shape", shapes), ("unexpected", unexpected))
+    said = [f"{len(keys)} {kind} ({_first_three(keys)})" for kind, keys in kinds if keys]
+    return f"of its {len(wanted)} tensors " + ", ".join(said)
+
+
+def _first_three(keys: list[str]) -> str:
+    return ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
+
+
+def _shape(tensor: Tensor) -> str:
+    return " x ".join(str(length) for length in tensor.shape) or "one number"
