@@ -77,8 +77,16 @@ class ModelConfig:
     """`stretch` images to the network's shape (the literature's way), or keep theirs and fill up with grey."""
     last_stride: Literal[1, 2] = 2
     """Stride of a ResNet's last stage; 1 keeps twice the resolution (Luo et al. 2019), without dilation."""
+    pooling: Literal["avg", "max", "gem"] = "avg"
+    """Average, maximum, or generalised mean of the last maps (Radenovic et al. 2019); for convolutional networks."""
+    neck: Literal["fc", "bn"] = "fc"
+    """What follows pooling: the course report's fully connected layer, or batch norm alone (BNNeck, Luo et al. 2019),
+    before which losses on pairs compare and after which identities are classified and retrieval compares."""
     neck_units: int = 512
-    """Size of the fully connected layer after pooling: f of the course report."""
+    """Size of the fully connected layer of the neck `fc`: f of the course report."""
+    classifier: Literal["linear", "arcface", "cosface"] = "linear"
+    """The identity classifier of training: linear, or on cosines with a margin on the angle (Deng et al. 2019) or the
+    cosine (Wang et al. 2018)."""
     attributes: bool = True
     """Train attribute heads when the data has attributes."""
     reweight: bool = True
@@ -105,13 +113,48 @@ class LossConfig:
     `attribute_reduction` is sum."""
     attribute_reduction: Literal["sum", "mean"] = "mean"
     """Add the groups' cross-entropies up, or average them."""
+    balance_attributes: bool = False
+    """Let rare values of an attribute weigh as much as common ones."""
     label_smoothing: float = 0.0
     """Smoothing of the identity labels (0.1 in Luo et al. 2019)."""
+    classifier_margin: float = 0.35
+    """Margin of a margin classifier: radians for arcface (0.5 in the paper), a cosine for cosface (0.35)."""
+    classifier_scale: float = 30.0
+    """What a margin classifier's cosines are multiplied by."""
+    triplet: float = 0.0
+    """Weight of the batch-hard triplet loss (Hermans et al. 2017); needs train.images-per-identity."""
+    triplet_margin: float = 0.3
+    """Its margin; 0 for the soft one."""
+    circle: float = 0.0
+    """Weight of the circle loss (Sun et al. 2020); needs train.images-per-identity."""
+    circle_margin: float = 0.25
+    """Its relaxation m."""
+    circle_scale: float = 64.0
+    """Its scale gamma."""
+    center: float = 0.0
+    """Weight of the center loss (Wen et al. 2016; 0.0005 in Luo et al. 2019)."""
+    center_rate: float = 0.5
+    """How far the centres move towards a batch's features."""
+    pairs_across_processes: bool = True
+    """Losses on pairs compare the images of all processes, so that they don't depend on their number; else each
+    process its own."""
 
     def __post_init__(self) -> None:
         check(self.identity >= 0, "loss.identity", "0 or more", self.identity)
         check(self.attributes >= 0, "loss.attributes", "0 or more", self.attributes)
-        check(self.identity + self.attributes > 0, "loss.identity + loss.attributes", "above 0", 0)
+        weights = (self.identity, self.attributes, self.triplet, self.circle)
+        check(sum(weights) > 0, "loss.identity + attributes + triplet + circle", "above 0", 0)
+        for name in ("triplet", "triplet_margin", "circle", "circle_margin", "center", "classifier_margin"):
+            check(getattr(self, name) >= 0, f"loss.{name.replace('_', '-')}", "0 or more", getattr(self, name))
+        for name in ("circle_scale", "classifier_scale"):
+            check(getattr(self, name) > 0, f"loss.{name.replace('_', '-')}", "above 0", getattr(self, name))
+        check(
+            not self.center or self.pairs_across_processes,
+            "loss.pairs-across-processes",
+            "on with loss.center, whose centres are the same on all processes",
+            self.pairs_across_processes,
+        )
+        check(0 < self.center_rate <= 1, "loss.center-rate", "in (0, 1]", self.center_rate)
         check(0 <= self.label_smoothing < 1, "loss.label-smoothing", "in [0, 1)", self.label_smoothing)
 
 
@@ -125,6 +168,11 @@ class OptimConfig:
     """Peak learning rate of the heads, and of the backbone times `backbone_rate`."""
     backbone_rate: float = 1.0
     """The backbone's learning rate as a share of the peak (0.1 for a careful fine-tuning)."""
+    layer_decay: float = 1.0
+    """Each block of the backbone learns at this share of the next one's rate (0.65 to 0.8 for pretrained
+    transformers); 1: all alike."""
+    frozen_epochs: float = 0.0
+    """Epochs at the beginning in which the backbone's weights stay as they are and only the heads learn."""
     weight_decay: float = 5e-4
     """Weight decay (decoupled for adamw); biases and norms are spared."""
     momentum: float = 0.9
@@ -144,6 +192,8 @@ class OptimConfig:
         object.__setattr__(self, "step_epochs", tuple(self.step_epochs))
         check(self.learning_rate > 0, "optim.learning-rate", "above 0", self.learning_rate)
         check(self.backbone_rate >= 0, "optim.backbone-rate", "0 or more", self.backbone_rate)
+        check(0 < self.layer_decay <= 1, "optim.layer-decay", "in (0, 1]", self.layer_decay)
+        check(self.frozen_epochs >= 0, "optim.frozen-epochs", "0 or more", self.frozen_epochs)
         check(self.weight_decay >= 0, "optim.weight-decay", "0 or more", self.weight_decay)
         check(self.warmup_epochs >= 0, "optim.warmup-epochs", "0 or more", self.warmup_epochs)
         check(self.clip_norm >= 0, "optim.clip-norm", "0 (off) or more", self.clip_norm)
@@ -345,6 +395,26 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
     run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        if (self.loss.triplet or self.loss.circle) and not self.train.images_per_identity:
+            raise InputError(
+                "loss.triplet and loss.circle compare images of one person, which batches of shuffled images seldom "
+                "hold: set --train.images-per-identity 4, or leave these losses out"
+            )
+
+    def micro_batch_size(self, world_size: int) -> int:
+        """Images that one process takes at once. Raises InputError when the batch can't be shared evenly, or when
+        losses on pairs would see one person's images in different parts of it.
+        """
+        size, k = self.train.micro_batch_size(world_size), self.train.images_per_identity
+        compared = size * world_size if self.loss.pairs_across_processes else size
+        if (self.loss.triplet or self.loss.circle) and (compared % k or compared < 2 * k):
+            raise InputError(
+                f"losses on pairs see {compared} images at once, which must be a multiple of train.images-per-identity "
+                f"({k}), at least {2 * k}: raise --train.batch-size or lower --train.accumulation-steps"
+            )
+        return size
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from rich.console import Console
@@ -23,6 +24,7 @@ from reid_accel.errors import InputError
 from reid_accel.files import write_text
 from reid_accel.hub import check_repo_id, check_token
 from reid_accel.models.backbone import load_pretrained
+from reid_accel.models.losses import balancing_weights
 from reid_accel.models.reid import Architecture, ReIDModel, on_device
 from reid_accel.numerics import choose_kernels, tf32
 from reid_accel.reporting.facts import software
@@ -140,7 +142,7 @@ def prepare(config: Config) -> tuple[Run, Progress]:
     console = open_console(accelerator.is_main_process)
     choose_kernels(deterministic=config.run.deterministic)
     check_sharding(accelerator, config.run)
-    config.train.micro_batch_size(accelerator.num_processes)  # raises when the batch can't be shared
+    config.micro_batch_size(accelerator.num_processes)  # raises when the batch can't be shared
     software()  # notes the commit that this run is made with, before the checkout moves on
     check_trackers(config.run.trackers)
     if config.run.push_to:  # better now than after the training
@@ -194,7 +196,11 @@ def build_model(config: Config, training: TrainingSet, accelerator: Accelerator)
     architecture = Architecture(
         backbone=settings.backbone,
         last_stride=settings.last_stride,
+        pooling=settings.pooling,
+        neck=settings.neck,
         neck_units=settings.neck_units,
+        classifier=settings.classifier,
+        keeps_centres=config.loss.center > 0,
         groups=training.images.groups if settings.attributes else (),
         reweight=settings.reweight,
         attribute_scores=settings.attribute_scores,
@@ -259,7 +265,18 @@ def build_trainer(
     if config.run.compile:
         compile_if_possible(wrapped, accelerator.device, say)
     batches = open_input(training, model.architecture, config, accelerator.device, say)
-    return Trainer(accelerator, wrapped, prepared, training, batches, config, average)
+    weights = _class_weights(training, accelerator) if config.loss.balance_attributes else None
+    return Trainer(accelerator, wrapped, prepared, training, batches, config, average, class_weights=weights)
+
+
+def _class_weights(training: TrainingSet, accelerator: Accelerator) -> tuple[torch.Tensor, ...]:
+    """Of each attribute group's values, from how often they occur among the training images."""
+    images = training.images
+    counts = [
+        np.bincount(column_N[column_N >= 0], minlength=len(group.values)).tolist()
+        for group, column_N in zip(images.groups, images.attributes_NA.T, strict=True)
+    ]
+    return tuple(balancing_weights(count_V).to(accelerator.device) for count_V in counts)
 
 
 def announce(console: Console, config: Config, folder: Path, trainer: Trainer, validation: ImageSet | None) -> None:

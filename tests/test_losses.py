@@ -5,6 +5,7 @@ import torch
 
 from reid_accel.config import LossConfig
 from reid_accel.models.losses import attribute_loss, balancing_weights, identity_loss, loss_parts
+from reid_accel.models.metric_losses import center_loss, circle_loss, triplet_loss
 from reid_accel.models.reid import Outputs
 
 
@@ -28,7 +29,8 @@ def random(*shape: int) -> torch.Tensor:
 def test_identity_loss_is_cross_entropy(smoothing: float) -> None:
     logits, labels = random(7, 11), [0, 3, 10, 3, 1, 1, 5]
     expected = slow_cross_entropy(logits, labels, smoothing)
-    assert identity_loss(logits, torch.tensor(labels), smoothing).item() == pytest.approx(expected, rel=1e-5)
+    loss = identity_loss(logits, torch.tensor(labels), LossConfig(label_smoothing=smoothing))
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_unknown_attributes_contribute_nothing() -> None:
@@ -88,7 +90,7 @@ def test_balancing_weights_of_nothing_are_zero() -> None:
 
 def outputs(groups: int) -> Outputs:
     logits = tuple(random(4, 2 + g) for g in range(groups))
-    return Outputs(random(4, 8), random(4, 5), logits, random(4, 3))
+    return Outputs(random(4, 8), random(4, 6), random(4, 5), logits, random(4, 3))
 
 
 def test_parts_are_weighted() -> None:
@@ -103,3 +105,30 @@ def test_without_heads_there_is_the_identity_alone() -> None:
     parts = loss_parts(outputs(0), identity, torch.empty((4, 0), dtype=torch.int64), LossConfig())
     assert parts.total == parts.identity
     assert parts.attributes == 0
+
+
+def test_losses_on_pairs_are_weighted_and_see_the_pair_features() -> None:
+    out, identity = outputs(0), torch.tensor([0, 0, 1, 1])
+    none = torch.empty((4, 0), dtype=torch.int64)
+    centre_IE = random(2, 6)
+    config = LossConfig(identity=0.5, triplet=2.0, circle=0.1, center=0.01, circle_scale=8)
+    parts = loss_parts(out, identity, none, config, centre_IE=centre_IE)
+    by_hand = (
+        2 * triplet_loss(out.pair_feature_BE, identity, 0.3)
+        + 0.1 * circle_loss(out.pair_feature_BE, identity, 0.25, 8)
+        + 0.01 * center_loss(out.pair_feature_BE, identity, centre_IE)
+    )
+    assert parts.pairs.item() == pytest.approx(by_hand.item(), rel=1e-6)
+    assert parts.total.item() == pytest.approx(0.5 * parts.identity.item() + by_hand.item(), rel=1e-6)
+    soft = loss_parts(out, identity, none, LossConfig(triplet=1.0, triplet_margin=0))
+    assert soft.pairs.item() == pytest.approx(triplet_loss(out.pair_feature_BE, identity, None).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("classifier", ["arcface", "cosface"])
+def test_margin_classifiers_make_the_right_answer_harder(classifier: str) -> None:
+    cosine_BI, identity = random(4, 5).tanh(), torch.tensor([0, 1, 2, 3])
+    config = LossConfig(classifier_margin=0.3, classifier_scale=10)
+    plain = torch.nn.functional.cross_entropy(10 * cosine_BI, identity)
+    none = identity_loss(cosine_BI, identity, LossConfig(classifier_margin=0, classifier_scale=10), classifier)
+    assert none.item() == pytest.approx(plain.item(), rel=1e-5)
+    assert identity_loss(cosine_BI, identity, config, classifier) > plain + 0.1

@@ -23,7 +23,7 @@ from rich.table import Table
 from reid_accel.benchmarks.counting import copy_rate, count_work, product_rate, synchronise
 from reid_accel.data.imageset import Ints
 from reid_accel.files import write_json
-from reid_accel.models.losses import loss_parts
+from reid_accel.models.losses import Pairs
 from reid_accel.models.reid import ReIDModel
 from reid_accel.numerics import tf32
 from reid_accel.training.input import Batch, DeviceInput, TrainingInput
@@ -170,8 +170,9 @@ def _plain_way(trainer: Trainer, batch: Batch) -> Callable[[int], None]:
 
     def train(steps: int) -> None:
         for _ in range(steps * trainer.config.train.accumulation_steps):
-            parts = loss_parts(model(images_B3HW), batch.identity_B, batch.attributes_BA, trainer.config.loss)
-            parts.total.backward()
+            outputs = model(images_B3HW)
+            pairs = Pairs(outputs.pair_feature_BE, batch.identity_B)
+            trainer.loss_parts(outputs, batch, pairs).total.backward()
             optimizer.step()
             optimizer.zero_grad()
 
@@ -220,12 +221,12 @@ def random_batch(trainer: Trainer, size: int) -> Batch:
 
 
 def _micro_batch(trainer: Trainer) -> int:
-    return trainer.config.train.micro_batch_size(trainer.accelerator.num_processes)
+    return trainer.config.micro_batch_size(trainer.accelerator.num_processes)
 
 
 def _forward_backward(trainer: Trainer, batch: Batch) -> None:
     outputs = trainer.unwrapped(batch.images_B3HW)
-    trainer.accelerator.backward(loss_parts(outputs, batch.identity_B, batch.attributes_BA, trainer.config.loss).total)
+    trainer.accelerator.backward(trainer.loss_parts(outputs, batch, trainer.pairs(outputs, batch)).total)
     trainer.optimizer.zero_grad()
 
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from reid_accel.config import LossConfig
+from reid_accel.models.metric_losses import arcface_logits, center_loss, circle_loss, cosface_logits, triplet_loss
 from reid_accel.models.reid import Outputs
 
 
@@ -20,20 +21,62 @@ class LossParts(NamedTuple):
     total: Tensor
     identity: Tensor
     attributes: Tensor
+    pairs: Tensor
 
 
-def loss_parts(outputs: Outputs, identity_B: Tensor, attributes_BA: Tensor, config: LossConfig) -> LossParts:
-    """Weighted sum of identity and attribute cross-entropies (course report, section 3; Lin et al., eq. 5)."""
-    identity = identity_loss(outputs.identity_logits_BI, identity_B, config.label_smoothing)
-    attributes = attribute_loss(outputs.attribute_logits, attributes_BA, config.attribute_reduction)
+class Pairs(NamedTuple):
+    """What losses on pairs compare: features and identities of the batch, of all processes or of this one."""
+
+    feature_CE: Tensor
+    identity_C: Tensor
+
+
+def loss_parts(
+    outputs: Outputs,
+    identity_B: Tensor,
+    attributes_BA: Tensor,
+    config: LossConfig,
+    *,
+    classifier: str = "linear",
+    pairs: Pairs | None = None,
+    centre_IE: Tensor | None = None,
+    class_weights: Sequence[Tensor] | None = None,
+) -> LossParts:
+    """Weighted sum of the identity loss, the attributes' cross-entropies (course report, section 3; Lin et al., eq. 5)
+    and the losses on pairs.
+
+    pairs: not given, those of `outputs`. centre_IE: the centres of the center loss. class_weights: of each attribute
+    group's values.
+    """
+    identity = identity_loss(outputs.identity_logits_BI, identity_B, config, classifier)
+    attributes = attribute_loss(outputs.attribute_logits, attributes_BA, config.attribute_reduction, class_weights)
     if not outputs.attribute_logits:
         attributes = identity.new_zeros(())
-    return LossParts(config.identity * identity + config.attributes * attributes, identity, attributes)
+    compared = pair_loss(pairs or Pairs(outputs.pair_feature_BE, identity_B), config, centre_IE)
+    total = config.identity * identity + config.attributes * attributes + compared
+    return LossParts(total, identity, attributes, compared)
 
 
-def identity_loss(logits_BI: Tensor, identity_B: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Mean cross-entropy over the batch, in float32."""
-    return F.cross_entropy(logits_BI.float(), identity_B, label_smoothing=label_smoothing)
+def identity_loss(logits_BI: Tensor, identity_B: Tensor, config: LossConfig, classifier: str = "linear") -> Tensor:
+    """Mean cross-entropy over the batch, in float32; a margin classifier's logits are cosines."""
+    if classifier == "arcface":
+        logits_BI = arcface_logits(logits_BI, identity_B, config.classifier_margin, config.classifier_scale)
+    elif classifier == "cosface":
+        logits_BI = cosface_logits(logits_BI, identity_B, config.classifier_margin, config.classifier_scale)
+    return F.cross_entropy(logits_BI.float(), identity_B, label_smoothing=config.label_smoothing)
+
+
+def pair_loss(pairs: Pairs, config: LossConfig, centre_IE: Tensor | None = None) -> Tensor:
+    """Weighted sum of the triplet, circle and center losses that are on; 0 without any."""
+    feature_CE, identity_C = pairs
+    total = feature_CE.new_zeros((), dtype=torch.float32)
+    if config.triplet:
+        total = total + config.triplet * triplet_loss(feature_CE, identity_C, config.triplet_margin or None)
+    if config.circle:
+        total = total + config.circle * circle_loss(feature_CE, identity_C, config.circle_margin, config.circle_scale)
+    if config.center and centre_IE is not None:
+        total = total + config.center * center_loss(feature_CE, identity_C, centre_IE)
+    return total
 
 
 def attribute_loss(

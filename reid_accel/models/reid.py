@@ -1,7 +1,8 @@
 """The network: backbone, neck, attribute heads, re-weighting, identity classifier.
 
 Section 3 of the course report, after Lin et al., "Improving person re-identification by attribute and identity
-learning", Pattern Recognition 2019.
+learning", Pattern Recognition 2019; the other neck is that of Luo et al., "Bag of tricks and a strong baseline for deep
+person re-identification", CVPR workshops 2019.
 Legend: B batch, P pooled features, D feature, I identities, A attribute groups, M attribute values in all.
 """
 
@@ -27,6 +28,7 @@ from reid_accel.data.augment import IMAGENET_MEAN, IMAGENET_STD, normalise, to_f
 from reid_accel.data.images import ImageSize, as_array, enlarge, may_stay_small, to_pixels
 from reid_accel.errors import InputError
 from reid_accel.models.backbone import build_backbone, pooled_size
+from reid_accel.models.metric_losses import cosine_logits
 
 MODEL_FILES = ("config.json", "model.safetensors")
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -39,7 +41,11 @@ class Architecture:
 
     backbone: str
     last_stride: int = 2
+    pooling: str = "avg"
+    neck: str = "fc"
     neck_units: int = 512
+    classifier: str = "linear"
+    keeps_centres: bool = False
     groups: tuple[AttributeGroup, ...] = ()
     reweight: bool = True
     attribute_scores: str = "probabilities"
@@ -64,16 +70,16 @@ class Architecture:
         """M: 41 for Market-1501's vocabulary."""
         return sum(len(group.values) for group in self.groups)
 
-    @property
-    def feature_size(self) -> int:
-        """D: 553 for the report's network."""
-        return self.neck_units + self.num_attribute_values
-
 
 class Outputs(NamedTuple):
-    """What one pass gives. attribute_scores_BM are the concatenated predictions before re-weighting."""
+    """What one pass gives. attribute_scores_BM are the concatenated predictions before re-weighting.
+
+    feature_BD is what retrieval compares. pair_feature_BE is what losses on pairs compare: the pooled features before
+    batch norm with the neck `bn`, else the same. identity_logits_BI are cosines with a margin classifier.
+    """
 
     feature_BD: Tensor
+    pair_feature_BE: Tensor
     identity_logits_BI: Tensor
     attribute_logits: tuple[Tensor, ...]
     attribute_scores_BM: Tensor
@@ -88,8 +94,9 @@ class ReIDModel(
     """Person re-identification with attributes: images in, features to compare and attribute logits out.
 
     f = ReLU(BN(W pool(backbone(image)))), one linear head per attribute group on f, scores a = softmax of
-    each head, confidence c = sigmoid(V a + b), a' = c * a, feature = [f, a'] (report, equations 2 and 3). The
-    identity classifier on the feature serves training only.
+    each head, confidence c = sigmoid(V a + b), a' = c * a, feature = [f, a'] (report, equations 2 and 3). With the neck
+    `bn`, f = BN(pool(backbone(image))) (Luo et al. 2019, section 3.6). The identity classifier on the feature serves
+    training only.
 
     >>> architecture = Architecture(backbone="resnet10t", neck_units=16, num_identities=3)
     >>> model = ReIDModel(architecture).eval()
@@ -107,14 +114,21 @@ class ReIDModel(
             last_stride=architecture.last_stride,
             height_px=architecture.height_px,
             width_px=architecture.width_px,
+            pooling=architecture.pooling,
         )
-        units, num_values = architecture.neck_units, architecture.num_attribute_values
-        self.neck = nn.Sequential(
-            nn.Linear(pooled_size(self.backbone), units, bias=False), nn.BatchNorm1d(units), nn.ReLU()
-        )
+        pooled, num_values = pooled_size(self.backbone), architecture.num_attribute_values
+        units = pooled if architecture.neck == "bn" else architecture.neck_units
+        self.neck = _batch_norm_neck(pooled) if architecture.neck == "bn" else _report_neck(pooled, units)
         self.attribute_heads = nn.ModuleList(nn.Linear(units, len(group.values)) for group in architecture.groups)
         self.reweighting = nn.Linear(num_values, num_values) if architecture.reweight and num_values else None
-        self.identity_classifier = nn.Linear(architecture.feature_size, architecture.num_identities)
+        self.feature_size = units + num_values
+        is_report = architecture.neck == "fc" and architecture.classifier == "linear"
+        self.identity_classifier = nn.Linear(self.feature_size, architecture.num_identities, bias=is_report)
+        if not is_report:
+            nn.init.normal_(self.identity_classifier.weight, std=0.001)
+        if architecture.keeps_centres:
+            size = pooled if architecture.neck == "bn" else self.feature_size
+            self.centre_IE = nn.Buffer(torch.zeros(architecture.num_identities, size))
         self.freeze_statistics = False
 
     def train(self, mode: bool = True) -> "ReIDModel":
@@ -128,7 +142,8 @@ class ReIDModel(
 
     def forward(self, images_B3HW: Tensor) -> Outputs:
         """Normalised float images, B x 3 x H x W, to `Outputs`."""
-        neck_BD = self.neck(self.backbone(images_B3HW))
+        pooled_BP = self.backbone(images_B3HW)
+        neck_BD = self.neck(pooled_BP)
         logits = tuple(head(neck_BD) for head in self.attribute_heads)
         # scores and feature in float32: under autocast the heads give 16 bits, too few to rank by
         scores_BM = self._scores(logits, neck_BD)
@@ -136,7 +151,14 @@ class ReIDModel(
         if self.reweighting is not None:
             parts[1] = torch.sigmoid(self.reweighting(scores_BM).float()) * scores_BM
         feature_BD = torch.cat(parts, dim=1)
-        return Outputs(feature_BD, self.identity_classifier(feature_BD), logits, scores_BM)
+        pair_feature_BE = pooled_BP.float() if self.architecture.neck == "bn" else feature_BD
+        return Outputs(feature_BD, pair_feature_BE, self._identity_logits(feature_BD), logits, scores_BM)
+
+    def _identity_logits(self, feature_BD: Tensor) -> Tensor:
+        if self.architecture.classifier == "linear":
+            logits_BI: Tensor = self.identity_classifier(feature_BD)
+            return logits_BI
+        return cosine_logits(feature_BD, self.identity_classifier.weight)
 
     def _scores(self, logits: tuple[Tensor, ...], neck_BD: Tensor) -> Tensor:
         if not logits:
@@ -179,6 +201,17 @@ class ReIDModel(
         logits = self(self.prepare(images)).attribute_logits
         chosen = torch.stack([logit.argmax(1) for logit in logits], dim=1).tolist()
         return [{group.name: group.values[index] for group, index in zip(groups, row, strict=True)} for row in chosen]
+
+
+def _report_neck(pooled: int, units: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(pooled, units, bias=False), nn.BatchNorm1d(units), nn.ReLU())
+
+
+def _batch_norm_neck(pooled: int) -> nn.Module:
+    """Batch norm without shift, so that the classifier's planes go through the origin (Luo et al. 2019)."""
+    neck = nn.BatchNorm1d(pooled)
+    neck.bias.requires_grad_(False)
+    return neck
 
 
 def _as_stored(image: Image.Image, size: ImageSize) -> npt.NDArray[np.uint8]:

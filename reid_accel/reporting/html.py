@@ -252,11 +252,14 @@ def _training(training: Training | None) -> Markup:
 
 
 def _losses(history: Sequence[Epoch]) -> list[Curve]:
-    return [
+    curves = [
         Curve("total", "c1", _series(history, "train_loss")),
         Curve("identity", "c2", _series(history, "identity_loss")),
         Curve("attributes", "c3", _series(history, "attribute_loss")),
     ]
+    if any(line["pair_loss"] for line in history):
+        curves.append(Curve("pairs", "c4", _series(history, "pair_loss")))
+    return curves
 
 
 def _accuracies(history: Sequence[Epoch]) -> list[Curve]:

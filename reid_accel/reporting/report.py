@@ -54,6 +54,7 @@ class EpochAlways(TypedDict):
     train_loss: float
     identity_loss: float
     attribute_loss: float | None
+    pair_loss: float
     course_accuracy: float | None
     learning_rate: float
     images_per_second: float

@@ -73,9 +73,12 @@ def epoch_bar(console: Console, epoch: int, epochs: int, steps: int, done: int) 
 
 def epoch_line(line: dict[str, Any], epochs: int) -> str:
     """One line per epoch: losses, the course report's accuracy, validation, speed."""
+    losses = [f"id {line['identity_loss']:.3f}", f"attr {line['attribute_loss']:.3f}"]
+    if line["pair_loss"]:
+        losses.append(f"pairs {line['pair_loss']:.3f}")
     parts = [
         f"epoch {line['epoch']:>3}/{epochs}",
-        f"loss {line['train_loss']:.3f} (id {line['identity_loss']:.3f}, attr {line['attribute_loss']:.3f})",
+        f"loss {line['train_loss']:.3f} ({', '.join(losses)})",
         f"train acc {100 * line['course_accuracy']:.1f} %",
     ]
     if line.get("validation_mAP") is not None:

@@ -83,7 +83,7 @@ def _predict_rows(
     model.eval()
     parts = [
         _Batch(
-            torch.empty((0, settings.feature_size), device=device),
+            torch.empty((0, model.feature_size), device=device),
             torch.empty((0, len(settings.groups)), dtype=torch.int64, device=device),
             torch.empty(0, device=device),
         )
@@ -114,6 +114,7 @@ def _predict_batch(model: ReIDModel, images_B3HW: Tensor, flip: bool) -> _Batch:
 def _mean_of(one: Outputs, other: Outputs) -> Outputs:
     return Outputs(
         (one.feature_BD + other.feature_BD) / 2,
+        (one.pair_feature_BE + other.pair_feature_BE) / 2,
         (one.identity_logits_BI + other.identity_logits_BI) / 2,
         tuple((a + b) / 2 for a, b in zip(one.attribute_logits, other.attribute_logits, strict=True)),
         (one.attribute_scores_BM + other.attribute_scores_BM) / 2,

@@ -17,9 +17,11 @@ from reid_accel.config import Config
 from reid_accel.data.imageset import Ints
 from reid_accel.data.sampling import identity_batches, rank_share, shuffled_batches
 from reid_accel.errors import InputError
-from reid_accel.models.losses import LossParts, loss_parts
+from reid_accel.models.losses import LossParts, Pairs, loss_parts
+from reid_accel.models.metric_losses import moved_centres
 from reid_accel.models.reid import Outputs, ReIDModel
 from reid_accel.training.average import WeightAverage
+from reid_accel.training.gathering import gather_labels, gather_with_gradient
 from reid_accel.training.guard import FiniteGuard
 from reid_accel.training.input import Batch, TrainingInput
 from reid_accel.training.optimizers import set_rate
@@ -35,6 +37,7 @@ class EpochSums(NamedTuple):
     loss: Tensor
     identity_loss: Tensor
     attribute_loss: Tensor
+    pair_loss: Tensor
     right_answers: Tensor
     finite_steps: Tensor
 
@@ -58,6 +61,7 @@ class EpochSums(NamedTuple):
             self.loss + parts.total.detach().double() * size,
             self.identity_loss + parts.identity.detach().double() * size,
             self.attribute_loss + parts.attributes.detach().double() * size,
+            self.pair_loss + parts.pairs.detach().double() * size,
             self.right_answers + course_accuracy(outputs, batch) * size,
             self.finite_steps + parts.total.detach().isfinite(),
         )
@@ -83,6 +87,7 @@ class Trainer:
     config: Config
     average: WeightAverage | None = None
     guard: FiniteGuard | None = None
+    class_weights: tuple[Tensor, ...] | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -130,7 +135,9 @@ class Trainer:
     def step(self, batches: Iterator[Batch], step: int, sums: EpochSums) -> EpochSums:
         """One optimiser step on the next micro-batches; returns the epoch's sums with it."""
         accelerator, config = self.accelerator, self.config
-        set_rate(self.optimizer, rate_factor(step, self.steps_per_epoch, config.train.epochs, config.optim))
+        factor = rate_factor(step, self.steps_per_epoch, config.train.epochs, config.optim)
+        frozen = step < config.optim.frozen_epochs * self.steps_per_epoch
+        set_rate(self.optimizer, factor, backbone_frozen=frozen)
         # what torch itself draws (dropout, stochastic depth) is a function of seed, step and process
         torch.manual_seed(_torch_seed(config.train.seed, step, accelerator.process_index))
         given, applied = sums, True
@@ -140,8 +147,10 @@ class Trainer:
             mark(f"step {step + 1}, part {part + 1}")
             with accelerator.accumulate(self.model):
                 outputs = self.model(batch.images_B3HW)
-                parts = loss_parts(outputs, batch.identity_B, batch.attributes_BA, config.loss)
+                pairs = self.pairs(outputs, batch)
+                parts = self.loss_parts(outputs, batch, pairs)
                 accelerator.backward(parts.total)
+                self.move_centres(pairs)
                 if accelerator.sync_gradients and config.optim.clip_norm > 0:
                     accelerator.clip_grad_norm_(self.model.parameters(), config.optim.clip_norm)
                 if self.guard is not None and accelerator.sync_gradients and not self.guard.lets_pass():
@@ -155,6 +164,36 @@ class Trainer:
             self.average.update(self.unwrapped, step)
         return sums if applied else given
 
+    def pairs(self, outputs: Outputs, batch: Batch) -> Pairs:
+        """What losses on pairs compare: images of all processes, or of this one. Every process must call it."""
+        loss = self.config.loss
+        if not loss.pairs_across_processes or not (loss.triplet or loss.circle or loss.center):
+            return Pairs(outputs.pair_feature_BE, batch.identity_B)
+        return Pairs(
+            gather_with_gradient(outputs.pair_feature_BE, self.accelerator),
+            gather_labels(batch.identity_B, self.accelerator),
+        )
+
+    def loss_parts(self, outputs: Outputs, batch: Batch, pairs: Pairs) -> LossParts:
+        """The loss of a micro-batch by the run's settings."""
+        return loss_parts(
+            outputs,
+            batch.identity_B,
+            batch.attributes_BA,
+            self.config.loss,
+            classifier=self.config.model.classifier,
+            pairs=pairs,
+            centre_IE=self.unwrapped.centre_IE if self.config.loss.center else None,
+            class_weights=self.class_weights,
+        )
+
+    @torch.no_grad()
+    def move_centres(self, pairs: Pairs) -> None:
+        """Let the centres of the center loss, where there are any, follow the batch."""
+        if self.config.loss.center:
+            centre_IE = self.unwrapped.centre_IE
+            centre_IE.copy_(moved_centres(centre_IE, *pairs, self.config.loss.center_rate))
+
 
 def _torch_seed(seed: int, step: int, rank: int) -> int:
     return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))
@@ -162,11 +201,12 @@ def _torch_seed(seed: int, step: int, rank: int) -> int:
 
 @dataclass(frozen=True)
 class EpochMeans:
-    """What an epoch came to so far, over all processes; the first four are lines of metrics.jsonl."""
+    """What an epoch came to so far, over all processes; all but the last are in metrics.jsonl."""
 
     train_loss: float
     identity_loss: float
     attribute_loss: float
+    pair_loss: float
     course_accuracy: float
     finite_losses: int
 
@@ -174,8 +214,8 @@ class EpochMeans:
     def of(cls, sums: tuple[float, ...]) -> "EpochMeans":
         """The means of `EpochSums.over_processes`."""
         images, *values, finite = sums
-        loss, identity, attributes, right = (value / max(images, 1.0) for value in values)
-        return cls(loss, identity, attributes, right, int(finite))
+        loss, identity, attributes, pairs, right = (value / max(images, 1.0) for value in values)
+        return cls(loss, identity, attributes, pairs, right, int(finite))
 
     def line(self) -> dict[str, float]:
         """The numbers by name."""
@@ -183,6 +223,7 @@ class EpochMeans:
             "train_loss": self.train_loss,
             "identity_loss": self.identity_loss,
             "attribute_loss": self.attribute_loss,
+            "pair_loss": self.pair_loss,
             "course_accuracy": self.course_accuracy,
         }
 
