@@ -6,6 +6,7 @@ from reid_accel.config import (
     AugmentConfig,
     Config,
     DataConfig,
+    LossConfig,
     ModelConfig,
     OptimConfig,
     ScoringConfig,
@@ -108,3 +109,18 @@ def test_a_required_setting_is_asked_for(capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(SystemExit):
         parse(ScoringConfig, [])
     assert "--model" in "".join(capsys.readouterr())
+
+
+def test_losses_on_pairs_need_batches_of_people() -> None:
+    with pytest.raises(InputError, match=r"set --train\.images-per-identity 4"):
+        Config(loss=LossConfig(triplet=1.0))
+    loss, train = LossConfig(triplet=1.0), TrainConfig(batch_size=32, images_per_identity=4, accumulation_steps=8)
+    with pytest.raises(InputError, match="losses on pairs see 4 images at once"):
+        Config(loss=loss, train=train).micro_batch_size(1)
+    wide = TrainConfig(batch_size=32, images_per_identity=4, accumulation_steps=2)
+    assert Config(loss=loss, train=wide).micro_batch_size(4) == 4, "four processes together see 16"
+    apart = LossConfig(triplet=1.0, pairs_across_processes=False)
+    with pytest.raises(InputError, match="at least 8"):
+        Config(loss=apart, train=wide).micro_batch_size(4)
+    with pytest.raises(InputError, match=r"on with loss\.center"):
+        LossConfig(center=0.1, pairs_across_processes=False)

@@ -28,6 +28,7 @@ def example_report() -> Report:
             "epoch": epoch,
             "train_loss": 6.4 * 0.86**epoch + 0.8 + 0.2 * rng.random(),
             "identity_loss": 5.0 * 0.85**epoch + 0.5,
+            "pair_loss": 0.0,
             "attribute_loss": 1.4 * 0.9**epoch + 0.3,
             "course_accuracy": 1 - 0.45 * 0.88**epoch,
             "learning_rate": 3e-4 * min(1.0, epoch / 3) * (0.5 + 0.5 * np.cos(np.pi * epoch / 24)),

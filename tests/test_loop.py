@@ -85,10 +85,10 @@ def test_sums_are_restored_and_averaged(small_market: Path) -> None:
 
 
 def test_the_first_spoilt_step_is_named() -> None:
-    means = EpochMeans(float("nan"), 0.0, 0.0, 0.0, finite_losses=9)
+    means = EpochMeans(float("nan"), 0.0, 0.0, 0.0, 0.0, finite_losses=9)
     with pytest.raises(InputError, match="not finite at step 104"):
         require_finite(means, first_step=100, parts_per_step=3, checkpoints="run/checkpoints")
-    require_finite(EpochMeans(1.0, 0.0, 0.0, 0.0, 9), 100, 3, "")
+    require_finite(EpochMeans(1.0, 0.0, 0.0, 0.0, 0.0, 9), 100, 3, "")
 
 
 def test_averaged_weights_follow_by_the_formula(small_market: Path) -> None:
@@ -118,8 +118,8 @@ def test_steps_without_a_finite_gradient_are_left_out_up_to_a_number(
     guarded = dataclasses.replace(built, guard=FiniteGuard(built.model, limit=1, checkpoints="run/checkpoints"))
     real, calls = loop.loss_parts, []
 
-    def sometimes_infinite(*given):
-        parts = real(*given)
+    def sometimes_infinite(*given, **named):
+        parts = real(*given, **named)
         calls.append(1)
         return parts._replace(total=parts.total * float("inf")) if len(calls) in (2, 3) else parts
 

@@ -132,3 +132,40 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"not weights")
     with pytest.raises(InputError, match="cannot be loaded"):
         load_model(tmp_path)
+
+
+def test_a_batch_norm_neck_compares_pairs_before_it_and_people_after_it() -> None:
+    model = small(neck="bn", num_identities=5)
+    images = model.prepare(pictures())
+    with torch.no_grad():
+        outputs = model(images)
+        pooled = model.backbone.forward_features(images).mean((2, 3))
+        norm = model.neck
+        f = (pooled - norm.running_mean) / torch.sqrt(norm.running_var + norm.eps) * norm.weight
+    assert torch.allclose(outputs.pair_feature_BE, pooled, atol=1e-5)
+    assert torch.allclose(outputs.feature_BD[:, : pooled.shape[1]], f, atol=1e-4)
+    assert outputs.feature_BD.shape[1] == pooled.shape[1] + 41 == model.feature_size
+    assert not norm.bias.requires_grad
+    assert model.identity_classifier.bias is None
+    expected = outputs.feature_BD @ model.identity_classifier.weight.T
+    assert torch.allclose(outputs.identity_logits_BI, expected, atol=1e-5)
+
+
+def test_a_margin_classifier_gives_cosines() -> None:
+    model = small(classifier="arcface", num_identities=5)
+    with torch.no_grad():
+        outputs = model(model.prepare(pictures()))
+        weight = model.identity_classifier.weight
+        expected = torch.cosine_similarity(outputs.feature_BD[:, None], weight[None], dim=2)
+    assert torch.allclose(outputs.identity_logits_BI, expected, atol=1e-5)
+
+
+def test_the_other_parts_come_back_from_a_saved_model(tmp_path: Path) -> None:
+    changes = {"neck": "bn", "pooling": "gem", "classifier": "cosface", "keeps_centres": True}
+    model = small(**changes)
+    model.centre_IE.fill_(2.0)
+    model.save_pretrained(tmp_path)
+    again = load_model(tmp_path).eval()
+    assert again.architecture == model.architecture
+    assert again.centre_IE.shape == (5, again.backbone.head_hidden_size)
+    assert torch.equal(again.embed(pictures()), model.embed(pictures()))

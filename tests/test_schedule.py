@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from reid_accel.config import OptimConfig
+from reid_accel.errors import InputError
+from reid_accel.models.backbone import build_backbone
 from reid_accel.training.optimizers import build_optimizer, set_rate
 from reid_accel.training.schedule import rate_factor
 
@@ -68,3 +70,46 @@ def test_every_parameter_has_its_rate_and_decay(name: str) -> None:
     assert len(found) == sum(len(group["params"]) for group in optimizer.param_groups) == len(expected)
     for parameter_name, parameter in model.named_parameters():
         assert found[id(parameter)] == pytest.approx(expected[parameter_name])
+
+
+def network() -> torch.nn.Module:
+    backbone = build_backbone("test_vit", last_stride=2, height_px=64, width_px=32)
+    return torch.nn.ModuleDict({"backbone": backbone, "head": torch.nn.Linear(backbone.head_hidden_size, 3)})
+
+
+def test_layers_learn_the_slower_the_nearer_they_are_to_the_image() -> None:
+    model = network()
+    config = OptimConfig(learning_rate=1.0, backbone_rate=0.5, layer_decay=0.1)
+    optimizer = build_optimizer(model, config)
+    peak_of = {id(p): group["peak"] for group in optimizer.param_groups for p in group["params"]}
+    blocks = len(model["backbone"].blocks)
+    for name, parameter in model.named_parameters():
+        if name.startswith("head"):
+            assert peak_of[id(parameter)] == 1.0
+        elif ".blocks." in name:
+            from_top = blocks - 1 - int(name.split(".")[2])
+            assert peak_of[id(parameter)] == pytest.approx(0.5 * 0.1**from_top), name
+        elif "patch_embed" in name:
+            assert peak_of[id(parameter)] == pytest.approx(0.5 * 0.1**blocks), name
+    assert len(peak_of) == len(list(model.parameters()))
+    assert optimizer.param_groups[-1]["peak"] == 1.0, "the heads' group is the last"
+
+
+def test_a_frozen_backbone_stays_as_it_is_and_the_heads_learn() -> None:
+    model = network()
+    optimizer = build_optimizer(model, OptimConfig(name="adamw", learning_rate=0.1, weight_decay=0.1))
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    for frozen in (True, False):
+        set_rate(optimizer, 1.0, backbone_frozen=frozen)
+        model["head"](model["backbone"](torch.randn(4, 3, 64, 32))).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        moved = {name for name, value in model.named_parameters() if not torch.equal(value, before[name])}
+        assert any(name.startswith("backbone.") for name in moved) != frozen
+        assert any(name.startswith("head.") for name in moved)
+
+
+def test_layer_wise_rates_need_known_layers() -> None:
+    backbone = build_backbone("osnet_x0_25", last_stride=2, height_px=64, width_px=32)
+    with pytest.raises(InputError, match="layer-decay needs a timm backbone"):
+        build_optimizer(torch.nn.ModuleDict({"backbone": backbone}), OptimConfig(layer_decay=0.5))
