@@ -36,6 +36,9 @@ class DataConfig:
     `course`, or pedestrians that this package draws itself: `synthetic`, `synthetic-course`."""
     root: str | None = None
     """The folder of the data set (not needed for the synthetic ones)."""
+    also: tuple[str, ...] = ()
+    """Further sets to train on, NAME:FOLDER each (`market-layout:path/to/msmt17`): their people are added to the
+    training ones. Validation and test are those of `name`."""
     on_bad_image: Literal["error", "skip"] = "error"
     """Stop at an image that can't be read, or leave it out and list it in report.json."""
     validation_share: float = 0.3
@@ -53,6 +56,9 @@ class DataConfig:
     """Seed of the drawn pedestrians."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "also", tuple(self.also))
+        for entry in self.also:
+            check(":" in entry, "data.also", "NAME:FOLDER, e.g. market-layout:path/to/msmt17", entry)
         check(0 <= self.validation_share < 1, "data.validation-share", "in [0, 1)", self.validation_share)
         check(0 <= self.device_share < 1, "data.device-share", "in [0, 1)", self.device_share)
 

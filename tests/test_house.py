@@ -17,7 +17,7 @@ FLOORS = (
     ("scoring.evaluation",),
     ("reporting",),
     ("retrieval.embed",),
-    ("data.imageset", "data.builders", "data.transfer"),
+    ("data.imageset", "data.builders", "data.joining", "data.transfer"),
     ("retrieval", "models.reid", "models.losses", "data.store", "data.synthetic"),
     ("models", "data"),
     ("attributes",),

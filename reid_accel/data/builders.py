@@ -140,13 +140,13 @@ def load(
         root=str(folder),
         fingerprint=listing.fingerprint,
     )
-    with _without_progress_bars():
+    with without_progress_bars():
         builder.download_and_prepare()
         return builder.as_dataset()
 
 
 @contextmanager
-def _without_progress_bars() -> Iterator[None]:
+def without_progress_bars() -> Iterator[None]:
     """A second's work; the library's bars would bury what matters."""
     if datasets.are_progress_bars_disabled():
         yield

@@ -82,13 +82,15 @@ def open_image_set(
     *,
     on_bad_image: str,
     cache_dir: Path,
+    fingerprint: str | None = None,
     verify: bool = True,
     progress: Callable[[int, int], None] | None = None,
     say: Say = lambda sentence: None,
 ) -> tuple[ImageSet, tuple[SkippedImage, ...]]:
     """Decode a split (or find it decoded) and put its columns beside it; unreadable images are left out.
 
-    verify, progress, say: as `open_store` has them.
+    fingerprint: of the listing, for a split that isn't a builder's own. verify, progress, say: as `open_store` has
+    them.
     Raises InputError at an unreadable image when `on_bad_image` is "error".
     """
     columns = table.cast_column("image", datasets.Image(decode=False)).with_format("numpy")[:]
@@ -96,7 +98,7 @@ def open_image_set(
     store = open_store(
         paths,
         size,
-        fingerprint=f"{table.info.config_name}/{table.split}",
+        fingerprint=fingerprint or listing_of(table),
         cache_dir=cache_dir,
         on_bad_image=on_bad_image,
         verify=verify,
@@ -164,6 +166,11 @@ def _without_unreadable(images: ImageSet, where: str) -> tuple[ImageSet, tuple[S
     readable = np.setdiff1d(images.row_N, np.fromiter(unreadable, np.int64, len(unreadable)))
     skipped = tuple(SkippedImage(images.name_N[row], reason) for row, reason in unreadable.items())
     return images.select(readable), skipped
+
+
+def listing_of(table: datasets.Dataset) -> str:
+    """Which listing a builder's split was made from: another folder, or a changed one, is another."""
+    return f"{table.info.config_name}/{table.split}"
 
 
 def groups_of(table: datasets.Dataset) -> tuple[AttributeGroup, ...]:

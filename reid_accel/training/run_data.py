@@ -15,9 +15,11 @@ from reid_accel.data.imageset import (
     Ints,
     SkippedImage,
     identities_of,
+    listing_of,
     open_image_set,
     split_by_person,
 )
+from reid_accel.data.joining import joined
 from reid_accel.data.store import Say
 from reid_accel.data.synthetic import SyntheticMarket
 from reid_accel.errors import InputError
@@ -65,6 +67,20 @@ def load_tables(config: DataConfig, accelerator: Accelerator, warn: Say | None =
         )
 
 
+def load_others(config: DataConfig, accelerator: Accelerator, warn: Say | None = None) -> dict[str, datasets.Dataset]:
+    """The training splits of the further sets, by what they are called in names: set and folder."""
+    others = {}
+    for entry in config.also:
+        name, _, root = entry.partition(":")
+        with accelerator.local_main_process_first():
+            others[f"{name}:{Path(root).name}"] = load(name, root, cache_dir=config.cache_dir, report_warning=warn)[
+                "train"
+            ]
+    if len(others) < len(config.also):
+        raise InputError(f"data.also names two folders of one name: {', '.join(config.also)}")
+    return others
+
+
 def open_data(config: DataConfig, size: ImageSize, accelerator: Accelerator, say: Say) -> OpenedData:
     """Load a data set and decode its images, once per machine. Every process calls it.
 
@@ -72,6 +88,11 @@ def open_data(config: DataConfig, size: ImageSize, accelerator: Accelerator, say
     """
     warnings: list[str] = []
     tables = load_tables(config, accelerator, warnings.append)
+    others = load_others(config, accelerator, warnings.append)
+    fingerprints = {split: listing_of(table) for split, table in tables.items()}
+    if others:
+        fingerprints["train"] = "+".join([fingerprints["train"], *map(listing_of, others.values())])
+        tables["train"] = joined(tables["train"], others)
     cache_dir = Path(config.cache_dir).expanduser()
     splits: dict[str, ImageSet] = {}
     skipped: list[SkippedImage] = []
@@ -87,6 +108,7 @@ def open_data(config: DataConfig, size: ImageSize, accelerator: Accelerator, say
                 size,
                 on_bad_image=config.on_bad_image,
                 cache_dir=cache_dir,
+                fingerprint=fingerprints[split],
                 verify=accelerator.is_local_main_process,
                 progress=progress,
                 say=warnings.append,
