@@ -288,6 +288,8 @@ def announce(console: Console, config: Config, folder: Path, trainer: Trainer, v
             soft_wrap=True,
         )
     accelerator, training = trainer.accelerator, trainer.data
+    if config.model.attributes and config.loss.attributes > 0 and not training.images.groups:
+        console.print("[yellow]note:[/] this data has no attributes: identities alone are trained", soft_wrap=True)
     held_out = f"{len(validation):,} images validate" if validation is not None else "no validation"
     console.print(
         f"[bold]{config.run.name}[/]: {config.model.backbone} at {config.model.height_px}x{config.model.width_px}, "

@@ -54,10 +54,13 @@ def test_training_on_two_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert splits["query"]["identities"] == 8, "scored on the first set alone"
 
 
-def test_what_cannot_be_joined_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_joined_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     with pytest.raises(SystemExit):
         train(["--data.also=market-layout"])
     assert "NAME:FOLDER" in " ".join(capsys.readouterr().err.split())
     with pytest.raises(SystemExit):
-        train(["--data.also=market-layout:nowhere", f"--data.cache-dir={tmp_path}", "--data.synthetic-identities=3"])
+        train([*TINY, "--data.also=market-layout:nowhere", f"--data.cache-dir={tmp_path}"])
     assert "nowhere" in capsys.readouterr().err
