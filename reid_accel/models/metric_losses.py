@@ -2,23 +2,14 @@
 
 Functions of features and labels, nothing else. All count in float32 whatever they are given (float64 stays), also
 under autocast, and none waits for the GPU: shapes never depend on the data, what doesn't count is masked out.
-Legend: B anchors (a batch), C candidates they are compared with, D feature, I identities.
+Legend: B a batch of anchors, C whom they are compared with, D feature, I identities.
 """
 
 import math
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-
-class Candidates(NamedTuple):
-    """Whom the anchors are compared with; the anchors themselves are its rows from `first_row` on."""
-
-    feature_CD: Tensor
-    identity_C: Tensor
-    first_row: int
 
 
 def pairwise_distance(feature_BD: Tensor, other_CD: Tensor) -> Tensor:
@@ -30,28 +21,25 @@ def pairwise_distance(feature_BD: Tensor, other_CD: Tensor) -> Tensor:
     return torch.cdist(_wide(feature_BD), _wide(other_CD), compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def triplet_loss(
-    feature_BD: Tensor, identity_B: Tensor, margin: float | None, candidates: Candidates | None = None
-) -> Tensor:
+def triplet_loss(feature_BD: Tensor, identity_B: Tensor, margin: float | None) -> Tensor:
     """Batch-hard triplet loss: each anchor's farthest positive has to be nearer than its nearest negative.
 
     Hermans et al., "In Defense of the Triplet Loss for Person Re-Identification", 2017, eq. 5:
     max(0, margin + d_p - d_n); with margin None their soft margin, log(1 + exp(d_p - d_n)). The mean over the anchors
-    that have both a positive (another image of the person) and a negative; 0 when there is none. Without candidates
-    the anchors are compared with each other.
+    that have both a positive (another image of the person) and a negative; 0 when there is none.
 
     >>> feature, identity = torch.tensor([[0.0], [1.0], [3.0], [7.0]]), torch.tensor([0, 0, 1, 1])
     >>> triplet_loss(feature, identity, margin=0.5)  # d_p - d_n: 1 - 3, 1 - 2, 4 - 2, 4 - 6
     tensor(0.6250)
     """
-    feature_BD, others = _wide(feature_BD), _candidates(feature_BD, identity_B, candidates)
-    positive_BC, negative_BC = _relations(identity_B, others)
+    feature_BD = _wide(feature_BD)
+    positive_BC, negative_BC = _relations(identity_B)
     with torch.no_grad():  # the hardest are searched for without a gradient, which then has B pairs instead of B x C
-        distance_BC = pairwise_distance(feature_BD, others.feature_CD)
+        distance_BC = pairwise_distance(feature_BD, feature_BD)
         farthest_B = distance_BC.masked_fill(~positive_BC, -math.inf).argmax(1)
         nearest_B = distance_BC.masked_fill(~negative_BC, math.inf).argmin(1)
-    positive_distance_B = torch.linalg.vector_norm(feature_BD - others.feature_CD[farthest_B], dim=1)
-    negative_distance_B = torch.linalg.vector_norm(feature_BD - others.feature_CD[nearest_B], dim=1)
+    positive_distance_B = torch.linalg.vector_norm(feature_BD - feature_BD[farthest_B], dim=1)
+    negative_distance_B = torch.linalg.vector_norm(feature_BD - feature_BD[nearest_B], dim=1)
     excess_B = positive_distance_B - negative_distance_B
     loss_B = F.softplus(excess_B) if margin is None else F.relu(excess_B + margin)
     return _mean_where(loss_B, positive_BC.any(1) & negative_BC.any(1))
@@ -62,17 +50,15 @@ def circle_loss(
     identity_B: Tensor,
     margin: float = 0.25,
     scale: float = 64.0,
-    candidates: Candidates | None = None,
 ) -> Tensor:
     """Circle loss on cosines: every pair is pulled or pushed by as much as it is away from where it should be.
 
     Sun et al., "Circle Loss", CVPR 2020, eq. 6, with O_p = 1 + m, O_n = -m, delta_p = 1 - m, delta_n = m (section 3.3)
     and the weights alpha as constants: softplus(logsumexp_n(scale alpha_n (s_n - delta_n)) +
-    logsumexp_p(-scale alpha_p (s_p - delta_p))). Anchors, mean and candidates as in `triplet_loss`.
+    logsumexp_p(-scale alpha_p (s_p - delta_p))). Anchors and mean as in `triplet_loss`.
     """
-    others = _candidates(feature_BD, identity_B, candidates)
-    positive_BC, negative_BC = _relations(identity_B, others)
-    cosine_BC = cosine_logits(feature_BD, others.feature_CD)
+    positive_BC, negative_BC = _relations(identity_B)
+    cosine_BC = cosine_logits(feature_BD, feature_BD)
     positive_weight_BC = F.relu(1 + margin - cosine_BC.detach())
     negative_weight_BC = F.relu(cosine_BC.detach() + margin)
     positive_term_B = _logsumexp_where(-scale * positive_weight_BC * (cosine_BC - (1 - margin)), positive_BC)
@@ -143,19 +129,11 @@ def _wide(values: Tensor) -> Tensor:
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
-def _candidates(feature_BD: Tensor, identity_B: Tensor, candidates: Candidates | None) -> Candidates:
-    if candidates is None:
-        return Candidates(_wide(feature_BD), identity_B, 0)
-    assert 0 <= candidates.first_row <= len(candidates.identity_C) - len(identity_B), "anchors are not among candidates"
-    return candidates._replace(feature_CD=_wide(candidates.feature_CD))
-
-
-def _relations(identity_B: Tensor, others: Candidates) -> tuple[Tensor, Tensor]:
-    """Which candidates show the anchor's person on another image, and which show another person, B x C each."""
-    row_C = torch.arange(len(others.identity_C), device=identity_B.device)
-    row_B = row_C[others.first_row : others.first_row + len(identity_B)]
-    same_BC = identity_B[:, None] == others.identity_C
-    return same_BC & (row_B[:, None] != row_C), ~same_BC
+def _relations(identity_B: Tensor) -> tuple[Tensor, Tensor]:
+    """Which images show the anchor's person on another image, and which show another person, B x B each."""
+    same_BC = identity_B[:, None] == identity_B
+    itself_BC = torch.eye(len(identity_B), dtype=torch.bool, device=identity_B.device)
+    return same_BC & ~itself_BC, ~same_BC
 
 
 def _mean_where(loss_B: Tensor, counts_B: Tensor) -> Tensor:
