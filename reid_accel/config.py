@@ -433,6 +433,9 @@ class ScoringConfig:
     """A folder for the embeddings of query and gallery: written with a model, read without one. Scoring again from
     them needs neither images nor a GPU."""
     data: DataConfig = field(default_factory=DataConfig)
+    also: tuple[str, ...] = ()
+    """Further sets to score the model on, NAME:FOLDER each (`market-layout:path/to/msmt17`): one table for all, and a
+    report of each in a folder of its own."""
     score: ScoreConfig = field(default_factory=ScoreConfig)
     seed: int = 0
     """Seed of the validation queries that are drawn for the course protocols."""
@@ -442,6 +445,11 @@ class ScoringConfig:
     def __post_init__(self) -> None:
         if self.model is None and self.features is None:
             raise InputError("give --model RUN/model to score a model, or --features DIR to score saved features")
+        object.__setattr__(self, "also", tuple(self.also))
+        for entry in self.also:
+            check(":" in entry, "also", "NAME:FOLDER, e.g. market-layout:path/to/msmt17", entry)
+        if self.also and self.features is not None:
+            raise InputError("--also scores a model on several sets, --features keeps one set's: leave one of them out")
 
 
 @dataclass(frozen=True, kw_only=True)

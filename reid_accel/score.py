@@ -1,12 +1,13 @@
 """Score a saved model on a data set, or features that were saved before, on any number of processes.
 
-accelerate launch reid_accel/score.py --model RUN/model --data.name market1501 --data.root FOLDER
+accelerate launch reid_accel/score.py --model RUN/model --data.name market1501 --data.root FOLDER [--also NAME:DIR ...]
 accelerate launch reid_accel/score.py --model RUN/model --data.name ... --features FEATURES
 accelerate launch reid_accel/score.py --features FEATURES --score.rerank
 """
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -14,9 +15,10 @@ from rich.console import Console
 
 from reid_accel.config import RunConfig, ScoringConfig, parse, to_dict
 from reid_accel.errors import InputError
+from reid_accel.files import write_json
 from reid_accel.models.reid import load_model, on_device
-from reid_accel.reporting.report import Report, ReportFrame, SplitCounts
-from reid_accel.reporting.tables import print_report
+from reid_accel.reporting.report import Report, ReportFrame, Retrieval, SplitCounts
+from reid_accel.reporting.tables import WIDTH, print_report, retrieval_table
 from reid_accel.reporting.terminal import open_console, sentences_for_users
 from reid_accel.retrieval.features import Embeddings
 from reid_accel.scoring.finish import data_facts, score_and_report, write_report
@@ -37,6 +39,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if report is not None:
             print_report(console, report)
             console.print(f"report: {folder / 'report.html'}", soft_wrap=True)
+        if config.also:
+            score_across(config, report, folder, accelerator, console)
+
+
+def score_across(
+    config: ScoringConfig, first: Report | None, folder: Path, accelerator: Accelerator, console: Console
+) -> None:
+    """Score the model on the further sets too, and put all sets into one table and `domains.json`."""
+    of_set: dict[str, Report | None] = {config.data.name: first}
+    for entry in config.also:
+        name, _, root = entry.partition(":")
+        label = f"{name}-{Path(root).name}"
+        data = replace(config.data, name=name, root=root)
+        one = replace(config, data=data, also=(), dir=str(folder / label))
+        of_set[label] = score_model(one, accelerator, console)[0]
+    entries: list[Retrieval] = []
+    for label, report in of_set.items():
+        for scored in report["retrieval"] if report is not None else []:
+            named = scored.copy()
+            named["split"] = f"{label}: {scored['split']}"
+            entries.append(named)
+    if accelerator.is_main_process:
+        console.print()
+        console.print(retrieval_table(entries), width=min(console.width, WIDTH))
+        write_json(folder / "domains.json", entries)
 
 
 def score_model(config: ScoringConfig, accelerator: Accelerator, console: Console) -> tuple[Report | None, Path]:

@@ -1,5 +1,6 @@
 """The training script in this process: its files, and what it says to a user's mistakes."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -41,10 +42,15 @@ def annotate(root: Path, pids: range) -> None:
 
 
 def refused(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
-    """Run and return the sentence that the script ended with."""
+    """Run train.py and return the sentence that it ended with."""
+    return refused_by(train, capsys, arguments)
+
+
+def refused_by(script: Callable[[list[str]], None], capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
+    """Run a script and return the sentence that it ended with."""
     capsys.readouterr()
     with pytest.raises(SystemExit) as info:
-        train(arguments)
+        script(arguments)
     assert info.value.code == 2
     said = capsys.readouterr().err
     assert "Traceback" not in said
@@ -95,6 +101,28 @@ def test_scoring_a_saved_model_repeats_the_runs_numbers(small_market: Path) -> N
     assert again["retrieval"] == first["retrieval"][:1]
     assert again["attributes"] == first["attributes"] is not None
     assert again["training"] is None
+
+
+def test_one_model_scored_on_several_sets_gives_one_table(
+    small_market: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_market(tmp_path / "other", identities=8, images=4)
+    train(settings(small_market, "--run.dir=run"))
+    data = ["--data.name=market-layout", f"--data.root={small_market}", "--data.cache-dir=cache"]
+    score(["--model=run/model", *data, "--also=market-layout:other", "--dir=both"])
+    entries = read_json(Path("both/domains.json"))
+    assert [entry["split"].partition(":")[0] for entry in entries] == ["market-layout", "market-layout-other"]
+    alone = ["--model=run/model", "--data.name=market-layout", "--data.root=other", "--data.cache-dir=cache"]
+    score([*alone, "--dir=alone"])
+    expected = read_json(Path("alone/report.json"))["retrieval"][0]
+    assert (
+        entries[1]["mAP"]
+        == expected["mAP"]
+        == read_json(Path("both/market-layout-other/report.json"))["retrieval"][0]["mAP"]
+    )
+    assert entries[1]["num_queries"] != entries[0]["num_queries"]
+    assert "market-layout-other:" in capsys.readouterr().out
+    assert "leave one of them out" in refused_by(score, capsys, [*alone, "--also=a:b", "--features=f"])
 
 
 def test_saved_features_score_like_their_model(small_market: Path, capsys: pytest.CaptureFixture[str]) -> None:
