@@ -51,7 +51,7 @@ def score_across(
     for entry in config.also:
         name, _, root = entry.partition(":")
         label = f"{name}-{Path(root).name}"
-        data = replace(config.data, name=name, root=root)
+        data = replace(config.data, **{"name": name, "root": root})
         one = replace(config, data=data, also=(), dir=str(folder / label))
         of_set[label] = score_model(one, accelerator, console)[0]
     entries: list[Retrieval] = []
