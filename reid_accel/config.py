@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast, get_args
 
 import tyro
 import yaml
@@ -19,6 +19,7 @@ import yaml
 from reid_accel.errors import InputError
 
 C = TypeVar("C")
+DatasetName = Literal["synthetic", "synthetic-course", "market1501", "market-layout", "course"]
 
 
 def check(condition: bool, name: str, requirement: str, value: object) -> None:
@@ -27,11 +28,19 @@ def check(condition: bool, name: str, requirement: str, value: object) -> None:
         raise InputError(f"{name} must be {requirement}, got {value!r}")
 
 
+def name_and_folder(entry: str, setting: str) -> tuple[DatasetName, str]:
+    """The two parts of a further set, NAME:FOLDER. Raises InputError for anything else."""
+    name, colon, folder = entry.partition(":")
+    known = get_args(DatasetName)
+    check(bool(colon) and name in known, setting, f"NAME:FOLDER with NAME one of {', '.join(known)}", entry)
+    return cast(DatasetName, name), folder
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Which images, and how they reach the network."""
 
-    name: Literal["synthetic", "synthetic-course", "market1501", "market-layout", "course"] = "synthetic"
+    name: DatasetName = "synthetic"
     """The data set: `market1501`, `market-layout` (CUHK03-NP, MSMT17, Duke, your own crops in that layout),
     `course`, or pedestrians that this package draws itself: `synthetic`, `synthetic-course`."""
     root: str | None = None
@@ -58,7 +67,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "also", tuple(self.also))
         for entry in self.also:
-            check(":" in entry, "data.also", "NAME:FOLDER, e.g. market-layout:path/to/msmt17", entry)
+            name_and_folder(entry, "data.also")
         check(0 <= self.validation_share < 1, "data.validation-share", "in [0, 1)", self.validation_share)
         check(0 <= self.device_share < 1, "data.device-share", "in [0, 1)", self.device_share)
 
@@ -447,7 +456,7 @@ class ScoringConfig:
             raise InputError("give --model RUN/model to score a model, or --features DIR to score saved features")
         object.__setattr__(self, "also", tuple(self.also))
         for entry in self.also:
-            check(":" in entry, "also", "NAME:FOLDER, e.g. market-layout:path/to/msmt17", entry)
+            name_and_folder(entry, "also")
         if self.also and self.features is not None:
             raise InputError("--also scores a model on several sets, --features keeps one set's: leave one of them out")
 

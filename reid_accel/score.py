@@ -13,7 +13,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from rich.console import Console
 
-from reid_accel.config import RunConfig, ScoringConfig, parse, to_dict
+from reid_accel.config import RunConfig, ScoringConfig, name_and_folder, parse, to_dict
 from reid_accel.errors import InputError
 from reid_accel.files import write_json
 from reid_accel.models.reid import load_model, on_device
@@ -49,9 +49,9 @@ def score_across(
     """Score the model on the further sets too, and put all sets into one table and `domains.json`."""
     of_set: dict[str, Report | None] = {config.data.name: first}
     for entry in config.also:
-        name, _, root = entry.partition(":")
+        name, root = name_and_folder(entry, "also")
         label = f"{name}-{Path(root).name}"
-        data = replace(config.data, **{"name": name, "root": root})
+        data = replace(config.data, name=name, root=root)
         one = replace(config, data=data, also=(), dir=str(folder / label))
         of_set[label] = score_model(one, accelerator, console)[0]
     entries: list[Retrieval] = []

@@ -7,7 +7,7 @@ import datasets
 import numpy as np
 from accelerate import Accelerator
 
-from reid_accel.config import DataConfig
+from reid_accel.config import DataConfig, name_and_folder
 from reid_accel.data.builders import load
 from reid_accel.data.images import ImageSize
 from reid_accel.data.imageset import (
@@ -71,7 +71,7 @@ def load_others(config: DataConfig, accelerator: Accelerator, warn: Say | None =
     """The training splits of the further sets, by what they are called in names: set and folder."""
     others = {}
     for entry in config.also:
-        name, _, root = entry.partition(":")
+        name, root = name_and_folder(entry, "data.also")
         with accelerator.local_main_process_first():
             others[f"{name}:{Path(root).name}"] = load(name, root, cache_dir=config.cache_dir, report_warning=warn)[
                 "train"
