@@ -81,7 +81,8 @@ class ModelConfig:
     pretrained: bool = True
     """Start from timm's ImageNet weights (downloaded once)."""
     weights_file: str | None = None
-    """Start the backbone from this local .safetensors file instead of downloading."""
+    """Start the backbone from this local .safetensors file instead of downloading: a timm model's, or that of a run of
+    this package (RUN/model/model.safetensors), e.g. one on drawn pedestrians."""
     height_px: int = 256
     """Height of the network's input."""
     width_px: int = 128

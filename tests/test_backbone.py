@@ -53,6 +53,14 @@ def test_a_local_file_fills_the_backbone(tmp_path: Path) -> None:
     assert all(torch.equal(value, weights[key]) for key, value in target.state_dict().items())
 
 
+def test_a_whole_model_of_this_package_gives_its_backbone(tmp_path: Path) -> None:
+    source, target = built("test_resnet"), built("test_resnet")
+    whole = {f"backbone.{key}": value for key, value in source.state_dict().items()}
+    save_file(whole | {"neck.weight": torch.zeros(3), "identity_classifier.weight": torch.zeros(5, 3)}, tmp_path / "m")
+    load_pretrained(target, "test_resnet", str(tmp_path / "m"))
+    assert all(torch.equal(value, source.state_dict()[key]) for key, value in target.state_dict().items())
+
+
 def test_a_file_that_does_not_fit_is_counted_by_kind(tmp_path: Path) -> None:
     weights = built("test_resnet").state_dict()
     missing, reshaped, *_ = sorted(name for name in weights if name.endswith("weight"))

@@ -16,6 +16,7 @@ from reid_accel.models.ibn import from_plain, plain_name, put_ibn_in
 from reid_accel.models.osnet import OSNET_WIDTHS, OSNet
 from reid_accel.models.pooling import set_pooling
 
+_IN_OUR_MODELS = "backbone."  # what a whole model of this package puts before its backbone's names
 _OUR_NAMES = (*OSNET_WIDTHS, "resnet18_ibn_a", "resnet34_ibn_a", "resnet50_ibn_a", "resnet101_ibn_a")
 
 
@@ -146,7 +147,10 @@ def _load_file(backbone: nn.Module, name: str, path: Path) -> None:
         raise InputError(
             f"{path} is not a safetensors file ({error}); pickled weights (.pth, .pt) are not read, convert them"
         ) from error
-    weights = from_plain(weights, backbone)
+    of_a_whole_model = {
+        key.removeprefix(_IN_OUR_MODELS): value for key, value in weights.items() if key.startswith(_IN_OUR_MODELS)
+    }
+    weights = from_plain(of_a_whole_model or weights, backbone)
     weights = _resampled(backbone, name, weights | _own(backbone, weights))
     misfit = _misfit(backbone.state_dict(), weights)
     if misfit is not None:
