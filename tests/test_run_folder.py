@@ -23,7 +23,8 @@ def test_restarted_processes_go_on_where_they_were(monkeypatch: pytest.MonkeyPat
 
 def test_what_a_killed_process_was_writing_goes_when_the_run_goes_on(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("kept")
+    (tmp_path / ".notes.old").write_text("somebody else's")
     (tmp_path / ".report.json.77.part").write_text("half")
     (tmp_path / ".model.77.old").mkdir()
     choose_run_folder(RunConfig(dir=str(tmp_path), resume="auto"), Accelerator(cpu=True))
-    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".notes.old", "config.yaml"]

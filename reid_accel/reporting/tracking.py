@@ -60,7 +60,7 @@ class Tracking:
         if not self._accelerator.is_main_process or not self.path.exists():
             return 0
         lines = self.path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1][:count]
-        lines = [line for line in lines if json.loads(line)["step"] <= step]
+        lines = [line for line in lines if _is_of_step_until(line, step)]
         write_text(self.path, "".join(f"{line}\n" for line in lines))
         return len(lines)
 
@@ -97,3 +97,11 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str
 
 def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _is_of_step_until(line: str, step: int) -> bool:
+    try:
+        entry = json.loads(line)
+    except json.JSONDecodeError:
+        return False
+    return isinstance(entry, dict) and isinstance(entry.get("step"), int) and entry["step"] <= step

@@ -14,7 +14,7 @@ from types import FrameType
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs
+from accelerate.utils import InitProcessGroupKwargs, parse_flag_from_env
 
 from reid_accel.errors import InputError
 from reid_accel.training.hardware import choose_precision, cpu_threads
@@ -112,7 +112,7 @@ def _patience(stall_minutes: float) -> timedelta:
 def _connect_after_restart(timeout: timedelta) -> None:
     """Join the process group of this attempt when a launcher has restarted the processes (`--max_restarts`).
 
-    torch (2.14, static rendezvous) goes on with the launcher's store, where the dead processes' addresses still
+    torch (seen in 2.15, static rendezvous) goes on with the launcher's store, where the dead processes' addresses still
     stand under the names that the new ones use; who reads before the other has written connects to nobody. So each
     attempt gets names of its own. Machines count restarts each for itself, so that several need `rdzv_backend: c10d`,
     which makes a new store.
@@ -124,7 +124,7 @@ def _connect_after_restart(timeout: timedelta) -> None:
         return
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     store = dist.TCPStore(address, port, is_master=False, timeout=timeout)
-    on_cpu = not torch.cuda.is_available() or os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+    on_cpu = not torch.cuda.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU")
     dist.init_process_group(
         "gloo" if on_cpu else "nccl",
         store=dist.PrefixStore(f"attempt_{attempt}", store),

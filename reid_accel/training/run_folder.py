@@ -1,6 +1,7 @@
 """The folder of a run: choosing it, and keeping the model in it."""
 
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from reid_accel.models.reid import ReIDModel
 from reid_accel.training.agreement import from_first_process
 
 RUNS = Path("runs")
+UNFINISHED = re.compile(r"\..+\.\d+\.(part|old)")  # .NAME.PROCESS.part
 MARKS_OF_A_RUN = ("config.yaml", "metrics.jsonl", "checkpoints", "model", "report.json")
 
 
@@ -48,7 +50,9 @@ def choose_run_folder(config: RunConfig, accelerator: Accelerator) -> Path:
 
 def _remove_unfinished(folder: Path) -> None:
     """What a killed process was about to write (see `files.replacing`); nobody else writes into a run's folder."""
-    for path in [*folder.glob(".*.part"), *folder.glob(".*.old")]:
+    for path in sorted(folder.glob(".*")):
+        if UNFINISHED.fullmatch(path.name) is None:
+            continue
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:

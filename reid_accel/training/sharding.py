@@ -5,7 +5,6 @@ whose own needs GPUs: so that it can be tested anywhere, and checkpoints stay wh
 processes, sharded or not, goes on with.
 """
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 import torch.distributed as dist
 import torch.nn as nn
 from accelerate import Accelerator
+from accelerate.utils import parse_flag_from_env
 from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -26,7 +26,7 @@ from reid_accel.models.reid import ReIDModel, on_device
 def check_sharding(accelerator: Accelerator, config: RunConfig) -> None:
     """Raise InputError where sharding can't be had as it is asked for."""
     wanted = config.shard_weights
-    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
+    if parse_flag_from_env("ACCELERATE_USE_FSDP"):
         raise InputError(
             "the launch file asks for Accelerate's FSDP; take launch/multi_gpu.yaml and --run.shard-weights instead"
         )
