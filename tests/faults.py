@@ -23,13 +23,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 os.environ.update(OMP_NUM_THREADS="1", ACCELERATE_USE_CPU="true", HF_HUB_OFFLINE="1", CUDA_VISIBLE_DEVICES="")
 
 import torch
 from conftest import make_market
-from launching import PACKAGE, TINY, command, environment
+from launching import PACKAGE, SMALL_RUN, command, environment, log_of, read_json
 from safetensors.torch import load_file
 
 import reid_accel.train as train_script
@@ -134,11 +133,9 @@ def disturbed_run(
 def settings(folder: Path, run: Path) -> list[str]:
     """Three epochs of five steps, with all that has a state."""
     return [
-        *TINY, "--data.name=market-layout", f"--data.root={folder / 'market'}", f"--data.cache-dir={run}.cache",
-        "--data.validation-share=0.2", f"--train.epochs={EPOCHS}", "--train.batch-size=8",
-        "--train.accumulation-steps=2", "--train.weight-average=0.9", "--augment.erase-probability=0.5",
-        "--optim.name=adamw", "--run.deterministic", "--run.log-every-steps=1", "--run.cpu-threads=1",
-        f"--run.checkpoint-steps={CHECKPOINT_STEPS}", f"--run.dir={run}",
+        *SMALL_RUN, f"--data.root={folder / 'market'}", f"--data.cache-dir={run}.cache", f"--train.epochs={EPOCHS}",
+        "--augment.erase-probability=0.5", "--run.cpu-threads=1", f"--run.checkpoint-steps={CHECKPOINT_STEPS}",
+        f"--run.dir={run}",
     ]  # fmt: skip
 
 
@@ -161,22 +158,12 @@ def differences(whole: Path, run: Path) -> list[str]:
             found.append(f"the last state of the {name} differs")
     if (run / "model/model.safetensors").read_bytes() != (whole / "model/model.safetensors").read_bytes():
         found.append("the packaged model differs")
-    if read(run / "report.json")["retrieval"] != read(whole / "report.json")["retrieval"]:
+    if read_json(run / "report.json")["retrieval"] != read_json(whole / "report.json")["retrieval"]:
         found.append("the scores differ")
     if log_of(run) != log_of(whole):
         found.append("metrics.jsonl differs")
     litter = [path.name for path in [*run.iterdir(), *(run / "checkpoints").iterdir()] if path.name.startswith(".")]
     return found + [f"{name} was left behind" for name in litter]
-
-
-def read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def log_of(run: Path) -> list[dict[str, Any]]:
-    """What was logged, but for times."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "images_per_second"} for line in lines]
 
 
 # one process: children of this one

@@ -21,6 +21,20 @@ TINY = (
 """A network small enough for tests of everything but accuracy."""
 
 
+SMALL_RUN = (
+    *TINY, "--data.name=market-layout", "--data.validation-share=0.2", "--train.batch-size=8",
+    "--train.accumulation-steps=2", "--train.weight-average=0.9", "--optim.name=adamw", "--run.deterministic",
+    "--run.log-every-steps=1",
+)  # fmt: skip
+"""A run with all that has a state, in which every step is logged."""
+
+
+def log_of(run: Path) -> list[dict[str, Any]]:
+    """What a run logged, but for times."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "images_per_second"} for line in lines]
+
+
 def command(script: Path, *arguments: object, processes: int = 1, restarts: int = 0) -> list[str]:
     """`accelerate launch SCRIPT ARGUMENTS`; with several processes by the launch file that users have."""
     launch_words = [str(ACCELERATE), "launch", "--quiet"]

@@ -1,13 +1,12 @@
 """Weights shared out over two real processes: the same training, the same checkpoints."""
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
 from accelerate import Accelerator
 from conftest import make_market
-from launching import PACKAGE, TINY, launch
+from launching import PACKAGE, SMALL_RUN, launch, log_of
 from safetensors.torch import load_file
 from test_survival import FAULTY, assert_same_run, last_state
 
@@ -26,18 +25,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(folder: Path, run: str, *more: str) -> list[str]:
     """A transformer, two epochs of five steps."""
     return [
-        *TINY, "--model.backbone=test_vit", "--data.name=market-layout", f"--data.root={folder / 'market'}",
-        f"--data.cache-dir={folder / 'cache'}", "--data.validation-share=0.2", "--train.epochs=2",
-        "--train.batch-size=8", "--train.accumulation-steps=2", "--train.weight-average=0.9",
-        "--train.skip-nonfinite=1", "--train.batch-norm=frozen", "--optim.clip-norm=1", "--optim.name=adamw",
-        "--run.deterministic", "--run.log-every-steps=1", "--run.checkpoint-steps=2",
-        f"--run.dir={folder / run}", *more,
+        *SMALL_RUN, "--model.backbone=test_vit", f"--data.root={folder / 'market'}",
+        f"--data.cache-dir={folder / 'cache'}", "--train.epochs=2", "--train.skip-nonfinite=1",
+        "--train.batch-norm=frozen", "--optim.clip-norm=1", "--run.checkpoint-steps=2", f"--run.dir={folder / run}",
+        *more,
     ]  # fmt: skip
 
 
 def losses_of(folder: Path, run: str) -> torch.Tensor:
-    lines = [json.loads(line) for line in (folder / run / "metrics.jsonl").read_text().splitlines()]
-    return torch.tensor([line["train_loss"] for line in lines])
+    return torch.tensor([line["train_loss"] for line in log_of(folder / run)])
 
 
 @pytest.fixture(scope="module")

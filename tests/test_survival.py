@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import make_market
-from launching import TINY, environment, launch, read_json
+from launching import SMALL_RUN, environment, launch, log_of, read_json
 from safetensors.torch import load_file
 
 pytestmark = pytest.mark.launch
@@ -28,11 +28,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(folder: Path, run: str, *more: str) -> list[str]:
     """Three epochs of five steps, everything on that has a state."""
     return [
-        "train", *TINY, "--data.name=market-layout", f"--data.root={folder / 'market'}",
-        f"--data.cache-dir={folder / 'cache'}", "--data.validation-share=0.2", "--train.epochs=3",
-        "--train.batch-size=8", "--train.accumulation-steps=2", "--train.weight-average=0.9",
-        "--augment.erase-probability=0.5", "--optim.name=adamw", "--run.deterministic", "--run.log-every-steps=1",
-        f"--run.dir={folder / run}", *more,
+        "train", *SMALL_RUN, f"--data.root={folder / 'market'}", f"--data.cache-dir={folder / 'cache'}",
+        "--train.epochs=3", "--augment.erase-probability=0.5", f"--run.dir={folder / run}", *more,
     ]  # fmt: skip
 
 
@@ -54,14 +51,7 @@ def assert_same_run(folder: Path, one: str, other: str) -> None:
     ).read_bytes()
     reports = [read_json(folder / run / "report.json") for run in (one, other)]
     assert reports[0]["retrieval"] == reports[1]["retrieval"]
-    logs = [
-        [
-            {name: value for name, value in json.loads(line).items() if name != "images_per_second"}
-            for line in (folder / run / "metrics.jsonl").read_text().splitlines()
-        ]
-        for run in (one, other)
-    ]
-    assert logs[0] == logs[1]
+    assert log_of(folder / one) == log_of(folder / other)
 
 
 class Undisturbed(dict[int, str]):
