@@ -172,9 +172,9 @@ def differences(whole: Path, run: Path) -> list[str]:
 def fork(folder: Path, flags: list[str], limit_bytes: int | None = None) -> int:
     """Start train.py's main in a child with a group of its own; returns the child's number."""
     child = os.fork()
+    os.setpgid(child, child)  # in both: whoever comes first, the group is there when the parent kills it
     if child:
         return child
-    os.setpgid(0, 0)
     log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(log, 1)
     os.dup2(log, 2)

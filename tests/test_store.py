@@ -2,6 +2,7 @@ import json
 import multiprocessing
 import os
 import resource
+import shutil
 import signal
 import tempfile
 import time
@@ -122,6 +123,50 @@ def test_two_builders_at_once_end_with_one_store(tmp_path: Path) -> None:
         builder.join()
     assert [builder.exitcode for builder in builders] == [0, 0]
     assert len(list((tmp_path / "cache" / "crops").iterdir())) == 1
+
+
+def test_a_store_that_another_builder_has_just_finished_is_not_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths, delete, finished = noise_images(tmp_path / "images", 20), shutil.rmtree, []
+
+    def delete_after_another_build(folder: Path, **given: bool) -> None:
+        if not finished:
+            other = multiprocessing.get_context("fork").Process(target=build, args=(paths, tmp_path / "cache"))
+            finished.append(other)
+            other.start()
+            other.join()
+            finished[0] = stores(tmp_path)
+        delete(folder, **given)
+
+    monkeypatch.setattr(shutil, "rmtree", delete_after_another_build)
+    opened(paths, tmp_path / "cache")
+    assert len(finished[0]) == 1
+    assert stores(tmp_path) == finished[0]
+
+
+def stores(folder: Path) -> dict[str, int]:
+    """Names and inode numbers of the stores that are whole: a replaced one has another number."""
+    return {path.name: path.stat().st_ino for path in (folder / "cache" / "crops").glob("[!.]*")}
+
+
+@pytest.mark.parametrize("damage", [True, False])
+def test_of_two_builders_the_slower_one_uses_what_is_there_if_it_is_whole(tmp_path: Path, damage: bool) -> None:
+    paths, there = noise_images(tmp_path / "images", 20), []
+
+    def another_is_faster(done: int, number: int) -> None:
+        other = multiprocessing.get_context("fork").Process(target=build, args=(paths, tmp_path / "cache"))
+        other.start()
+        other.join()
+        there.append(stores(tmp_path))
+        if damage:
+            next((tmp_path / "cache" / "crops").glob(f"[!.]*/{CROPS_FILE}")).write_bytes(b"damaged")
+
+    settings = {"fingerprint": "f", "cache_dir": tmp_path / "cache", "on_bad_image": "error"}
+    made = open_store(paths, SIZE, **settings, progress=another_is_faster)
+    assert len(there[0]) == 1
+    assert (stores(tmp_path) == there[0]) == (not damage)
+    assert np.array_equal(opened(paths, tmp_path / "cache").crops_N3HW, made.crops_N3HW)
 
 
 def test_a_cache_that_cannot_be_written_is_said_and_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

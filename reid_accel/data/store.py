@@ -6,6 +6,7 @@ network's size. A store is built under a temporary name and renamed when whole: 
 would be taken for a store, and of two processes that build at once one wins and both use it.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -135,16 +136,8 @@ def _build(
         temporary.mkdir(parents=True)
         index = _decode_all(temporary / CROPS_FILE, paths, size, progress)
         write_json(temporary / INDEX_FILE, index)
-        try:
-            return _read(folder, len(paths), verify=True)  # another process was faster: its store is as good
-        except _UnusableError:
-            shutil.rmtree(folder, ignore_errors=True)
-        try:
-            temporary.rename(folder)
-        except OSError:  # faster by a moment
-            if not folder.exists():
-                raise
-        return _read(folder, len(paths), verify=False)
+        store = _read(temporary, len(paths), verify=False)  # mapped: whoever replaces the folder, these pixels stay
+        return _put_in_place(temporary, folder, len(paths)) or store
     except OSError as error:
         raise InputError(
             f"the decoded images cannot be kept in {folder.parent}: {error}. Free some space there or set "
@@ -152,6 +145,28 @@ def _build(
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _put_in_place(temporary: Path, folder: Path, number: int) -> CropStore | None:
+    """Give a whole store its name, or return the whole one that another process has put there meanwhile.
+
+    A damaged one is moved aside in one stroke: deleted where it stands, it could be another process's new one that
+    is deleted.
+    """
+    while True:
+        try:
+            temporary.rename(folder)  # fails where a folder stands that isn't empty
+            return None
+        except OSError:
+            if not folder.exists():
+                raise
+        try:
+            return _read(folder, number, verify=True)
+        except _UnusableError:
+            aside = temporary.with_suffix(".bad.part")
+            with contextlib.suppress(FileNotFoundError):
+                folder.rename(aside)
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def _remove_abandoned(folder: Path) -> None:
