@@ -95,11 +95,14 @@ class ModelConfig:
     """Stride of a ResNet's last stage; 1 keeps twice the resolution (Luo et al. 2019), without dilation."""
     pooling: Literal["avg", "max", "gem"] = "avg"
     """Average, maximum, or generalised mean of the last maps (Radenovic et al. 2019); for convolutional networks."""
+    stripes: tuple[int, ...] = (1,)
+    """Numbers of equal horizontal stripes to pool, each with a neck and an identity classifier of its own: 1 for the
+    whole map alone, `1 2 4` for the whole, halves and quarters (Fu et al. 2019), 6 as in Sun et al. 2018."""
     neck: Literal["fc", "bn"] = "fc"
     """What follows pooling: the course report's fully connected layer, or batch norm alone (BNNeck, Luo et al. 2019),
     before which losses on pairs compare and after which identities are classified and retrieval compares."""
     neck_units: int = 512
-    """Size of the fully connected layer of the neck `fc`: f of the course report."""
+    """Size of the fully connected layer of the neck `fc`, for each stripe: f of the course report."""
     classifier: Literal["linear", "arcface", "cosface"] = "linear"
     """The identity classifier of training: linear, or on cosines with a margin on the angle (Deng et al. 2019) or the
     cosine (Wang et al. 2018)."""
@@ -113,6 +116,14 @@ class ModelConfig:
     """How retrieval compares features."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "stripes", tuple(self.stripes))
+        counts = self.stripes
+        check(
+            bool(counts) and all(0 < count <= self.height_px // 32 for count in counts),
+            "model.stripes",
+            f"numbers from 1 to {self.height_px // 32} at model.height-px {self.height_px}",
+            counts,
+        )
         for name, value in (("model.height-px", self.height_px), ("model.width-px", self.width_px)):
             check(value > 0 and value % 32 == 0, name, "a positive multiple of 32", value)
         check(self.neck_units > 0, "model.neck-units", "positive", self.neck_units)

@@ -197,6 +197,7 @@ def build_model(config: Config, training: TrainingSet, accelerator: Accelerator)
         backbone=settings.backbone,
         last_stride=settings.last_stride,
         pooling=settings.pooling,
+        stripes=settings.stripes,
         neck=settings.neck,
         neck_units=settings.neck_units,
         classifier=settings.classifier,

@@ -64,7 +64,7 @@ def test_clipping_bounds_the_step(small_market: Path) -> None:
 
 
 def test_course_accuracy_counts_attributes_and_identity() -> None:
-    identity_logits = torch.tensor([[2.0, 1.0], [0.0, 5.0]])  # right, wrong
+    identity_logits = torch.tensor([[[2.0, 1.0]], [[0.0, 5.0]]])  # right, wrong
     hat, age = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.0, 0.0, 3.0], [1.0, 0.0, 0.0]])
     outputs = Outputs(torch.zeros(2, 1), torch.zeros(2, 1), identity_logits, (hat, age), torch.zeros(2, 5))
     batch = Batch(torch.zeros(2, 3, 1, 1), torch.tensor([0, 0]), torch.tensor([[0, 2], [1, -1]]))

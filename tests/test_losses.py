@@ -26,9 +26,10 @@ def random(*shape: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_identity_loss_is_cross_entropy(smoothing: float) -> None:
-    logits, labels = random(7, 11), [0, 3, 10, 3, 1, 1, 5]
-    expected = slow_cross_entropy(logits, labels, smoothing)
+@pytest.mark.parametrize("parts", [1, 3])
+def test_identity_loss_is_the_mean_of_the_parts_cross_entropies(smoothing: float, parts: int) -> None:
+    logits, labels = random(7, parts, 11), [0, 3, 10, 3, 1, 1, 5]
+    expected = sum(slow_cross_entropy(logits[:, part], labels, smoothing) for part in range(parts)) / parts
     loss = identity_loss(logits, torch.tensor(labels), LossConfig(label_smoothing=smoothing))
     assert loss.item() == pytest.approx(expected, rel=1e-5)
 
@@ -90,7 +91,7 @@ def test_balancing_weights_of_nothing_are_zero() -> None:
 
 def outputs(groups: int) -> Outputs:
     logits = tuple(random(4, 2 + g) for g in range(groups))
-    return Outputs(random(4, 8), random(4, 6), random(4, 5), logits, random(4, 3))
+    return Outputs(random(4, 8), random(4, 6), random(4, 1, 5), logits, random(4, 3))
 
 
 def test_parts_are_weighted() -> None:
@@ -129,6 +130,7 @@ def test_margin_classifiers_make_the_right_answer_harder(classifier: str) -> Non
     cosine_BI, identity = random(4, 5).tanh(), torch.tensor([0, 1, 2, 3])
     config = LossConfig(classifier_margin=0.3, classifier_scale=10)
     plain = torch.nn.functional.cross_entropy(10 * cosine_BI, identity)
-    none = identity_loss(cosine_BI, identity, LossConfig(classifier_margin=0, classifier_scale=10), classifier)
+    cosine_BPI = cosine_BI[:, None]
+    none = identity_loss(cosine_BPI, identity, LossConfig(classifier_margin=0, classifier_scale=10), classifier)
     assert none.item() == pytest.approx(plain.item(), rel=1e-5)
-    assert identity_loss(cosine_BI, identity, config, classifier) > plain + 0.1
+    assert identity_loss(cosine_BPI, identity, config, classifier) > plain + 0.1

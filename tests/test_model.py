@@ -39,7 +39,7 @@ def test_the_reports_network_has_553_features() -> None:
     outputs = model(torch.zeros(2, 3, 64, 32))
     assert outputs.feature_BD.shape == (2, 553)
     assert [logit.shape[1] for logit in outputs.attribute_logits] == [4, 2, 2, 2, 2, 2, 2, 2, 2, 2, 9, 10]
-    assert outputs.identity_logits_BI.shape == (2, 5)
+    assert outputs.identity_logits_BPI.shape == (2, 1, 5)
 
 
 def test_the_feature_is_the_reports_formula() -> None:
@@ -47,7 +47,7 @@ def test_the_feature_is_the_reports_formula() -> None:
     images = model.prepare(pictures())
     with torch.no_grad():
         outputs = model(images)
-        linear, norm = model.neck[0], model.neck[1]
+        linear, norm = model.neck[0][0], model.neck[0][1]
         pooled = model.backbone.forward_features(images).mean((2, 3))
         hidden = pooled @ linear.weight.T
         hidden = (hidden - norm.running_mean) / torch.sqrt(norm.running_var + norm.eps) * norm.weight + norm.bias
@@ -87,7 +87,7 @@ def test_a_saved_model_gives_identical_outputs(tmp_path: Path) -> None:
     assert torch.equal(again.embed(pictures()), model.embed(pictures()))
     assert again.attributes(pictures()) == model.attributes(pictures())
     other = small(metric="cosine", num_identities=6)
-    other.neck[0].weight.data.mul_(-1)
+    other.neck[0][0].weight.data.mul_(-1)
     assert not torch.equal(other.embed(pictures()), model.embed(pictures()))
 
 
@@ -140,24 +140,24 @@ def test_a_batch_norm_neck_compares_pairs_before_it_and_people_after_it() -> Non
     with torch.no_grad():
         outputs = model(images)
         pooled = model.backbone.forward_features(images).mean((2, 3))
-        norm = model.neck
+        norm = model.neck[0]
         f = (pooled - norm.running_mean) / torch.sqrt(norm.running_var + norm.eps) * norm.weight
     assert torch.allclose(outputs.pair_feature_BE, pooled, atol=1e-5)
     assert torch.allclose(outputs.feature_BD[:, : pooled.shape[1]], f, atol=1e-4)
     assert outputs.feature_BD.shape[1] == pooled.shape[1] + 41 == model.feature_size
     assert not norm.bias.requires_grad
-    assert model.identity_classifier.bias is None
-    expected = outputs.feature_BD @ model.identity_classifier.weight.T
-    assert torch.allclose(outputs.identity_logits_BI, expected, atol=1e-5)
+    assert model.identity_classifier[0].bias is None
+    expected = outputs.feature_BD @ model.identity_classifier[0].weight.T
+    assert torch.allclose(outputs.identity_logits_BPI[:, 0], expected, atol=1e-5)
 
 
 def test_a_margin_classifier_gives_cosines() -> None:
     model = small(classifier="arcface", num_identities=5)
     with torch.no_grad():
         outputs = model(model.prepare(pictures()))
-        weight = model.identity_classifier.weight
+        weight = model.identity_classifier[0].weight
         expected = torch.cosine_similarity(outputs.feature_BD[:, None], weight[None], dim=2)
-    assert torch.allclose(outputs.identity_logits_BI, expected, atol=1e-5)
+    assert torch.allclose(outputs.identity_logits_BPI[:, 0], expected, atol=1e-5)
 
 
 def test_the_other_parts_come_back_from_a_saved_model(tmp_path: Path) -> None:
@@ -169,3 +169,38 @@ def test_the_other_parts_come_back_from_a_saved_model(tmp_path: Path) -> None:
     assert again.architecture == model.architecture
     assert again.centre_IE.shape == (5, again.backbone.head_hidden_size)
     assert torch.equal(again.embed(pictures()), model.embed(pictures()))
+
+
+@pytest.mark.parametrize(("neck", "classifier"), [("bn", "linear"), ("fc", "linear"), ("bn", "cosface")])
+def test_each_stripe_has_a_neck_and_a_classifier_of_its_own(neck: str, classifier: str) -> None:
+    model = small(neck=neck, classifier=classifier, stripes=(1, 2), neck_units=16)
+    images = model.prepare(pictures())
+    with torch.no_grad():
+        outputs = model(images)
+        maps = model.backbone.forward_features(images)
+        parts = [part.mean((2, 3)) for part in (maps, maps[:, :, :1], maps[:, :, 1:])]
+        necks = [layer(part) for layer, part in zip(model.neck, parts, strict=True)]
+        reweighted = outputs.feature_BD[:, -41:]
+        seen = [torch.cat([part, reweighted], 1) for part in necks]
+        logits = [layer(part) for layer, part in zip(model.identity_classifier, seen, strict=True)]
+        if classifier == "cosface":
+            weights = [layer.weight for layer in model.identity_classifier]
+            pairs = zip(seen, weights, strict=True)
+            logits = [torch.cosine_similarity(part[:, None], weight[None], dim=2) for part, weight in pairs]
+    assert maps.shape[2] == 2, "a stripe is a row of the map"
+    assert outputs.feature_BD.shape[1] == model.feature_size == 3 * necks[0].shape[1] + 41
+    assert torch.allclose(outputs.feature_BD[:, :-41], torch.cat(necks, 1), atol=1e-5)
+    assert torch.allclose(outputs.identity_logits_BPI, torch.stack(logits, 1), atol=1e-5)
+    assert not torch.allclose(logits[1], logits[2], atol=1e-3)
+    assert torch.allclose(
+        outputs.pair_feature_BE, torch.cat(parts, 1) if neck == "bn" else outputs.feature_BD, atol=1e-5
+    )
+
+
+def test_stripes_come_back_from_a_saved_model(tmp_path: Path) -> None:
+    model = small(neck="bn", pooling="gem", stripes=(1, 2), keeps_centres=True)
+    model.save_pretrained(tmp_path)
+    again = load_model(tmp_path).eval()
+    assert again.architecture == model.architecture
+    assert torch.equal(again.embed(pictures()), model.embed(pictures()))
+    assert model.centre_IE.shape == (5, 3 * model.backbone.head_hidden_size)

@@ -4,16 +4,16 @@ from torch import nn
 
 from reid_accel.errors import InputError
 from reid_accel.models.backbone import build_backbone
-from reid_accel.models.pooling import GeM, set_pooling
+from reid_accel.models.pooling import GeM, set_pooling, stripe_rows
 
 CONVOLUTIONAL = ["resnet18", "resnet50", "resnet18_ibn_a", "osnet_x0_25", "convnext_atto", "mobilenetv3_small_050"]
 CONVOLUTIONAL += ["efficientnet_b0"]
 CHANNELS_LAST = "swin_s3_tiny_224"
 
 
-def built(name: str, pooling: str) -> nn.Module:
+def built(name: str, pooling: str, stripes: tuple[int, ...] = (1,)) -> nn.Module:
     torch.manual_seed(0)
-    return build_backbone(name, last_stride=2, height_px=64, width_px=32, pooling=pooling).eval()
+    return build_backbone(name, last_stride=2, height_px=64, width_px=32, pooling=pooling, stripes=stripes).eval()
 
 
 def generalised_mean(values: list[float], exponent: float) -> float:
@@ -81,6 +81,36 @@ def test_a_backbone_pools_its_maps_by_the_definition(name: str, pooling: str) ->
     ((maps, output),) = seen
     maps = maps.movedim(-1, 1) if name == CHANNELS_LAST else maps
     torch.testing.assert_close(output.flatten(1), pooled(maps, pooling), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("pooling", ["avg", "max", "gem"])
+@pytest.mark.parametrize("name", [*CONVOLUTIONAL, CHANNELS_LAST])
+def test_stripes_are_pooled_one_by_one(name: str, pooling: str) -> None:
+    backbone = built(name, pooling, stripes=(1, 2))
+    path = next(path for path, _ in backbone.named_modules() if path.split(".")[-1] == "global_pool")
+    maps = torch.rand(2, 6, 4, 3, generator=torch.Generator().manual_seed(1)) + 0.1
+    whole, upper, lower = (pooled(part, pooling) for part in (maps, maps[:, :, :2], maps[:, :, 2:]))
+    output = backbone.get_submodule(path)(maps.movedim(1, -1) if name == CHANNELS_LAST else maps)
+    expected = torch.stack([whole, upper, lower], dim=2).flatten(1)
+    torch.testing.assert_close(output.flatten(1), expected, rtol=1e-4, atol=1e-5, check_dtype=False)
+    with torch.no_grad():
+        features = backbone(torch.zeros(2, 3, 64, 32))
+    assert features.shape == (2, 3 * backbone.head_hidden_size)
+
+
+@pytest.mark.parametrize(("height", "count"), [(8, 1), (8, 4), (7, 3), (24, 6), (3, 2)])
+def test_stripes_are_cut_where_torch_cuts_them(height: int, count: int) -> None:
+    maps = torch.randn(1, 2, height, 4, generator=torch.Generator().manual_seed(0))
+    rows = stripe_rows(height, count)
+    ours = torch.stack([maps[:, :, top:bottom].mean((2, 3)) for top, bottom in rows], dim=2)
+    torch.testing.assert_close(ours, nn.functional.adaptive_avg_pool2d(maps, (count, 1))[..., 0])
+
+
+def test_stripes_of_a_vit_are_refused() -> None:
+    with pytest.raises(
+        InputError, match=r"model\.stripes is for convolutional networks; test_vit .*--model\.stripes 1"
+    ):
+        built("test_vit", "avg", stripes=(1, 2))
 
 
 @pytest.mark.parametrize("name", [*CONVOLUTIONAL, CHANNELS_LAST])

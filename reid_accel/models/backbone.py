@@ -1,7 +1,7 @@
 """Backbones by name, without their classifier: timm's models, ResNets with IBN-a, OSNet; and their first weights."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,23 @@ _IN_OUR_MODELS = "backbone."  # what a whole model of this package puts before i
 _OUR_NAMES = (*OSNET_WIDTHS, "resnet18_ibn_a", "resnet34_ibn_a", "resnet50_ibn_a", "resnet101_ibn_a")
 
 
-def build_backbone(name: str, *, last_stride: int, height_px: int, width_px: int, pooling: str = "avg") -> nn.Module:
-    """A network without classifier: images B x 3 x H x W to pooled features B x P, with random weights.
+def build_backbone(
+    name: str,
+    *,
+    last_stride: int,
+    height_px: int,
+    width_px: int,
+    pooling: str = "avg",
+    stripes: Sequence[int] = (1,),
+) -> nn.Module:
+    """A network without classifier: images B x 3 x H x W to pooled features B x C, with random weights.
 
     name: a timm model, a timm ResNet's name and `_ibn_a` (see `ibn`), or one of `OSNET_WIDTHS`.
     last_stride 1 sets the strides of a ResNet's last stage to 1 and nothing else (Luo et al. 2019); timm's
     own `output_stride=16` would dilate the stage as well.
     A ViT's position embeddings are made for this size. Its patches tile the image from the top left; what is left
     over at the bottom and on the right (4 of 256 rows at patches of 14) is not seen.
-    pooling: "avg", "max" or "gem" (see `pooling`).
+    pooling: "avg", "max" or "gem"; of stripes other than (1,), B x C x P features, flattened (see `pooling`).
     Raises InputError for a name that doesn't exist, with the closest ones, and for what a backbone can't have.
     """
     if name in OSNET_WIDTHS:
@@ -37,12 +45,12 @@ def build_backbone(name: str, *, last_stride: int, height_px: int, width_px: int
         backbone = _timm_backbone(name, height_px, width_px)
     if last_stride == 1:
         _keep_last_resolution(backbone, name)
-    set_pooling(backbone, pooling, name)
+    set_pooling(backbone, pooling, name, stripes)
     return backbone
 
 
 def pooled_size(backbone: nn.Module) -> int:
-    """P, the length of a backbone's pooled features."""
+    """C, the length of a backbone's pooled features of one stripe."""
     size = backbone.head_hidden_size
     assert isinstance(size, int), size
     return size
@@ -130,7 +138,7 @@ def _size_of(backbone: nn.Module, name: str) -> dict[str, Any]:
 
 def _own(backbone: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What no file of weights need have: batch norm's counters and the exponent of a GeM pooling."""
-    ends = ("num_batches_tracked", "global_pool.exponent")
+    ends = ("num_batches_tracked", "global_pool.exponent", "global_pool.pool.exponent")
     return {key: value for key, value in backbone.state_dict().items() if key.endswith(ends) and key not in weights}
 
 

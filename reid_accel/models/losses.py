@@ -1,6 +1,6 @@
 """The parts of the training loss: functions of outputs and labels, nothing else.
 
-Legend: B batch, I identities, A attribute groups, V values of one group.
+Legend: B batch, P parts, I identities, A attribute groups, V values of one group.
 """
 
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ def loss_parts(
     pairs: not given, those of `outputs`. centre_IE: the centres of the center loss. class_weights: of each attribute
     group's values.
     """
-    identity = identity_loss(outputs.identity_logits_BI, identity_B, config, classifier)
+    identity = identity_loss(outputs.identity_logits_BPI, identity_B, config, classifier)
     attributes = attribute_loss(outputs.attribute_logits, attributes_BA, config.attribute_reduction, class_weights)
     if not outputs.attribute_logits:
         attributes = identity.new_zeros(())
@@ -57,8 +57,10 @@ def loss_parts(
     return LossParts(total, identity, attributes, compared)
 
 
-def identity_loss(logits_BI: Tensor, identity_B: Tensor, config: LossConfig, classifier: str = "linear") -> Tensor:
-    """Mean cross-entropy over the batch, in float32; a margin classifier's logits are cosines."""
+def identity_loss(logits_BPI: Tensor, identity_B: Tensor, config: LossConfig, classifier: str = "linear") -> Tensor:
+    """Mean cross-entropy over the batch and its parts, in float32; a margin classifier's logits are cosines."""
+    identity_B = identity_B.repeat_interleave(logits_BPI.shape[1])  # an image's parts one after another
+    logits_BI = logits_BPI.flatten(0, 1)
     if classifier == "arcface":
         logits_BI = arcface_logits(logits_BI, identity_B, config.classifier_margin, config.classifier_scale)
     elif classifier == "cosface":

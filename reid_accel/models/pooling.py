@@ -1,7 +1,10 @@
-"""From maps to one vector per image: the mean that a backbone comes with, the maximum, or the generalised mean.
+"""From maps to one vector per image, or one for each of its horizontal stripes: the mean that a backbone comes with,
+the maximum, or the generalised mean.
 
-Legend: B batch, C channels, H W places of the map.
+Legend: B batch, C channels, H W places of the map, P parts (stripes).
 """
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn as nn
@@ -41,23 +44,59 @@ class GeM(nn.Module):
         return powers.mean(self.dims, keepdim=not self.flatten).pow(1 / exponent).to(maps_BCHW.dtype)
 
 
-def set_pooling(backbone: nn.Module, pooling: str, name: str) -> None:
-    """Put another global pooling into a backbone that has just been built; "avg" leaves it as it is.
+class Stripes(nn.Module):
+    """A pooling for each of the map's horizontal stripes, B x C x H x W to B x C x P x 1 (flattened: B x CP).
+
+    counts: numbers of equal stripes, (1, 2, 4) for the whole, halves and quarters (Fu et al., "Horizontal pyramid
+    matching", AAAI 2019), (6,) for those of Sun et al., "Beyond part models", ECCV 2018. P is their sum. `pool` keeps
+    the map's dimensions with one place each; `dims` are the map's two, as in `GeM`.
+    """
+
+    def __init__(
+        self, pool: nn.Module, counts: Sequence[int], *, flatten: bool = True, dims: tuple[int, int] = (2, 3)
+    ) -> None:
+        super().__init__()
+        self.pool = pool
+        self.counts = tuple(counts)
+        self.flatten = flatten
+        self.dims = dims
+
+    def forward(self, maps: Tensor) -> Tensor:
+        down = self.dims[0]
+        rows = [each for count in self.counts for each in stripe_rows(maps.shape[down], count)]
+        parts = torch.cat([self.pool(maps.narrow(down, top, bottom - top)) for top, bottom in rows], down)
+        if not self.flatten:
+            return parts
+        return parts.permute(0, 3, 1, 2).flatten(1) if self.dims == (1, 2) else parts.flatten(1)
+
+
+def stripe_rows(height: int, count: int) -> list[tuple[int, int]]:
+    """The first row of each stripe and the one after its last; stripes of a height that doesn't divide overlap.
+
+    >>> stripe_rows(8, 3)
+    [(0, 3), (2, 6), (5, 8)]
+    """
+    return [(height * n // count, -(-height * (n + 1) // count)) for n in range(count)]
+
+
+def set_pooling(backbone: nn.Module, pooling: str, name: str, stripes: Sequence[int] = (1,)) -> None:
+    """Put another global pooling into a backbone that has just been built; "avg" of one stripe leaves it as it is.
 
     The new one takes the old one's order of dimensions and keeps, or drops, the same ones: layers may follow it.
     Raises InputError for a backbone without a global pooling over maps.
     """
     assert pooling in POOLINGS, pooling
-    if pooling == "avg":
+    plain = tuple(stripes) == (1,)
+    if pooling == "avg" and plain:
         return
     paths = [path for path, module in backbone.named_modules() if _is_global_pool(path, module)]
     if len(paths) != 1:
         raise InputError(
-            f"model.pooling {pooling} is for convolutional networks; {name} pools its tokens by itself. "
-            "Set --model.pooling avg"
+            f"model.{f'pooling {pooling}' if plain else 'stripes'} is for convolutional networks; {name} pools its "
+            f"tokens by itself. Set {'--model.pooling avg' if plain else '--model.stripes 1'}"
         )
     head = backbone.get_submodule(paths[0].rpartition(".")[0])
-    head.global_pool = _like(head.get_submodule("global_pool"), pooling)
+    head.global_pool = _like(head.get_submodule("global_pool"), pooling, stripes)
 
 
 def _is_global_pool(path: str, module: nn.Module) -> bool:
@@ -65,11 +104,17 @@ def _is_global_pool(path: str, module: nn.Module) -> bool:
     return named and isinstance(module, SelectAdaptivePool2d) and not module.is_identity()
 
 
-def _like(old: nn.Module, pooling: str) -> nn.Module:
+def _like(old: nn.Module, pooling: str, stripes: Sequence[int]) -> nn.Module:
     dims: tuple[int, int] = getattr(old.pool, "dim", (2, 3))  # timm's pooling of channels-last maps names its own
     flatten = isinstance(old.flatten, nn.Flatten) or bool(getattr(old.pool, "flatten", False))
+    if tuple(stripes) == (1,):
+        return _pool(pooling, flatten, dims)
+    return Stripes(_pool(pooling, False, dims), stripes, flatten=flatten, dims=dims)
+
+
+def _pool(pooling: str, flatten: bool, dims: tuple[int, int]) -> nn.Module:
     if pooling == "gem":
         return GeM(flatten=flatten, dims=dims)
     order = "NHWC" if dims == (1, 2) else "NCHW"
-    maximum: nn.Module = SelectAdaptivePool2d(pool_type="fastmax", flatten=flatten, input_fmt=order)
-    return maximum
+    pool: nn.Module = SelectAdaptivePool2d(pool_type=f"fast{pooling}", flatten=flatten, input_fmt=order)
+    return pool

@@ -2,8 +2,10 @@
 
 Section 3 of the course report, after Lin et al., "Improving person re-identification by attribute and identity
 learning", Pattern Recognition 2019; the other neck is that of Luo et al., "Bag of tricks and a strong baseline for deep
-person re-identification", CVPR workshops 2019.
-Legend: B batch, P pooled features, D feature, I identities, A attribute groups, M attribute values in all.
+person re-identification", CVPR workshops 2019. Both may be had for each of several horizontal stripes (Sun et al.,
+"Beyond part models", ECCV 2018).
+Legend: B batch, P parts (1, or stripes of the image), C pooled features of a part, U units of a part's neck, D feature,
+I identities, A attribute groups, M attribute values in all.
 """
 
 import contextlib
@@ -42,6 +44,7 @@ class Architecture:
     backbone: str
     last_stride: int = 2
     pooling: str = "avg"
+    stripes: tuple[int, ...] = (1,)
     neck: str = "fc"
     neck_units: int = 512
     classifier: str = "linear"
@@ -62,8 +65,14 @@ class Architecture:
         # JSON gives lists and dicts back where tuples and dataclasses went in
         groups = tuple(g if isinstance(g, AttributeGroup) else AttributeGroup(**g) for g in self.groups)
         object.__setattr__(self, "groups", groups)
+        object.__setattr__(self, "stripes", tuple(self.stripes))
         object.__setattr__(self, "mean", tuple(self.mean))
         object.__setattr__(self, "std", tuple(self.std))
+
+    @property
+    def num_parts(self) -> int:
+        """P: all stripes together; 1 for the usual global pooling."""
+        return sum(self.stripes)
 
     @property
     def num_attribute_values(self) -> int:
@@ -75,14 +84,23 @@ class Outputs(NamedTuple):
     """What one pass gives. attribute_scores_BM are the concatenated predictions before re-weighting.
 
     feature_BD is what retrieval compares. pair_feature_BE is what losses on pairs compare: the pooled features before
-    batch norm with the neck `bn`, else the same. identity_logits_BI are cosines with a margin classifier.
+    batch norm with the neck `bn`, else the same. identity_logits_BPI has a classifier's logits for each part (cosines
+    with a margin classifier).
     """
 
     feature_BD: Tensor
     pair_feature_BE: Tensor
-    identity_logits_BI: Tensor
+    identity_logits_BPI: Tensor
     attribute_logits: tuple[Tensor, ...]
     attribute_scores_BM: Tensor
+
+
+class PerPart(nn.ModuleList):
+    """A layer of its own for each part: B x P x C to B x P x outputs."""
+
+    def forward(self, features_BPC: Tensor) -> Tensor:
+        parts = zip(self, features_BPC.unbind(1), strict=True)
+        return torch.stack([layer(feature_BC) for layer, feature_BC in parts], dim=1)
 
 
 class ReIDModel(
@@ -95,8 +113,8 @@ class ReIDModel(
 
     f = ReLU(BN(W pool(backbone(image)))), one linear head per attribute group on f, scores a = softmax of
     each head, confidence c = sigmoid(V a + b), a' = c * a, feature = [f, a'] (report, equations 2 and 3). With the neck
-    `bn`, f = BN(pool(backbone(image))) (Luo et al. 2019, section 3.6). The identity classifier on the feature serves
-    training only.
+    `bn`, f = BN(pool(backbone(image))) (Luo et al. 2019, section 3.6). With stripes, f is the necks' outputs side by
+    side, and each part's identity classifier sees [f of the part, a']. Identity classifiers serve training only.
 
     >>> architecture = Architecture(backbone="resnet10t", neck_units=16, num_identities=3)
     >>> model = ReIDModel(architecture).eval()
@@ -115,19 +133,25 @@ class ReIDModel(
             height_px=architecture.height_px,
             width_px=architecture.width_px,
             pooling=architecture.pooling,
+            stripes=architecture.stripes,
         )
-        pooled, num_values = pooled_size(self.backbone), architecture.num_attribute_values
-        units = pooled if architecture.neck == "bn" else architecture.neck_units
-        self.neck = _batch_norm_neck(pooled) if architecture.neck == "bn" else _report_neck(pooled, units)
-        self.attribute_heads = nn.ModuleList(nn.Linear(units, len(group.values)) for group in architecture.groups)
+        parts, num_values = architecture.num_parts, architecture.num_attribute_values
+        pooled, is_bn = pooled_size(self.backbone), architecture.neck == "bn"
+        units = pooled if is_bn else architecture.neck_units
+        self.neck = PerPart(_batch_norm_neck(pooled) if is_bn else _report_neck(pooled, units) for _ in range(parts))
+        self.attribute_heads = nn.ModuleList(
+            nn.Linear(parts * units, len(group.values)) for group in architecture.groups
+        )
         self.reweighting = nn.Linear(num_values, num_values) if architecture.reweight and num_values else None
-        self.feature_size = units + num_values
-        is_report = architecture.neck == "fc" and architecture.classifier == "linear"
-        self.identity_classifier = nn.Linear(self.feature_size, architecture.num_identities, bias=is_report)
-        if not is_report:
-            nn.init.normal_(self.identity_classifier.weight, std=0.001)
+        self.feature_size = parts * units + num_values
+        is_report = not is_bn and architecture.classifier == "linear"
+        size, identities = units + num_values, architecture.num_identities
+        self.identity_classifier = PerPart(
+            nn.Linear(size, identities) if is_report else _classifier_without_bias(size, identities)
+            for _ in range(parts)
+        )
         if architecture.keeps_centres:
-            size = pooled if architecture.neck == "bn" else self.feature_size
+            size = parts * pooled if is_bn else self.feature_size
             self.centre_IE = nn.Buffer(torch.zeros(architecture.num_identities, size))
         self.freeze_statistics = False
 
@@ -142,23 +166,27 @@ class ReIDModel(
 
     def forward(self, images_B3HW: Tensor) -> Outputs:
         """Normalised float images, B x 3 x H x W, to `Outputs`."""
-        pooled_BP = self.backbone(images_B3HW)
-        neck_BD = self.neck(pooled_BP)
+        pooled_BPC = self.backbone(images_B3HW).unflatten(1, (-1, self.architecture.num_parts)).transpose(1, 2)
+        neck_BPU = self.neck(pooled_BPC)
+        neck_BD = neck_BPU.flatten(1)
         logits = tuple(head(neck_BD) for head in self.attribute_heads)
         # scores and feature in float32: under autocast the heads give 16 bits, too few to rank by
         scores_BM = self._scores(logits, neck_BD)
-        parts = [neck_BD.float(), scores_BM]
+        reweighted_BM = scores_BM
         if self.reweighting is not None:
-            parts[1] = torch.sigmoid(self.reweighting(scores_BM).float()) * scores_BM
-        feature_BD = torch.cat(parts, dim=1)
-        pair_feature_BE = pooled_BP.float() if self.architecture.neck == "bn" else feature_BD
-        return Outputs(feature_BD, pair_feature_BE, self._identity_logits(feature_BD), logits, scores_BM)
+            reweighted_BM = torch.sigmoid(self.reweighting(scores_BM).float()) * scores_BM
+        feature_BD = torch.cat([neck_BD.float(), reweighted_BM], dim=1)
+        pair_feature_BE = pooled_BPC.flatten(1).float() if self.architecture.neck == "bn" else feature_BD
+        logits_BPI = self._identity_logits(neck_BPU.float(), reweighted_BM)
+        return Outputs(feature_BD, pair_feature_BE, logits_BPI, logits, scores_BM)
 
-    def _identity_logits(self, feature_BD: Tensor) -> Tensor:
+    def _identity_logits(self, neck_BPU: Tensor, reweighted_BM: Tensor) -> Tensor:
+        seen_BPU = torch.cat([neck_BPU, reweighted_BM[:, None].expand(-1, neck_BPU.shape[1], -1)], dim=2)
         if self.architecture.classifier == "linear":
-            logits_BI: Tensor = self.identity_classifier(feature_BD)
-            return logits_BI
-        return cosine_logits(feature_BD, self.identity_classifier.weight)
+            logits_BPI: Tensor = self.identity_classifier(seen_BPU)
+            return logits_BPI
+        pairs = zip(seen_BPU.unbind(1), self.identity_classifier.parameters(), strict=True)
+        return torch.stack([cosine_logits(seen_BU, weight_IU) for seen_BU, weight_IU in pairs], dim=1)
 
     def _scores(self, logits: tuple[Tensor, ...], neck_BD: Tensor) -> Tensor:
         if not logits:
@@ -212,6 +240,12 @@ def _batch_norm_neck(pooled: int) -> nn.Module:
     neck = nn.BatchNorm1d(pooled)
     neck.bias.requires_grad_(False)
     return neck
+
+
+def _classifier_without_bias(size: int, identities: int) -> nn.Module:
+    classifier = nn.Linear(size, identities, bias=False)
+    nn.init.normal_(classifier.weight, std=0.001)
+    return classifier
 
 
 def _as_stored(image: Image.Image, size: ImageSize) -> npt.NDArray[np.uint8]:

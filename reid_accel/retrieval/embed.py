@@ -115,7 +115,7 @@ def _mean_of(one: Outputs, other: Outputs) -> Outputs:
     return Outputs(
         (one.feature_BD + other.feature_BD) / 2,
         (one.pair_feature_BE + other.pair_feature_BE) / 2,
-        (one.identity_logits_BI + other.identity_logits_BI) / 2,
+        (one.identity_logits_BPI + other.identity_logits_BPI) / 2,
         tuple((a + b) / 2 for a, b in zip(one.attribute_logits, other.attribute_logits, strict=True)),
         (one.attribute_scores_BM + other.attribute_scores_BM) / 2,
     )

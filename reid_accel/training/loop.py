@@ -69,7 +69,7 @@ class EpochSums(NamedTuple):
 
 def course_accuracy(outputs: Outputs, batch: Batch) -> Tensor:
     """(right attributes + right identity) / (attributes + 1), averaged over the batch (course report)."""
-    right_B = (outputs.identity_logits_BI.argmax(1) == batch.identity_B).double()
+    right_B = (outputs.identity_logits_BPI.mean(1).argmax(1) == batch.identity_B).double()
     for a, logit in enumerate(outputs.attribute_logits):
         right_B = right_B + (logit.argmax(1) == batch.attributes_BA[:, a])
     return right_B.mean() / (len(outputs.attribute_logits) + 1)
