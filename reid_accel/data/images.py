@@ -65,6 +65,11 @@ def as_array(image: Image.Image) -> npt.NDArray[np.uint8]:
     return np.asarray(image, np.uint8).transpose(2, 0, 1)
 
 
+def to_float(images_B3HW: Tensor) -> Tensor:
+    """uint8 0..255 to float 0..1."""
+    return images_B3HW.float() / 255.0
+
+
 def enlarge(images_B3HW: Tensor, size: ImageSize) -> Tensor:
     """Float images in 0..1, stored at their own size, at the network's size; on their device.
 

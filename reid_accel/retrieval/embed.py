@@ -16,8 +16,8 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from torch import Tensor
 
-from reid_accel.data.augment import normalise, to_float
-from reid_accel.data.images import enlarge
+from reid_accel.data.augment import normalise
+from reid_accel.data.images import enlarge, to_float
 from reid_accel.data.imageset import ImageSet, Ints
 from reid_accel.data.transfer import place_crops
 from reid_accel.models.reid import Outputs, ReIDModel, comparable

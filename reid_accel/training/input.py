@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from reid_accel.config import Config
-from reid_accel.data.augment import augment, normalise, to_float, uniforms
-from reid_accel.data.images import enlarge
+from reid_accel.data.augment import augment, normalise
+from reid_accel.data.draws import uniforms
+from reid_accel.data.images import enlarge, to_float
 from reid_accel.data.imageset import Ints
 from reid_accel.data.transfer import Crops, place_crops
 from reid_accel.models.reid import Architecture
