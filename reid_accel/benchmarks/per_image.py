@@ -18,6 +18,7 @@ from reid_accel.config import AugmentConfig, Config
 from reid_accel.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from reid_accel.data.images import LETTERBOX_COLOUR, ImageSize
 from reid_accel.data.imageset import Ints
+from reid_accel.errors import InputError
 from reid_accel.training.input import Batch
 from reid_accel.training.run_data import TrainingSet
 
@@ -36,7 +37,12 @@ class WhiteBalance(torch.nn.Module):
 
 
 def usual_transform(size: ImageSize, config: AugmentConfig) -> T.Compose:
-    """torchvision's transforms for the same settings, in the order that re-ID trainers have them."""
+    """torchvision's transforms for the same settings, in the order that re-ID trainers have them.
+
+    Raises InputError for patches, which torchvision doesn't have.
+    """
+    if config.patch_probability:
+        raise InputError("one image at a time there are no random patches: set --augment.patch-probability 0")
     steps: list[Any] = [T.Resize((size.height_px, size.width_px), T.InterpolationMode(size.interpolation))]
     if config.colour_jitter:
         steps.append(T.ColorJitter(*(config.colour_jitter,) * 3))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from reid_accel.config import AugmentConfig
 from reid_accel.data.draws import integers
-from reid_accel.data.occlusion import erase, erase_boxes, noise
+from reid_accel.data.occlusion import erase, erase_boxes, noise, patch_boxes, patches
 
 GREY = (0.2989, 0.587, 0.114)  # ITU-R 601-2 luma, as torchvision has it
 
@@ -32,12 +32,13 @@ def augment(
     config: AugmentConfig,
     fill: tuple[float, ...],
     std: tuple[float, ...] = IMAGENET_STD,
+    pool_P3HW: Tensor | None = None,
 ) -> Tensor:
-    """Colour, rotation, padded random crop, flip, erasing, in this order, as `config` says.
+    """Colour, rotation, padded random crop, flip, patch, erasing, in this order, as `config` says.
 
     images: float 0..1. draws: B x `NUM_DRAWS` from `uniforms`, on the images' device. fill: the colour that
-    stands for nothing (the normalisation's mean); noise has the normalisation's `std` about it. Returns new images;
-    the given ones stay as they are.
+    stands for nothing (the normalisation's mean); noise has the normalisation's `std` about it. pool: what patches are
+    cut from, uint8, P x 3 x H x W. Returns new images; the given ones stay as they are.
     """
     if config.colour_jitter > 0:
         factors = 1 + (2 * draws_Bn[:, 9:12] - 1) * config.colour_jitter
@@ -51,6 +52,10 @@ def augment(
         images_B3HW = padded_crop(images_B3HW, shift_y, shift_x, config.pad_px, fill)
     if config.flip_probability > 0:
         images_B3HW = flip(images_B3HW, draws_Bn[:, 0] < config.flip_probability)
+    if config.patch_probability > 0:
+        assert pool_P3HW is not None, "patches need a pool"
+        boxes_B4 = patch_boxes(draws_Bn, config, images_B3HW.shape[-2:])
+        images_B3HW = erase(images_B3HW, boxes_B4, patches(pool_P3HW, draws_Bn[:, 22:26], boxes_B4))
     if config.erase_probability > 0:
         boxes_B4 = erase_boxes(draws_Bn, config, images_B3HW.shape[-2:])
         paint = noise(images_B3HW, draws_Bn[:, 15:17], fill, std) if config.erase_with == "noise" else fill
