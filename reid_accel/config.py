@@ -243,10 +243,13 @@ class AugmentConfig:
     """Smallest share of the image under a patch."""
     patch_max_area: float = 0.5
     """Largest share of the image under a patch."""
+    trivial_augment: float = 0.0
+    """Probability that an image is changed by one of 14 operations at a random strength (TrivialAugment, Müller and
+    Hutter 2021): among them rotation by up to 135 degrees and shifts by up to 32 pixels."""
 
     def __post_init__(self) -> None:
         shares = ("flip_probability", "colour_jitter", "white_balance", "erase_probability", "patch_probability")
-        for name in shares:
+        for name in (*shares, "trivial_augment"):
             value = getattr(self, name)
             check(0 <= value <= 1, f"augment.{name.replace('_', '-')}", "between 0 and 1", value)
         check(self.pad_px >= 0, "augment.pad-px", "0 or more", self.pad_px)

@@ -54,7 +54,7 @@ def test_per_image_augmentation_is_as_strong(small_market: Path) -> None:
     """Every setting changes pixels as much on either way: their mean and spread over many draws agree."""
     flags = (
         "--augment.colour-jitter=0.3", "--augment.white-balance=0.2", "--augment.erase-probability=0.5",
-        "--augment.rotation-degrees=10", "--augment.pad-px=4",
+        "--augment.rotation-degrees=10", "--augment.pad-px=4", "--augment.trivial-augment=0.3",
     )  # fmt: skip
     built = trainer(small_market, *flags)
     table = load_tables(built.config.data, built.accelerator)["train"]

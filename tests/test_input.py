@@ -31,7 +31,7 @@ def images_of(source: DeviceInput, lists: list[np.ndarray], epoch: int = 3) -> t
     return torch.cat([batch.images_B3HW for batch in source.batches(lists, epoch)])
 
 
-@pytest.mark.parametrize("flag", [PATCHES])
+@pytest.mark.parametrize("flag", [PATCHES, "--augment.trivial-augment=0.5"])
 def test_an_image_is_changed_alike_for_any_number_of_processes(small_market: Path, flag: str) -> None:
     source, plain = input_of(small_market, flag), input_of(small_market)
     batch = np.array([3, 0, 7, 12, 20, 5, 16, 1])

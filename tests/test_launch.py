@@ -34,6 +34,7 @@ def data_flags(folder: Path) -> tuple[str, ...]:
 
 def test_two_processes_train_one_model(folder: Path) -> None:
     settings = (*data_flags(folder), *TINY, "--train.batch-size=8", "--optim.learning-rate=0.01")
+    settings += ("--augment.patch-probability=0.5", "--augment.trivial-augment=0.5")
     launch(WORKER, folder / "two", *settings, folder=folder, processes=2)
     launch(WORKER, folder / "one", *settings, folder=folder)
     one = read_json(folder / "one.0")
@@ -48,6 +49,8 @@ def test_two_processes_train_one_model(folder: Path) -> None:
 
     assert one["batches"] == first["batches"] == second["batches"]
     assert first["batches"][0] != first["batches"][2], "the second epoch has other batches"
+    assert one["images"] == first["images"] | second["images"]
+    assert len(set(one["images"].values())) == len(first["images"]) + len(second["images"]) == 8
 
     assert (first["rows"][0], first["rows"][1], second["rows"][1]) == (0, second["rows"][0], 39)
     assert len(first["junk_scores"]) == 39

@@ -52,6 +52,8 @@ def usual_transform(size: ImageSize, config: AugmentConfig) -> T.Compose:
         steps += [T.Pad(config.pad_px, fill=LETTERBOX_COLOUR), T.RandomCrop((size.height_px, size.width_px))]
     if config.flip_probability:
         steps.append(T.RandomHorizontalFlip(config.flip_probability))
+    if config.trivial_augment:
+        steps.append(T.RandomApply([T.TrivialAugmentWide(fill=list(LETTERBOX_COLOUR))], config.trivial_augment))
     steps.append(T.ToTensor())
     if config.white_balance:
         steps.append(WhiteBalance(config.white_balance))

@@ -4,6 +4,7 @@ Legend: B batch, H W pixels. Images are float, in 0..1 until `normalise`.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from torch import Tensor
 from reid_accel.config import AugmentConfig
 from reid_accel.data.draws import integers
 from reid_accel.data.occlusion import erase, erase_boxes, noise, patch_boxes, patches
+from reid_accel.data.trivial_augment import Change, change_each
 
 GREY = (0.2989, 0.587, 0.114)  # ITU-R 601-2 luma, as torchvision has it
 
@@ -33,12 +35,14 @@ def augment(
     fill: tuple[float, ...],
     std: tuple[float, ...] = IMAGENET_STD,
     pool_P3HW: Tensor | None = None,
+    changes_B: Sequence[Change | None] = (),
 ) -> Tensor:
-    """Colour, rotation, padded random crop, flip, patch, erasing, in this order, as `config` says.
+    """Colour, rotation, padded random crop, flip, TrivialAugment, patch, erasing, in this order, as `config` says.
 
     images: float 0..1. draws: B x `NUM_DRAWS` from `uniforms`, on the images' device. fill: the colour that
     stands for nothing (the normalisation's mean); noise has the normalisation's `std` about it. pool: what patches are
-    cut from, uint8, P x 3 x H x W. Returns new images; the given ones stay as they are.
+    cut from, uint8, P x 3 x H x W. changes: what TrivialAugment does to each image. Returns new images; the given
+    ones stay as they are.
     """
     if config.colour_jitter > 0:
         factors = 1 + (2 * draws_Bn[:, 9:12] - 1) * config.colour_jitter
@@ -52,6 +56,8 @@ def augment(
         images_B3HW = padded_crop(images_B3HW, shift_y, shift_x, config.pad_px, fill)
     if config.flip_probability > 0:
         images_B3HW = flip(images_B3HW, draws_Bn[:, 0] < config.flip_probability)
+    if config.trivial_augment > 0:
+        images_B3HW = change_each(images_B3HW, changes_B, fill)
     if config.patch_probability > 0:
         assert pool_P3HW is not None, "patches need a pool"
         boxes_B4 = patch_boxes(draws_Bn, config, images_B3HW.shape[-2:])

@@ -8,10 +8,11 @@ Legend: B batch.
 import torch
 from torch import Tensor
 
-NUM_DRAWS = 26
+NUM_DRAWS = 30
 """Random numbers per image: flip, shift y, shift x, rotation, erase?, area, ratio, top, left, brightness, contrast,
 saturation, white balance of red, green, blue, place in the field of noise y, x; from 17 on patch?, area, ratio, top,
-left, image of the pool, top and left in it, mirrored?. New ones come last, so that a run keeps its numbers."""
+left, image of the pool, top and left in it, mirrored?; from 26 on trivial augment?, operation, level, sign. New ones
+come last, so that a run keeps its numbers."""
 
 
 def uniforms(seed: int, epoch: int, rows_B: Tensor, num: int = NUM_DRAWS) -> Tensor:

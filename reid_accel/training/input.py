@@ -18,6 +18,7 @@ from reid_accel.data.draws import uniforms
 from reid_accel.data.images import ImageSize, enlarge, to_bytes, to_float
 from reid_accel.data.imageset import ImageSet, Ints
 from reid_accel.data.transfer import Crops, place_crops
+from reid_accel.data.trivial_augment import Change, drawn_changes
 from reid_accel.models.reid import Architecture
 from reid_accel.training.run_data import TrainingSet
 
@@ -59,13 +60,21 @@ class DeviceInput:
                 yield self.finish(torch.from_numpy(rows_B), crops_B3HW, epoch)
 
     def finish(self, rows_B: Tensor, crops_B3HW: Tensor, epoch: int) -> Batch:
-        """Enlarge, augment and normalise stored crops, and put their labels beside them."""
+        """Enlarge, augment and normalise stored crops, and put their labels beside them. rows: on the host."""
         size, config = self.architecture, self.config
+        changes_B = self._changes(rows_B, epoch)
         rows_B = rows_B.to(crops_B3HW.device, non_blocking=True)
         draws_Bn = uniforms(config.train.seed, epoch, rows_B).float()
         images_B3HW = enlarge(to_float(crops_B3HW), size)
-        changed = augment(images_B3HW, draws_Bn, config.augment, size.mean, size.std, self.pool_P3HW)
+        changed = augment(images_B3HW, draws_Bn, config.augment, size.mean, size.std, self.pool_P3HW, changes_B)
         return Batch(normalise(changed, size.mean, size.std), self.identity_N[rows_B], self.attributes_NA[rows_B])
+
+    def _changes(self, rows_B: Tensor, epoch: int) -> list[Change | None]:
+        """What TrivialAugment does to each image: drawn on the host, where its rows are."""
+        probability = self.config.augment.trivial_augment
+        if not probability:
+            return []
+        return drawn_changes(uniforms(self.config.train.seed, epoch, rows_B)[:, 26:30], probability)
 
 
 def open_input(
