@@ -339,6 +339,9 @@ class ScoreConfig:
     """Images embedded at once by a process."""
     flip: bool = False
     """Average each image's embedding and attribute scores with those of its mirror image: twice the work."""
+    crops: Literal[1, 5] = 1
+    """5: average over the whole image and its four corners, each 7/8 as high and as wide and enlarged again: five times
+    the work, ten times with `flip`."""
     rank_list_length: int = 50
     """Names per query in reid_test.txt."""
     multicolour_columns: bool = False

@@ -81,7 +81,7 @@ def test_scores_are_the_same_on_one_and_two_processes(folder: Path) -> None:
         launch(
             PACKAGE / "score.py", "--model=trained/model", "--data.name=market-layout", f"--data.root={root}",
             f"--data.cache-dir={folder / 'cache'}", "--score.batch-size=50", f"--dir=scored{processes}",
-            "--score.rerank", "--score.query-expansion=3", folder=folder, processes=processes,
+            "--score.rerank", "--score.query-expansion=3", "--score.crops=5", folder=folder, processes=processes,
         )  # fmt: skip
     one, two = (read_json(folder / f"scored{n}" / "report.json") for n in (1, 2))
     assert (one["hardware"]["processes"], two["hardware"]["processes"]) == (1, 2)
