@@ -89,6 +89,8 @@ def test_flip_averages_with_the_mirror_image(small_market: Path, tmp_path: Path)
 def test_five_crops_are_averaged(small_market: Path, tmp_path: Path, flip: bool) -> None:
     images, _ = open_unlabelled_folder(small_market / "query", SIZE, on_bad_image="error", cache_dir=tmp_path)
     network = model().eval()
+    for head in network.attribute_heads:
+        head.weight.data *= 50  # an untrained one gives nearly the same scores whatever it sees
     averaged = predict_sharded(network, images, Accelerator(), batch_size=4, flip=flip, crops=5)
     with Image.open(small_market / "query" / images.name_N[2]) as picture, torch.no_grad():
         whole = network.prepare([picture])  # enlarging and normalising are linear: one may come before the other
@@ -103,6 +105,7 @@ def test_five_crops_are_averaged(small_market: Path, tmp_path: Path, flip: bool)
     scores = torch.stack([outputs.attribute_scores_BM for outputs in seen]).mean(0)
     assert averaged.junk_score_N[2].item() == pytest.approx(scores.square().sum().item(), rel=1e-5)
     one = predict_sharded(network, images, Accelerator(), batch_size=4, flip=flip)
+    assert averaged.junk_score_N[2].item() != pytest.approx(one.junk_score_N[2].item(), rel=1e-4)
     assert not torch.allclose(averaged.embedding_SD[2], one.embedding_SD[2], atol=1e-4)
 
 

@@ -8,7 +8,7 @@ from reid_accel.config import AugmentConfig
 from reid_accel.data.augment import augment
 from reid_accel.data.draws import uniforms
 from reid_accel.data.images import to_bytes, to_float
-from reid_accel.data.occlusion import patch_boxes
+from reid_accel.data.occlusion import erase_boxes, patch_boxes
 
 FILL = (0.2, 0.4, 0.6)
 ALL = AugmentConfig(flip_probability=0, pad_px=0, patch_probability=1)
@@ -74,6 +74,16 @@ def test_patches_leave_images_pool_and_what_else_is_drawn_alone() -> None:
     )
     first = uniforms(0, 0, torch.arange(40), 17).float()  # the numbers that there were before patches
     assert torch.equal(augment(IMAGES, first, others, FILL), augment(IMAGES, draws(), others, FILL))
+
+
+def test_patches_and_erased_boxes_are_drawn_apart() -> None:
+    both = AugmentConfig(patch_probability=0.5, erase_probability=0.5, erase_min_area=0.01, erase_max_area=0.5)
+    numbers, size = draws(20_000), torch.Size([128, 64])
+    patched, erased = patch_boxes(numbers, both, size), erase_boxes(numbers, both, size)
+    chosen = torch.stack([boxes[:, 2] > 0 for boxes in (patched, erased)])
+    assert chosen.all(0).float().mean().item() == pytest.approx(0.25, abs=0.02)
+    corners = torch.cat([patched[:, :2], erased[:, :2]], dim=1)[chosen.all(0)].numpy()
+    assert np.abs(np.corrcoef(corners.T)[:2, 2:]).max() < 0.06  # standard error 0.014
 
 
 def test_patches_come_before_erasing() -> None:
