@@ -2,7 +2,8 @@
 
 Müller and Hutter, "TrivialAugment: tuning-free yet state-of-the-art data augmentation", ICCV 2021; the wide ranges.
 The operations are torchvision's; they take strengths as numbers of the host, and so one image at a time. What an image
-gets is drawn on the host, which knows its row: nothing is read back from the device.
+gets is drawn on the host, which knows its row: nothing is read back from the device. On a GPU the six that resample or
+sharpen still copy a small matrix there, and torch waits for such copies.
 Legend: B batch, H W pixels.
 """
 
