@@ -248,21 +248,32 @@ class AugmentConfig:
     """Largest erased share of the image."""
     erase_with: Literal["mean", "noise"] = "mean"
     """Paint erased parts in the mean colour, or in normal noise of each pixel's own."""
+    patch_probability: float = 0.0
+    """Paste a patch of another training image at a random place (random patch, Zhou et al. 2021)."""
+    patch_min_area: float = 0.01
+    """Smallest share of the image under a patch."""
+    patch_max_area: float = 0.5
+    """Largest share of the image under a patch."""
+    trivial_augment: float = 0.0
+    """Probability that an image is changed by one of 14 operations at a random strength (TrivialAugment, Müller and
+    Hutter 2021): among them rotation by up to 135 degrees and shifts by up to 32 pixels."""
 
     def __post_init__(self) -> None:
-        for name in ("flip_probability", "colour_jitter", "white_balance", "erase_probability"):
+        shares = ("flip_probability", "colour_jitter", "white_balance", "erase_probability", "patch_probability")
+        for name in (*shares, "trivial_augment"):
             value = getattr(self, name)
             check(0 <= value <= 1, f"augment.{name.replace('_', '-')}", "between 0 and 1", value)
         check(self.pad_px >= 0, "augment.pad-px", "0 or more", self.pad_px)
         degrees = self.rotation_degrees
         check(0 <= degrees <= 180, "augment.rotation-degrees", "between 0 and 180", degrees)
-        areas = (self.erase_min_area, self.erase_max_area)
-        check(
-            0 < areas[0] <= areas[1] < 1,
-            "augment.erase-min-area, erase-max-area",
-            "0 < min <= max < 1",
-            areas,
-        )
+        for name in ("erase", "patch"):
+            areas = (getattr(self, f"{name}_min_area"), getattr(self, f"{name}_max_area"))
+            check(
+                0 < areas[0] <= areas[1] < 1,
+                f"augment.{name}-min-area, {name}-max-area",
+                "0 < min <= max < 1",
+                areas,
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -339,6 +350,9 @@ class ScoreConfig:
     """Images embedded at once by a process."""
     flip: bool = False
     """Average each image's embedding and attribute scores with those of its mirror image: twice the work."""
+    crops: Literal[1, 5] = 1
+    """5: average over the whole image and its four corners, each 7/8 as high and as wide and enlarged again: five times
+    the work, ten times with `flip`."""
     rank_list_length: int = 50
     """Names per query in reid_test.txt."""
     multicolour_columns: bool = False

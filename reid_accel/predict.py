@@ -44,7 +44,12 @@ def predict(config: PredictionConfig) -> None:
             console.print(f"left out: {bad.reason}", markup=False)
         console.print(f"embedding {len(images):,} images of {folder}", markup=False)
         predictions = predict_sharded(
-            model, images, accelerator, batch_size=config.score.batch_size, flip=config.score.flip
+            model,
+            images,
+            accelerator,
+            batch_size=config.score.batch_size,
+            flip=config.score.flip,
+            crops=config.score.crops,
         )
         predicted.append((images, predictions))
     written = write_predictions(

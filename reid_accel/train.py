@@ -372,7 +372,9 @@ def validate(run: Run, progress: Progress) -> Progress:
     mark("validation")
     score = run.config.score
     model = run.scored_model()
-    predictions = predict_sharded(model, run.validation, run.accelerator, batch_size=score.batch_size, flip=score.flip)
+    predictions = predict_sharded(
+        model, run.validation, run.accelerator, batch_size=score.batch_size, flip=score.flip, crops=score.crops
+    )
     line = validation_line(run, LabelledSet("validation", run.validation, predictions))
     progress = replace(progress, history=(*progress.history[:-1], {**progress.history[-1], **line}))
     score = line["validation_mAP"]

@@ -3,12 +3,14 @@
 import hashlib
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from reid_accel.config import Config, parse
+from reid_accel.data.sampling import rank_share
 from reid_accel.retrieval.embed import embeddings_of, predict_sharded
 from reid_accel.train import build_model, build_trainer
 from reid_accel.training.agreement import any_process, one_process_group, start_accelerator
@@ -33,10 +35,20 @@ def main() -> None:
         batches = trainer.open_batches(rows_SB, epoch)
         for step in range(2):
             sums = trainer.step(batches, 2 * epoch + step, sums)
+    images: dict[str, str] = {}
+    lists = rank_share(
+        trainer.epoch_batches(2)[0],
+        rank=accelerator.process_index,
+        world_size=accelerator.num_processes,
+        micro_batches=1,
+    )
+    for rows_B, batch in zip(lists, trainer.input.batches(lists, 2), strict=True):
+        images |= {str(row): digest_of([image]) for row, image in zip(rows_B, batch.images_B3HW, strict=True)}
     gallery = data.splits["gallery"]
     predictions = predict_sharded(model, gallery, accelerator, batch_size=5)
     said |= {
         "batches": seen,
+        "images": images,
         "parameters": digest(model),
         "sums": sums.over_processes(accelerator),
         "any": any_process(accelerator, accelerator.process_index == 1, False),
@@ -56,7 +68,12 @@ def main() -> None:
 
 def digest(model: torch.nn.Module) -> str:
     """A hash of all parameters."""
-    parts = [value.detach().contiguous().numpy().tobytes() for value in model.parameters()]
+    return digest_of(model.parameters())
+
+
+def digest_of(tensors: Iterable[torch.Tensor]) -> str:
+    """A hash of some tensors' values."""
+    parts = [value.detach().contiguous().numpy().tobytes() for value in tensors]
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
 

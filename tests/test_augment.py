@@ -11,17 +11,15 @@ from reid_accel.data.augment import (
     IMAGENET_STD,
     augment,
     balance,
-    erase,
-    erase_boxes,
     flip,
     jitter_colour,
-    noise,
     normalise,
     padded_crop,
     rotate,
-    to_float,
-    uniforms,
 )
+from reid_accel.data.draws import NUM_DRAWS, uniforms
+from reid_accel.data.images import to_float
+from reid_accel.data.occlusion import erase, erase_boxes, noise
 
 FILL = (0.2, 0.4, 0.6)
 
@@ -55,6 +53,11 @@ def test_random_numbers_are_splitmix64s() -> None:
         state = mixed(mixed(mixed(seed) ^ epoch) ^ row)
         expected = [(mixed((state + n * 0x9E3779B97F4A7C15) % 2**64) >> 11) / 2**53 for n in range(1, 5)]
         assert uniforms(seed, epoch, torch.tensor([row]), 4)[0].tolist() == expected
+
+
+def test_further_places_leave_the_numbers_of_the_first_ones() -> None:
+    rows = torch.tensor([0, 3, 12_935])
+    assert torch.equal(uniforms(5, 7, rows, NUM_DRAWS + 10)[:, :NUM_DRAWS], uniforms(5, 7, rows))
 
 
 def test_random_numbers_are_uniform_and_independent() -> None:

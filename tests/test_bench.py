@@ -10,7 +10,7 @@ from test_loop import trainer
 
 from reid_accel.bench import main
 from reid_accel.benchmarks.counting import copy_rate, count_work, product_rate
-from reid_accel.benchmarks.per_image import per_image_input
+from reid_accel.benchmarks.per_image import per_image_input, usual_transform
 from reid_accel.benchmarks.training import (
     CROPS,
     INPUT,
@@ -24,6 +24,8 @@ from reid_accel.benchmarks.training import (
     recommended,
     sentences,
 )
+from reid_accel.config import AugmentConfig, ModelConfig
+from reid_accel.errors import InputError
 from reid_accel.training.run_data import load_tables
 
 NO_CHANGE = ("--augment.flip-probability=0", "--augment.pad-px=0")
@@ -52,7 +54,7 @@ def test_per_image_augmentation_is_as_strong(small_market: Path) -> None:
     """Every setting changes pixels as much on either way: their mean and spread over many draws agree."""
     flags = (
         "--augment.colour-jitter=0.3", "--augment.white-balance=0.2", "--augment.erase-probability=0.5",
-        "--augment.rotation-degrees=10", "--augment.pad-px=4",
+        "--augment.rotation-degrees=10", "--augment.pad-px=4", "--augment.trivial-augment=0.3",
     )  # fmt: skip
     built = trainer(small_market, *flags)
     table = load_tables(built.config.data, built.accelerator)["train"]
@@ -65,6 +67,11 @@ def test_per_image_augmentation_is_as_strong(small_market: Path) -> None:
     spread = [(way - plain).square().mean().sqrt().item() for way in (ours, theirs)]
     assert spread[0] == pytest.approx(spread[1], rel=0.1)
     assert (ours.mean((0, 1, 3, 4)) - theirs.mean((0, 1, 3, 4))).abs().max() < 0.03
+
+
+def test_what_torchvision_lacks_is_refused() -> None:
+    with pytest.raises(InputError, match=r"set --augment\.patch-probability 0"):
+        usual_transform(ModelConfig(), AugmentConfig(patch_probability=0.5))
 
 
 def test_work_is_counted_as_by_hand() -> None:

@@ -92,6 +92,9 @@ def test_a_mistyped_flag_is_refused_with_the_nearest(capsys: pytest.CaptureFixtu
         (lambda: DataConfig(device_share=1.0), "data.device-share must be in [0, 1), got 1.0"),
         (lambda: DataConfig(validation_share=1.0), "data.validation-share must be in"),
         (lambda: AugmentConfig(flip_probability=1.5), "augment.flip-probability must be between 0 and 1"),
+        (lambda: AugmentConfig(patch_probability=-0.5), "augment.patch-probability must be between 0 and 1, got -0.5"),
+        (lambda: AugmentConfig(trivial_augment=2), "augment.trivial-augment must be between 0 and 1, got 2"),
+        (lambda: AugmentConfig(patch_min_area=0.6), "augment.patch-min-area, patch-max-area must be 0 < min <= max"),
         (lambda: OptimConfig(learning_rate=0), "optim.learning-rate must be above 0"),
     ],
 )

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import torchvision.transforms.v2.functional as TF
 from accelerate import Accelerator
 from PIL import Image
 
@@ -82,3 +83,37 @@ def test_flip_averages_with_the_mirror_image(small_market: Path, tmp_path: Path)
     assert not torch.allclose(averaged.embedding_SD[2], plain.embedding_SD[2], atol=1e-5)
     scores = (seen[0].attribute_scores_BM + seen[1].attribute_scores_BM) / 2
     assert averaged.junk_score_N[2].item() == pytest.approx(scores.square().sum().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_five_crops_are_averaged(small_market: Path, tmp_path: Path, flip: bool) -> None:
+    images, _ = open_unlabelled_folder(small_market / "query", SIZE, on_bad_image="error", cache_dir=tmp_path)
+    network = model().eval()
+    for head in network.attribute_heads:
+        head.weight.data *= 50  # an untrained one gives nearly the same scores whatever it sees
+    averaged = predict_sharded(network, images, Accelerator(), batch_size=4, flip=flip, crops=5)
+    with Image.open(small_market / "query" / images.name_N[2]) as picture, torch.no_grad():
+        whole = network.prepare([picture])  # enlarging and normalising are linear: one may come before the other
+        corners = [TF.resize(corner, [64, 32], antialias=True) for corner in TF.five_crop(whole, [56, 28])[:4]]
+        views = [whole, *corners]
+        views += [TF.hflip(view) for view in views] if flip else []
+        seen = [network(view) for view in views]
+    feature = torch.stack([outputs.feature_BD for outputs in seen]).mean(0)[0]
+    assert torch.allclose(averaged.embedding_SD[2], feature, atol=1e-5)
+    for group, logits in enumerate(zip(*(outputs.attribute_logits for outputs in seen), strict=True)):
+        assert averaged.attribute_NA[2, group] == torch.stack(logits).mean(0).argmax()
+    scores = torch.stack([outputs.attribute_scores_BM for outputs in seen]).mean(0)
+    assert averaged.junk_score_N[2].item() == pytest.approx(scores.square().sum().item(), rel=1e-5)
+    one = predict_sharded(network, images, Accelerator(), batch_size=4, flip=flip)
+    assert averaged.junk_score_N[2].item() != pytest.approx(one.junk_score_N[2].item(), rel=1e-4)
+    assert not torch.allclose(averaged.embedding_SD[2], one.embedding_SD[2], atol=1e-4)
+
+
+def test_crops_are_averaged_alike_in_any_batch(small_market: Path, tmp_path: Path) -> None:
+    images, _ = open_unlabelled_folder(small_market / "query", SIZE, on_bad_image="error", cache_dir=tmp_path)
+    network = model().eval()
+    by_four, by_one = (
+        predict_sharded(network, images, Accelerator(), batch_size=size, flip=True, crops=5) for size in (4, 1)
+    )
+    assert torch.allclose(by_four.embedding_SD, by_one.embedding_SD, atol=1e-6)
+    assert not torch.allclose(by_four.embedding_SD, by_one.embedding_SD.roll(1, 0), atol=1e-6)

@@ -46,6 +46,7 @@ def example_report() -> Report:
         "rerank": None,
         "query_expansion": None,
         "flip": False,
+        "crops": 1,
         "stamp": "protocol=market ap=standard metric=euclidean rerank=none queries=240 gallery=1200",
         "mAP": 0.6873,
         "mINP": 0.3321,

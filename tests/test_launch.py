@@ -34,6 +34,7 @@ def data_flags(folder: Path) -> tuple[str, ...]:
 
 def test_two_processes_train_one_model(folder: Path) -> None:
     settings = (*data_flags(folder), *TINY, "--train.batch-size=8", "--optim.learning-rate=0.01")
+    settings += ("--augment.patch-probability=0.5", "--augment.trivial-augment=0.5")
     launch(WORKER, folder / "two", *settings, folder=folder, processes=2)
     launch(WORKER, folder / "one", *settings, folder=folder)
     one = read_json(folder / "one.0")
@@ -48,6 +49,8 @@ def test_two_processes_train_one_model(folder: Path) -> None:
 
     assert one["batches"] == first["batches"] == second["batches"]
     assert first["batches"][0] != first["batches"][2], "the second epoch has other batches"
+    assert one["images"] == first["images"] | second["images"]
+    assert len(set(one["images"].values())) == len(first["images"]) + len(second["images"]) == 8
 
     assert (first["rows"][0], first["rows"][1], second["rows"][1]) == (0, second["rows"][0], 39)
     assert len(first["junk_scores"]) == 39
@@ -78,7 +81,7 @@ def test_scores_are_the_same_on_one_and_two_processes(folder: Path) -> None:
         launch(
             PACKAGE / "score.py", "--model=trained/model", "--data.name=market-layout", f"--data.root={root}",
             f"--data.cache-dir={folder / 'cache'}", "--score.batch-size=50", f"--dir=scored{processes}",
-            "--score.rerank", "--score.query-expansion=3", folder=folder, processes=processes,
+            "--score.rerank", "--score.query-expansion=3", "--score.crops=5", folder=folder, processes=processes,
         )  # fmt: skip
     one, two = (read_json(folder / f"scored{n}" / "report.json") for n in (1, 2))
     assert (one["hardware"]["processes"], two["hardware"]["processes"]) == (1, 2)

@@ -14,6 +14,7 @@ from reid_accel import ReIDModel
 from reid_accel import train as train_script
 from reid_accel.attributes.annotations import write_market_mat
 from reid_accel.attributes.vocabulary import MARKET_GROUPS
+from reid_accel.files import write_json
 from reid_accel.predict import main as predict
 from reid_accel.reporting.submission import check_classification, check_rank_lists
 from reid_accel.score import main as score
@@ -128,14 +129,20 @@ def test_one_model_scored_on_several_sets_gives_one_table(
 def test_saved_features_score_like_their_model(small_market: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train(settings(small_market, "--run.dir=run"))
     data = ["--data.name=market-layout", f"--data.root={small_market}", "--data.cache-dir=cache"]
-    score(["--model=run/model", *data, "--features=features", "--dir=first", "--score.rerank", "--score.flip"])
+    views = ["--score.flip", "--score.crops=5"]
+    score(["--model=run/model", *data, "--features=features", "--dir=first", "--score.rerank", *views])
     small_market.rename("gone")
     score(["--features=features", "--dir=again", "--score.rerank"])
     first, again = read_json(Path("first/report.json")), read_json(Path("again/report.json"))
     assert again["retrieval"] == first["retrieval"]
-    assert all(entry["stamp"].endswith("flip=averaged") for entry in again["retrieval"])
+    assert all(entry["stamp"].endswith("flip=averaged crops=5") for entry in again["retrieval"])
     assert len(again["retrieval"]) == 2
     assert again["data"]["splits"] == {split: first["data"]["splits"][split] for split in ("query", "gallery")}
+
+    about = read_json(Path("features/about.json"))
+    write_json(Path("features/about.json"), {name: value for name, value in about.items() if name != "crops"})
+    score(["--features=features", "--dir=older"])
+    assert read_json(Path("older/report.json"))["retrieval"][0]["stamp"].endswith("flip=averaged crops=1")
 
     next(Path("features").glob("gallery-*.safetensors")).unlink()
     for arguments, sentence in (

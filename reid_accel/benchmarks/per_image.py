@@ -18,6 +18,7 @@ from reid_accel.config import AugmentConfig, Config
 from reid_accel.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from reid_accel.data.images import LETTERBOX_COLOUR, ImageSize
 from reid_accel.data.imageset import Ints
+from reid_accel.errors import InputError
 from reid_accel.training.input import Batch
 from reid_accel.training.run_data import TrainingSet
 
@@ -36,7 +37,12 @@ class WhiteBalance(torch.nn.Module):
 
 
 def usual_transform(size: ImageSize, config: AugmentConfig) -> T.Compose:
-    """torchvision's transforms for the same settings, in the order that re-ID trainers have them."""
+    """torchvision's transforms for the same settings, in the order that re-ID trainers have them.
+
+    Raises InputError for patches, which torchvision doesn't have.
+    """
+    if config.patch_probability:
+        raise InputError("one image at a time there are no random patches: set --augment.patch-probability 0")
     steps: list[Any] = [T.Resize((size.height_px, size.width_px), T.InterpolationMode(size.interpolation))]
     if config.colour_jitter:
         steps.append(T.ColorJitter(*(config.colour_jitter,) * 3))
@@ -46,6 +52,8 @@ def usual_transform(size: ImageSize, config: AugmentConfig) -> T.Compose:
         steps += [T.Pad(config.pad_px, fill=LETTERBOX_COLOUR), T.RandomCrop((size.height_px, size.width_px))]
     if config.flip_probability:
         steps.append(T.RandomHorizontalFlip(config.flip_probability))
+    if config.trivial_augment:
+        steps.append(T.RandomApply([T.TrivialAugmentWide(fill=list(LETTERBOX_COLOUR))], config.trivial_augment))
     steps.append(T.ToTensor())
     if config.white_balance:
         steps.append(WhiteBalance(config.white_balance))

@@ -1,64 +1,24 @@
 """Augmentation in batches on the training device, with parameters of each image's own.
 
-The random numbers of an image come from (seed, epoch, row) by a counter-based generator, so that they depend
-neither on the number of processes nor on the image's place in a batch, and nothing has to be saved.
 Legend: B batch, H W pixels. Images are float, in 0..1 until `normalise`.
 """
 
-import functools
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from reid_accel.config import AugmentConfig
-
-NUM_DRAWS = 17
-"""Random numbers per image: flip, shift y, shift x, rotation, erase?, area, ratio, top, left, brightness, contrast,
-saturation, white balance of red, green, blue, place in the field of noise y, x."""
+from reid_accel.data.draws import integers
+from reid_accel.data.occlusion import erase, erase_boxes, noise, patch_boxes, patches
+from reid_accel.data.trivial_augment import Change, change_each
 
 GREY = (0.2989, 0.587, 0.114)  # ITU-R 601-2 luma, as torchvision has it
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-def uniforms(seed: int, epoch: int, rows_B: Tensor, num: int = NUM_DRAWS) -> Tensor:
-    """B x num float64 numbers in [0, 1), on the device of the rows: a function of (seed, epoch, row, place) alone.
-
-    SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) over the four counters; int64 wraps around as uint64 does.
-    """
-    state_B = _mix(torch.full_like(rows_B, seed))
-    state_B = _mix(state_B ^ epoch)
-    state_B = _mix(state_B ^ rows_B)
-    places = torch.arange(1, num + 1, device=rows_B.device) * _GOLDEN
-    bits_Bn = _mix(state_B[:, None] + places[None, :])
-    return _shifted(bits_Bn, 11).double() / float(1 << 53)
-
-
-def _signed(unsigned: int) -> int:
-    return unsigned - (1 << 64) if unsigned >= 1 << 63 else unsigned
-
-
-_GOLDEN = _signed(0x9E3779B97F4A7C15)
-
-
-def _mix(state: Tensor) -> Tensor:
-    state = state + _GOLDEN
-    state = (state ^ _shifted(state, 30)) * _signed(0xBF58476D1CE4E5B9)
-    state = (state ^ _shifted(state, 27)) * _signed(0x94D049BB133111EB)
-    return state ^ _shifted(state, 31)
-
-
-def _shifted(state: Tensor, places: int) -> Tensor:
-    """A shift to the right that brings in zeros, as unsigned numbers have it."""
-    return (state >> places) & ((1 << (64 - places)) - 1)
-
-
-def to_float(images_B3HW: Tensor) -> Tensor:
-    """uint8 0..255 to float 0..1."""
-    return images_B3HW.float() / 255.0
 
 
 def normalise(images_B3HW: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
@@ -74,12 +34,15 @@ def augment(
     config: AugmentConfig,
     fill: tuple[float, ...],
     std: tuple[float, ...] = IMAGENET_STD,
+    pool_P3HW: Tensor | None = None,
+    changes_B: Sequence[Change | None] = (),
 ) -> Tensor:
-    """Colour, rotation, padded random crop, flip, erasing, in this order, as `config` says.
+    """Colour, rotation, padded random crop, flip, TrivialAugment, patch, erasing, in this order, as `config` says.
 
     images: float 0..1. draws: B x `NUM_DRAWS` from `uniforms`, on the images' device. fill: the colour that
-    stands for nothing (the normalisation's mean); noise has the normalisation's `std` about it. Returns new images;
-    the given ones stay as they are.
+    stands for nothing (the normalisation's mean); noise has the normalisation's `std` about it. pool: what patches are
+    cut from, uint8, P x 3 x H x W. changes: what TrivialAugment does to each image. Returns new images; the given
+    ones stay as they are.
     """
     if config.colour_jitter > 0:
         factors = 1 + (2 * draws_Bn[:, 9:12] - 1) * config.colour_jitter
@@ -89,20 +52,21 @@ def augment(
     if config.rotation_degrees > 0:
         images_B3HW = rotate(images_B3HW, (2 * draws_Bn[:, 3] - 1) * config.rotation_degrees, fill)
     if config.pad_px > 0:
-        shift_y, shift_x = (_integers(draws_Bn[:, place], 2 * config.pad_px + 1) for place in (1, 2))
+        shift_y, shift_x = (integers(draws_Bn[:, place], 2 * config.pad_px + 1) for place in (1, 2))
         images_B3HW = padded_crop(images_B3HW, shift_y, shift_x, config.pad_px, fill)
     if config.flip_probability > 0:
         images_B3HW = flip(images_B3HW, draws_Bn[:, 0] < config.flip_probability)
+    if config.trivial_augment > 0:
+        images_B3HW = change_each(images_B3HW, changes_B, fill)
+    if config.patch_probability > 0:
+        assert pool_P3HW is not None, "patches need a pool"
+        boxes_B4 = patch_boxes(draws_Bn, config, images_B3HW.shape[-2:])
+        images_B3HW = erase(images_B3HW, boxes_B4, patches(pool_P3HW, draws_Bn[:, 22:26], boxes_B4))
     if config.erase_probability > 0:
         boxes_B4 = erase_boxes(draws_Bn, config, images_B3HW.shape[-2:])
         paint = noise(images_B3HW, draws_Bn[:, 15:17], fill, std) if config.erase_with == "noise" else fill
         images_B3HW = erase(images_B3HW, boxes_B4, paint)
     return images_B3HW
-
-
-def _integers(uniform_B: Tensor, bound: int) -> Tensor:
-    """0..bound-1, each equally likely."""
-    return (uniform_B * bound).long().clamp_(max=bound - 1)
 
 
 def jitter_colour(images_B3HW: Tensor, brightness_B: Tensor, contrast_B: Tensor, saturation_B: Tensor) -> Tensor:
@@ -157,57 +121,3 @@ def rotate(images_B3HW: Tensor, degrees_B: Tensor, fill: tuple[float, ...]) -> T
     grid = F.affine_grid(theta_B23, list(images_B3HW.shape), align_corners=False)
     colour = torch.tensor(fill, device=images_B3HW.device, dtype=images_B3HW.dtype).view(1, 3, 1, 1)
     return F.grid_sample(images_B3HW - colour, grid, align_corners=False) + colour
-
-
-def erase_boxes(draws_Bn: Tensor, config: AugmentConfig, size: torch.Size) -> Tensor:
-    """B x 4 boxes (top, left, bottom, right) in pixels; empty for images that keep everything.
-
-    Area uniform between the two shares, aspect ratio log-uniform between 0.3 and 1 / 0.3, cut at the border
-    (Zhong et al., AAAI 2020, draw again instead when a box doesn't fit).
-    """
-    height, width = size
-    chosen_B = draws_Bn[:, 4] < config.erase_probability
-    share = config.erase_min_area + draws_Bn[:, 5] * (config.erase_max_area - config.erase_min_area)
-    area = share * height * width
-    ratio = torch.exp((2 * draws_Bn[:, 6] - 1) * math.log(1 / 0.3))
-    box_height = (area * ratio).sqrt().round().clamp(1, height)
-    box_width = (area / ratio).sqrt().round().clamp(1, width)
-    top = (draws_Bn[:, 7] * (height - box_height + 1)).floor()
-    left = (draws_Bn[:, 8] * (width - box_width + 1)).floor()
-    boxes = torch.stack([top, left, top + box_height, left + box_width], dim=1)
-    return torch.where(chosen_B.view(-1, 1), boxes, torch.zeros_like(boxes))
-
-
-def erase(images_B3HW: Tensor, boxes_B4: Tensor, paint: tuple[float, ...] | Tensor) -> Tensor:
-    """Paint each image's box (top, left, bottom, right; the last two exclusive) in a colour, or with pixels of its own
-    (B x 3 x H x W)."""
-    device = images_B3HW.device
-    y = torch.arange(images_B3HW.shape[-2], device=device).view(1, 1, -1, 1)
-    x = torch.arange(images_B3HW.shape[-1], device=device).view(1, 1, 1, -1)
-    top, left, bottom, right = (edge.view(-1, 1, 1, 1) for edge in boxes_B4.unbind(1))
-    inside = (y >= top) & (y < bottom) & (x >= left) & (x < right)
-    if not isinstance(paint, Tensor):
-        paint = torch.tensor(paint, device=device, dtype=images_B3HW.dtype).view(1, 3, 1, 1)
-    return torch.where(inside, paint, images_B3HW)
-
-
-def noise(images_B3HW: Tensor, draws_B2: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """Normal noise in the images' shape, standard normal once it is normalised (Zhong et al., "RE-R").
-
-    Each image looks through a window of its own, at a place of its own, at one field of random numbers: as random
-    to a network as fresh ones, for the price of a copy.
-    """
-    height, width = images_B3HW.shape[-2:]
-    device = images_B3HW.device
-    field = _field_of_noise(2 * height, 2 * width, device)
-    rows_BH = _integers(draws_B2[:, 0], height + 1).view(-1, 1) + torch.arange(height, device=device)
-    columns_BW = _integers(draws_B2[:, 1], width + 1).view(-1, 1) + torch.arange(width, device=device)
-    window = field[:, rows_BH[:, :, None], columns_BW[:, None, :]].transpose(0, 1)
-    mean_3, std_3 = (torch.tensor(numbers, device=device).view(1, 3, 1, 1) for numbers in (mean, std))
-    return mean_3 + std_3 * window
-
-
-@functools.lru_cache(maxsize=4)
-def _field_of_noise(height: int, width: int, device: torch.device) -> Tensor:
-    numbers = torch.randn((3, height, width), generator=torch.Generator().manual_seed(0))
-    return numbers.to(device)

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
 import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
@@ -63,6 +64,16 @@ def to_pixels(image: Image.Image, size: ImageSize) -> npt.NDArray[np.uint8]:
 def as_array(image: Image.Image) -> npt.NDArray[np.uint8]:
     """An RGB image's pixels as they are: uint8, 3 x H x W."""
     return np.asarray(image, np.uint8).transpose(2, 0, 1)
+
+
+def to_float(images_B3HW: Tensor) -> Tensor:
+    """uint8 0..255 to float 0..1."""
+    return images_B3HW.float() / 255.0
+
+
+def to_bytes(images_B3HW: Tensor) -> Tensor:
+    """Float 0..1 to the nearest of uint8's 0..255."""
+    return (images_B3HW * 255).round_().to(torch.uint8)
 
 
 def enlarge(images_B3HW: Tensor, size: ImageSize) -> Tensor:

@@ -26,8 +26,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from reid_accel.attributes.vocabulary import AttributeGroup
-from reid_accel.data.augment import IMAGENET_MEAN, IMAGENET_STD, normalise, to_float
-from reid_accel.data.images import ImageSize, as_array, enlarge, may_stay_small, to_pixels
+from reid_accel.data.augment import IMAGENET_MEAN, IMAGENET_STD, normalise
+from reid_accel.data.images import ImageSize, as_array, enlarge, may_stay_small, to_float, to_pixels
 from reid_accel.errors import InputError
 from reid_accel.models.backbone import build_backbone, pooled_size
 from reid_accel.models.metric_losses import cosine_logits

@@ -85,6 +85,7 @@ class Retrieval(TypedDict):
     rerank: str | None
     query_expansion: str | None
     flip: bool
+    crops: int
     stamp: str
     mAP: float
     mINP: float
@@ -189,12 +190,17 @@ def protocol_label(scores: Retrieval) -> str:
     """What a retrieval number has to be read with: protocol, average precision, metric, what was added.
 
     >>> protocol_label({"protocol": "market", "average_precision": "standard", "metric": "cosine",
-    ...                 "rerank": None, "query_expansion": None, "flip": False})
+    ...                 "rerank": None, "query_expansion": None, "flip": False, "crops": 1})
     'market, ap=standard, cosine'
+    >>> protocol_label({"protocol": "market", "average_precision": "standard", "metric": "cosine",
+    ...                 "rerank": None, "query_expansion": None, "flip": True, "crops": 5})
+    'market, ap=standard, cosine, flip-averaged, 5 crops averaged'
     """
     parts = [scores["protocol"], f"ap={scores['average_precision']}", scores["metric"]]
     if scores["flip"]:
         parts.append("flip-averaged")
+    if scores["crops"] > 1:
+        parts.append(f"{scores['crops']} crops averaged")
     if scores["rerank"]:
         parts.append(f"re-ranked: {scores['rerank']}")
     if scores["query_expansion"]:

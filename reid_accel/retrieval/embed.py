@@ -5,7 +5,8 @@ whatever the number of processes, and an image gets the same bits. Only what is 
 Legend: N images, S this process's rows of them, D feature, A attribute groups, Q some rows.
 """
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,11 +17,11 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from torch import Tensor
 
-from reid_accel.data.augment import normalise, to_float
-from reid_accel.data.images import enlarge
+from reid_accel.data.augment import normalise
+from reid_accel.data.images import ImageSize, enlarge, to_float
 from reid_accel.data.imageset import ImageSet, Ints
 from reid_accel.data.transfer import place_crops
-from reid_accel.models.reid import Outputs, ReIDModel, comparable
+from reid_accel.models.reid import Architecture, Outputs, ReIDModel, comparable
 from reid_accel.numerics import tf32
 from reid_accel.retrieval.sharded import shard_rows
 
@@ -52,17 +53,23 @@ class _Batch(NamedTuple):
 
 
 def predict_sharded(
-    model: ReIDModel, images: ImageSet, accelerator: Accelerator, *, batch_size: int, flip: bool = False
+    model: ReIDModel,
+    images: ImageSet,
+    accelerator: Accelerator,
+    *,
+    batch_size: int,
+    flip: bool = False,
+    crops: int = 1,
 ) -> Predictions:
     """Embed a set over all processes; every process calls it and gets its own rows' embeddings.
 
     The plain float32 model runs, without autocast or TF32, so that scores don't depend on the precision of training.
-    flip: features, attribute logits and scores are averaged with those of the mirrored images (before features get
-    unit length).
+    flip, crops: features, attribute logits and scores are averaged over several views of each image (before features
+    get unit length): with 5 crops the image and its four corners, with flip also each of these mirrored.
     """
     rows = shard_rows(len(images), accelerator.num_processes, accelerator.process_index)
     with tf32(allowed=False):
-        own = _predict_rows(model, images, rows, accelerator.device, batch_size, flip)
+        own = _predict_rows(model, images, rows, accelerator.device, batch_size, flip, crops)
     row_numbers = torch.arange(rows.start, rows.stop, device=accelerator.device)
     small = [_from_everyone(column) for column in (row_numbers, own.attribute_BA, own.junk_score_B)]
     attribute_NA, junk_score_N = place_by_row(small[0], (small[1], small[2]), len(images))
@@ -76,7 +83,7 @@ def _batches(rows: range, batch_size: int) -> Iterator[range]:
 
 @torch.no_grad()
 def _predict_rows(
-    model: ReIDModel, images: ImageSet, rows: range, device: torch.device, batch_size: int, flip: bool
+    model: ReIDModel, images: ImageSet, rows: range, device: torch.device, batch_size: int, flip: bool, crops: int
 ) -> _Batch:
     settings = model.architecture
     was_training = model.training
@@ -91,34 +98,55 @@ def _predict_rows(
     row_lists = [images.row_N[np.asarray(batch)] for batch in _batches(rows, batch_size)]
     with closing(place_crops(images.store, device, share=0).batches(row_lists)) as read:
         for crops_B3HW in read:
-            normalised = normalise(enlarge(to_float(crops_B3HW), settings), settings.mean, settings.std)
-            parts.append(_predict_batch(model, normalised, flip))
+            views = _views(enlarge(to_float(crops_B3HW), settings), settings, flip, crops)
+            parts.append(_predict_batch(model, views))
     model.train(was_training)
     return _Batch(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
-def _predict_batch(model: ReIDModel, images_B3HW: Tensor, flip: bool) -> _Batch:
+def _views(images_B3HW: Tensor, architecture: Architecture, flip: bool, crops: int) -> Iterator[Tensor]:
+    """Float images in 0..1, normalised, as often as the network is to look at them."""
+    for rows, columns in _windows(architecture) if crops == 5 else [(slice(None), slice(None))]:
+        seen = enlarge(images_B3HW[:, :, rows, columns], architecture)
+        view = normalise(seen, architecture.mean, architecture.std)
+        yield view
+        if flip:
+            yield view.flip(-1)
+
+
+def _windows(size: ImageSize) -> list[tuple[slice, slice]]:
+    """Rows and columns of the whole image and of its corners, each 7/8 as high and as wide."""
+    height, width = (pixels * 7 // 8 for pixels in (size.height_px, size.width_px))
+    edges_y, edges_x = (slice(height), slice(-height, None)), (slice(width), slice(-width, None))
+    return [(slice(None), slice(None)), *((rows, columns) for rows in edges_y for columns in edges_x)]
+
+
+def _predict_batch(model: ReIDModel, views: Iterator[Tensor]) -> _Batch:
     # the class's own forward: accelerate wraps the instance's in autocast
-    outputs = ReIDModel.forward(model, images_B3HW)
-    if flip:
-        outputs = _mean_of(outputs, ReIDModel.forward(model, images_B3HW.flip(-1)))
+    outputs = _mean_of([ReIDModel.forward(model, view_B3HW) for view_B3HW in views])
     chosen = [logit.argmax(1) for logit in outputs.attribute_logits]
-    none = torch.empty((len(images_B3HW), 0), dtype=torch.int64, device=images_B3HW.device)
+    feature_BD = outputs.feature_BD
+    none = torch.empty((len(feature_BD), 0), dtype=torch.int64, device=feature_BD.device)
     return _Batch(
-        comparable(outputs.feature_BD, model.architecture.metric).float(),
+        comparable(feature_BD, model.architecture.metric).float(),
         torch.stack(chosen, 1) if chosen else none,
         outputs.attribute_scores_BM.square().sum(1),
     )
 
 
-def _mean_of(one: Outputs, other: Outputs) -> Outputs:
+def _mean_of(seen: Sequence[Outputs]) -> Outputs:
+    feature, pair_feature, identity_logits, attribute_logits, attribute_scores = zip(*seen, strict=True)
     return Outputs(
-        (one.feature_BD + other.feature_BD) / 2,
-        (one.pair_feature_BE + other.pair_feature_BE) / 2,
-        (one.identity_logits_BPI + other.identity_logits_BPI) / 2,
-        tuple((a + b) / 2 for a, b in zip(one.attribute_logits, other.attribute_logits, strict=True)),
-        (one.attribute_scores_BM + other.attribute_scores_BM) / 2,
+        _mean(feature),
+        _mean(pair_feature),
+        _mean(identity_logits),
+        tuple(_mean(logits) for logits in zip(*attribute_logits, strict=True)),
+        _mean(attribute_scores),
     )
+
+
+def _mean(tensors: Sequence[Tensor]) -> Tensor:
+    return functools.reduce(torch.add, tensors) / len(tensors)
 
 
 def place_by_row(rows_N: Tensor, columns: tuple[Tensor, ...], num_images: int) -> tuple[Tensor, ...]:

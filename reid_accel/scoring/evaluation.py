@@ -71,7 +71,10 @@ def score_pair(
     """
     query_QD = embeddings_of(query.predictions, np.arange(len(query.images)))
     scores = score_variants(query_QD, query.images.pid_N, query.images.camera_N, gallery.shard, metric, config)
-    return [retrieval_entry(query.split, gallery.split, each, flip=config.flip) for each in scores], scores[0]
+    entries = [
+        retrieval_entry(query.split, gallery.split, each, flip=config.flip, crops=config.crops) for each in scores
+    ]
+    return entries, scores[0]
 
 
 def score_variants(
@@ -149,11 +152,13 @@ def score_within(
     return rows, scores
 
 
-def retrieval_entry(query_split: str, gallery_split: str, scores: RetrievalScores, *, flip: bool) -> dict[str, Any]:
-    """Scores as the report keeps them; flip: whether embeddings were averaged with those of mirror images."""
+def retrieval_entry(
+    query_split: str, gallery_split: str, scores: RetrievalScores, *, flip: bool, crops: int
+) -> dict[str, Any]:
+    """Scores as the report keeps them; flip, crops: the views of an image that embeddings were averaged over."""
     summary = scores.summary()
-    stamp = f"{summary['stamp']} flip={'averaged' if flip else 'none'}"
-    return {"split": f"{query_split} → {gallery_split}", **summary, "flip": flip, "stamp": stamp}
+    stamp = f"{summary['stamp']} flip={'averaged' if flip else 'none'} crops={crops}"
+    return {"split": f"{query_split} → {gallery_split}", **summary, "flip": flip, "crops": crops, "stamp": stamp}
 
 
 def attribute_entry(labelled: LabelledSet, train_attributes_NA: Ints) -> Attributes | None:

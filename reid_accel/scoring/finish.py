@@ -69,12 +69,14 @@ def score_and_report(
     labelled = {}
     for split, images in wanted.items():
         console.print(f"embedding {len(images):,} images of {split}")
-        predictions = predict_sharded(model, images, accelerator, batch_size=config.batch_size, flip=config.flip)
+        predictions = predict_sharded(
+            model, images, accelerator, batch_size=config.batch_size, flip=config.flip, crops=config.crops
+        )
         labelled[split] = LabelledSet(split, images, predictions)
     scored = _score(labelled, data.labelled_test, architecture.metric, config, seed)
     _write_predictions(labelled, data.labelled_test, architecture, config, folder, console, accelerator.is_main_process)
     if features is not None and data.labelled_test:
-        write_saved_features(features, labelled, model, data.fingerprint(), config.flip, accelerator.is_main_process)
+        write_saved_features(features, labelled, model, data.fingerprint(), config, accelerator.is_main_process)
         console.print(f"wrote the embeddings of query and gallery to {features}", markup=False)
     if not accelerator.is_main_process:
         return None
@@ -166,7 +168,8 @@ def _score(
         if scored is None:
             continue
         rows, scores = scored
-        entries.append(retrieval_entry(f"{len(rows)} drawn from validation", "validation", scores, flip=config.flip))
+        drawn = f"{len(rows)} drawn from validation"
+        entries.append(retrieval_entry(drawn, "validation", scores, flip=config.flip, crops=config.crops))
         if not labelled_test and protocol == "course-strict":
             validation = labelled["validation"]
             shown = rank_lists(validation, validation, scores, config.shown_queries, drawn=rows)

@@ -24,10 +24,13 @@ def write_saved_features(
     sets: dict[str, LabelledSet],
     model: ReIDModel,
     data_fingerprint: str,
-    flip: bool,
+    config: ScoreConfig,
     is_main_process: bool,
 ) -> None:
-    """Write the embeddings of query and gallery with their labels; every process calls it, process 0 writes."""
+    """Write the embeddings of query and gallery with their labels; every process calls it, process 0 writes.
+
+    config: what they were embedded with.
+    """
     fingerprint = f"model {model_fingerprint(model)}, data {data_fingerprint}"
     for split in SPLITS:
         images = sets[split].images
@@ -36,7 +39,8 @@ def write_saved_features(
             continue
         labels = (torch.from_numpy(images.pid_N), torch.from_numpy(images.camera_N))
         save_features(folder, split, Embeddings(embedding_ND, *labels, images.name_N, fingerprint))
-    about = {"fingerprint": fingerprint, "metric": model.architecture.metric, "flip": flip}
+    about: dict[str, Any] = {"fingerprint": fingerprint, "metric": model.architecture.metric}
+    about |= {"flip": config.flip, "crops": config.crops}
     if is_main_process:
         write_json(folder / ABOUT_FILE, about)
 
@@ -51,7 +55,8 @@ def score_saved_features(
     """
     try:
         about = json.loads((folder / ABOUT_FILE).read_text(encoding="utf-8"))
-        fingerprint, metric, flip = str(about["fingerprint"]), str(about["metric"]), bool(about["flip"])
+        fingerprint, metric = str(about["fingerprint"]), str(about["metric"])
+        flip, crops = bool(about["flip"]), int(about.get("crops", 1))  # older features have one
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{folder} holds no saved features ({error}); make them with --model RUN/model --features {folder}"
@@ -63,5 +68,5 @@ def score_saved_features(
     )
     query_QD = query.embedding_ND.to(device)
     scores = score_variants(query_QD, query.pid_N.numpy(), query.camera_N.numpy(), shard, metric, config)
-    entries = [retrieval_entry("query", "gallery", each, flip=flip) for each in scores]
+    entries = [retrieval_entry("query", "gallery", each, flip=flip, crops=crops) for each in scores]
     return entries, {"query": query, "gallery": gallery}, fingerprint
