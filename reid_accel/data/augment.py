@@ -12,6 +12,7 @@ from torch import Tensor
 
 from reid_accel.config import AugmentConfig
 from reid_accel.data.draws import integers
+from reid_accel.data.images import per_channel
 from reid_accel.data.occlusion import erase, erase_boxes, noise, patch_boxes, patches
 from reid_accel.data.trivial_augment import Change, change_each
 
@@ -23,9 +24,12 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 def normalise(images_B3HW: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """(images - mean) / std per channel, in the network's memory order (channels last)."""
-    mean_3 = torch.tensor(mean, device=images_B3HW.device).view(1, 3, 1, 1)
-    std_3 = torch.tensor(std, device=images_B3HW.device).view(1, 3, 1, 1)
-    return (images_B3HW - mean_3).div_(std_3).contiguous(memory_format=torch.channels_last)
+    device = images_B3HW.device
+    return (
+        (images_B3HW - per_channel(mean, device))
+        .div_(per_channel(std, device))
+        .contiguous(memory_format=torch.channels_last)
+    )
 
 
 def augment(
@@ -99,7 +103,7 @@ def padded_crop(images_B3HW: Tensor, top_B: Tensor, left_B: Tensor, pad_px: int,
     """Pad all four sides, then cut the H x W window whose corner is (top, left), each in 0..2 pad."""
     batch, channels, height, width = images_B3HW.shape
     device, wide = images_B3HW.device, width + 2 * pad_px
-    colour = torch.tensor(fill, device=device, dtype=images_B3HW.dtype).view(1, 3, 1, 1)
+    colour = per_channel(fill, device).to(images_B3HW.dtype)
     padded = colour.repeat(batch, 1, height + 2 * pad_px, wide)
     padded[:, :, pad_px : pad_px + height, pad_px : pad_px + width] = images_B3HW
     rows_BH1 = top_B.view(-1, 1, 1) + torch.arange(height, device=device).view(-1, 1)
@@ -119,5 +123,5 @@ def rotate(images_B3HW: Tensor, degrees_B: Tensor, fill: tuple[float, ...]) -> T
         batch, 2, 3
     )
     grid = F.affine_grid(theta_B23, list(images_B3HW.shape), align_corners=False)
-    colour = torch.tensor(fill, device=images_B3HW.device, dtype=images_B3HW.dtype).view(1, 3, 1, 1)
+    colour = per_channel(fill, images_B3HW.device).to(images_B3HW.dtype)
     return F.grid_sample(images_B3HW - colour, grid, align_corners=False) + colour

@@ -5,6 +5,7 @@ Pillow when it is decoded; a smaller one is kept as it is and enlarged on the de
 and transfers (Market-1501's 64 x 128 is a quarter of 128 x 256).
 """
 
+import functools
 from pathlib import Path
 from typing import Protocol
 
@@ -74,6 +75,15 @@ def to_float(images_B3HW: Tensor) -> Tensor:
 def to_bytes(images_B3HW: Tensor) -> Tensor:
     """Float 0..1 to the nearest of uint8's 0..255."""
     return (images_B3HW * 255).round_().to(torch.uint8)
+
+
+@functools.lru_cache(maxsize=32)
+def per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """A number for each channel, 1 x 3 x 1 x 1, float32, to compute with and not to write into.
+
+    Kept on the device: bringing it there for each batch would make the host wait until the GPU has nothing to do.
+    """
+    return torch.tensor(values, dtype=torch.float32, device=device).view(1, 3, 1, 1)
 
 
 def enlarge(images_B3HW: Tensor, size: ImageSize) -> Tensor:

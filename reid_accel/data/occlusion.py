@@ -11,7 +11,7 @@ from torch import Tensor
 
 from reid_accel.config import AugmentConfig
 from reid_accel.data.draws import integers
-from reid_accel.data.images import to_float
+from reid_accel.data.images import per_channel, to_float
 
 
 def erase_boxes(draws_Bn: Tensor, config: AugmentConfig, size: torch.Size) -> Tensor:
@@ -54,7 +54,7 @@ def erase(images_B3HW: Tensor, boxes_B4: Tensor, paint: tuple[float, ...] | Tens
     top, left, bottom, right = (edge.view(-1, 1, 1, 1) for edge in boxes_B4.unbind(1))
     inside = (y >= top) & (y < bottom) & (x >= left) & (x < right)
     if not isinstance(paint, Tensor):
-        paint = torch.tensor(paint, device=device, dtype=images_B3HW.dtype).view(1, 3, 1, 1)
+        paint = per_channel(paint, device).to(images_B3HW.dtype)
     return torch.where(inside, paint, images_B3HW)
 
 
@@ -93,8 +93,7 @@ def noise(images_B3HW: Tensor, draws_B2: Tensor, mean: tuple[float, ...], std: t
     rows_BH = integers(draws_B2[:, 0], height + 1).view(-1, 1) + torch.arange(height, device=device)
     columns_BW = integers(draws_B2[:, 1], width + 1).view(-1, 1) + torch.arange(width, device=device)
     window = field[:, rows_BH[:, :, None], columns_BW[:, None, :]].transpose(0, 1)
-    mean_3, std_3 = (torch.tensor(numbers, device=device).view(1, 3, 1, 1) for numbers in (mean, std))
-    return mean_3 + std_3 * window
+    return per_channel(mean, device) + per_channel(std, device) * window
 
 
 @functools.lru_cache(maxsize=4)
