@@ -77,7 +77,7 @@ class ModelConfig:
     """The network: backbone, 512-unit neck, attribute heads, re-weighting, identity classifier."""
 
     backbone: str = "resnet50"
-    """Any timm model name."""
+    """Any timm model name, a timm ResNet's with `_ibn_a` behind it (IBN-a), or `osnet_x0_25` to `osnet_x1_0`."""
     pretrained: bool = True
     """Start from timm's ImageNet weights (downloaded once)."""
     weights_file: str | None = None
