@@ -117,11 +117,11 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stripes", tuple(self.stripes))
-        counts = self.stripes
+        counts, most = self.stripes, self.height_px // 16  # rows of the last map, where it has many
         check(
-            bool(counts) and all(0 < count <= self.height_px // 32 for count in counts),
+            bool(counts) and all(0 < count <= most for count in counts),
             "model.stripes",
-            f"numbers from 1 to {self.height_px // 32} at model.height-px {self.height_px}",
+            f"numbers from 1 to {most} at model.height-px {self.height_px}",
             counts,
         )
         for name, value in (("model.height-px", self.height_px), ("model.width-px", self.width_px)):

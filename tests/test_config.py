@@ -83,8 +83,8 @@ def test_a_mistyped_flag_is_refused_with_the_nearest(capsys: pytest.CaptureFixtu
     ("make", "message"),
     [
         (lambda: ModelConfig(height_px=250), "model.height-px must be a positive multiple of 32, got 250"),
-        (lambda: ModelConfig(height_px=128, stripes=(1, 8)), "model.stripes must be numbers from 1 to 4 at"),
-        (lambda: ModelConfig(stripes=()), "model.stripes must be numbers from 1 to 8 at model.height-px 256, got ()"),
+        (lambda: ModelConfig(height_px=128, stripes=(1, 9)), "model.stripes must be numbers from 1 to 8 at"),
+        (lambda: ModelConfig(stripes=()), "model.stripes must be numbers from 1 to 16 at model.height-px 256, got ()"),
         (lambda: TrainConfig(epochs=0), "train.epochs must be positive, got 0"),
         (lambda: TrainConfig(batch_size=30, images_per_identity=4), "divisor of train.batch-size (30) below it, got 4"),
         (lambda: TrainConfig(images_per_identity=1), "train.images-per-identity must be 0 (shuffled images), or 2"),

@@ -12,6 +12,7 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 SMALL = {  # of each recipe's backbone
     "resnet50": "test_resnet",
     "resnet10t": "test_resnet",
+    "resnet10t_ibn_a": "resnet10t_ibn_a",
     "resnet50_ibn_a": "resnet10t_ibn_a",
     "vit_small_patch16_224": "test_vit",
     "mobilenetv3_large_100": "mobilenetv3_small_050",
