@@ -233,12 +233,12 @@ def test_the_model_is_that_of_the_best_epoch(small_market: Path, monkeypatch: py
     real = train_script.checkpoint
 
     def checkpoint(run: train_script.Run, progress: train_script.Progress) -> None:
-        saved.append(run.model.neck[0].weight.detach().clone())
+        saved.append(run.model.neck[0][0].weight.detach().clone())
         real(run, progress)
 
     monkeypatch.setattr(train_script, "checkpoint", checkpoint)
     train(settings(small_market, "--run.dir=run", "--train.epochs=3"))
-    kept = ReIDModel.from_pretrained("run/model").neck[0].weight
+    kept = ReIDModel.from_pretrained("run/model").neck[0][0].weight
     assert [torch.equal(kept, weight) for weight in saved] == [False, True, False]
     assert read_json(Path("run/report.json"))["training"]["best_epoch"] == 2
 
@@ -270,7 +270,7 @@ def test_a_checkpoint_from_before_survives_what_goes_wrong(
         validated = real(run, progress)
         train_script.save_checkpoint(run.folder / "checkpoints", run.state, validated, run.identity, keep=9)
         with torch.no_grad():
-            run.model.neck[0].weight.fill_(float("nan"))
+            run.model.neck[0][0].weight.fill_(float("nan"))
         return validated
 
     monkeypatch.setattr(train_script, "validate", poison)
