@@ -17,9 +17,9 @@ from reid_accel.data.augment import (
     padded_crop,
     rotate,
 )
-from reid_accel.data.draws import NUM_DRAWS, uniforms
 from reid_accel.data.images import to_float
 from reid_accel.data.occlusion import erase, erase_boxes, noise
+from reid_accel.data.random_numbers import NUM_DRAWS, uniforms
 
 FILL = (0.2, 0.4, 0.6)
 

@@ -6,9 +6,9 @@ import torch
 
 from reid_accel.config import AugmentConfig
 from reid_accel.data.augment import augment
-from reid_accel.data.draws import uniforms
 from reid_accel.data.images import to_bytes, to_float
 from reid_accel.data.occlusion import erase_boxes, patch_boxes
+from reid_accel.data.random_numbers import uniforms
 
 FILL = (0.2, 0.4, 0.6)
 ALL = AugmentConfig(flip_probability=0, pad_px=0, patch_probability=1)

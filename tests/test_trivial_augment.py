@@ -7,8 +7,8 @@ from torchvision.transforms.v2 import TrivialAugmentWide
 
 from reid_accel.config import AugmentConfig
 from reid_accel.data.augment import augment
-from reid_accel.data.draws import uniforms
 from reid_accel.data.images import to_bytes, to_float
+from reid_accel.data.random_numbers import uniforms
 from reid_accel.data.trivial_augment import LEVELS, OPERATIONS, Change, change_each, drawn_changes
 
 FILL = (0.2, 0.4, 0.6)

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from reid_accel.config import AugmentConfig
-from reid_accel.data.draws import integers
 from reid_accel.data.images import per_channel
 from reid_accel.data.occlusion import erase, erase_boxes, noise, patch_boxes, patches
+from reid_accel.data.random_numbers import integers
 from reid_accel.data.trivial_augment import Change, change_each
 
 GREY = (0.2989, 0.587, 0.114)  # ITU-R 601-2 luma, as torchvision has it

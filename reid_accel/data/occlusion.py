@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from reid_accel.config import AugmentConfig
-from reid_accel.data.draws import integers
 from reid_accel.data.images import per_channel, to_float
+from reid_accel.data.random_numbers import integers
 
 
 def erase_boxes(draws_Bn: Tensor, config: AugmentConfig, size: torch.Size) -> Tensor:

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from reid_accel.config import Config
 from reid_accel.data.augment import augment, normalise
-from reid_accel.data.draws import uniforms
 from reid_accel.data.images import ImageSize, enlarge, to_bytes, to_float
 from reid_accel.data.imageset import ImageSet, Ints
+from reid_accel.data.random_numbers import uniforms
 from reid_accel.data.transfer import Crops, place_crops
 from reid_accel.data.trivial_augment import Change, drawn_changes
 from reid_accel.models.reid import Architecture
