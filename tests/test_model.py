@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from reid_accel import ReIDModel
 from reid_accel.attributes.vocabulary import MARKET_GROUPS
@@ -132,6 +133,22 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"not weights")
     with pytest.raises(InputError, match="cannot be loaded"):
         load_model(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["missing", "of another shape", "unexpected"])
+def test_weights_that_do_not_fit_are_refused(tmp_path: Path, damage: str) -> None:
+    small().save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    changed = weights.pop("neck.0.0.weight")
+    if damage == "of another shape":
+        weights["neck.0.0.weight"] = changed[:, :3].contiguous()
+    elif damage == "unexpected":
+        weights |= {"neck.0.0.weight": changed, "neck.weight": changed.clone()}
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match=r"not those of the network .*neck\."):
+        load_model(tmp_path)
+    with pytest.raises(RuntimeError):
+        ReIDModel.from_pretrained(tmp_path)
 
 
 def test_a_batch_norm_neck_compares_pairs_before_it_and_people_after_it() -> None:

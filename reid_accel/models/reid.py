@@ -14,7 +14,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -155,6 +155,13 @@ class ReIDModel(
             self.centre_IE = nn.Buffer(torch.zeros(architecture.num_identities, size))
         self.freeze_statistics = False
 
+    @classmethod
+    def _from_pretrained(cls, *, strict: bool = True, **given: Any) -> "ReIDModel":
+        """The hub's way, but strict unless told otherwise: missing weights would stay random without a word."""
+        model = super()._from_pretrained(strict=strict, **given)
+        assert isinstance(model, cls)
+        return model
+
     def train(self, mode: bool = True) -> "ReIDModel":
         """As torch has it; with `freeze_statistics` batch norm keeps to its running statistics while training."""
         super().train(mode)
@@ -278,6 +285,12 @@ def load_model(name: str | Path) -> ReIDModel:
             return ReIDModel.from_pretrained(name)
     except (OSError, SafetensorError, TypeError, KeyError) as error:
         raise InputError(f"the model {name} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+    except RuntimeError as error:  # torch's list of tensors that don't fit
+        misfit = " ".join(str(error).split())
+        raise InputError(
+            f"the weights of the model {name} are not those of the network that its config.json describes, as when it "
+            f"comes from another version: {misfit[:300]}{'...' if len(misfit) > 300 else ''}"
+        ) from error
 
 
 def on_device(model: ReIDModel, device: torch.device) -> ReIDModel:
