@@ -63,7 +63,7 @@ def bench_training(given: argparse.Namespace, settings: Sequence[str]) -> None:
     choose_kernels(deterministic=config.run.deterministic)
     console = open_console(accelerator.is_main_process)
     data = open_data(config.data, config.model, accelerator, console.print)
-    images, _ = split_training_images(data.splits["train"], config.data.validation_share)
+    images, _ = split_training_images(data, config.data.validation_share)
     trainer = build_trainer(config, accelerator, build_model(config, images, accelerator), images, console.print)
     per_image = None
     if given.vs_pil:

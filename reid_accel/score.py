@@ -75,7 +75,7 @@ def score_model(config: ScoringConfig, accelerator: Accelerator, console: Consol
     require_matches(data)
     if config.features is not None and not data.labelled_test:
         raise InputError(f"--features keeps query and gallery, which the layout of {config.data.name} doesn't have")
-    training, held_out = split_training_images(data.splits["train"], config.data.validation_share)
+    training, held_out = split_training_images(data, config.data.validation_share)
     validation = None if data.labelled_test else held_out  # without labels the held-out people are all there is
     folder = choose_run_folder(RunConfig(name="score", dir=config.dir), accelerator)
     frame: ReportFrame = {

@@ -151,7 +151,7 @@ def prepare(config: Config) -> tuple[Run, Progress]:
 
     data = open_data(config.data, config.model, accelerator, console.print)
     require_matches(data)
-    training, validation = split_training_images(data.splits["train"], config.data.validation_share)
+    training, validation = split_training_images(data, config.data.validation_share)
     model = build_model(config, training, accelerator)
     trainer = build_trainer(config, accelerator, model, training, console.print)
     trainer.epoch_batches(0)  # raises when the images don't fill a batch

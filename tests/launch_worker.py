@@ -23,7 +23,7 @@ def main() -> None:
     config = parse(Config, arguments)
     accelerator = start_accelerator(config.run.mixed_precision, config.train.accumulation_steps)
     data = open_data(config.data, config.model, accelerator, lambda text: None)
-    training, _ = split_training_images(data.splits["train"], config.data.validation_share)
+    training, _ = split_training_images(data, config.data.validation_share)
     model = build_model(config, training, accelerator)
     trainer = build_trainer(config, accelerator, model, training)
     said = {"world_size": accelerator.num_processes, "rank": accelerator.process_index, "start": digest(model)}

@@ -2,15 +2,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from accelerate import Accelerator
 from conftest import make_market
 from launching import TINY, read_json
 
 from reid_accel.attributes.annotations import write_market_mat
 from reid_accel.attributes.vocabulary import MARKET_GROUPS
+from reid_accel.config import DataConfig, ModelConfig
 from reid_accel.data.builders import load
 from reid_accel.data.imageset import groups_of
 from reid_accel.data.joining import joined
 from reid_accel.train import main as train
+from reid_accel.training.run_data import open_data, split_training_images
 
 
 def test_people_stand_side_by_side_and_attributes_are_known_where_they_are(tmp_path: Path) -> None:
@@ -19,8 +22,9 @@ def test_people_stand_side_by_side_and_attributes_are_known_where_they_are(tmp_p
     write_market_mat(annotated / "market_attribute.mat", people, people)
     tables = [load("market-layout", root, cache_dir=tmp_path / "cache")["train"] for root in (plain, annotated)]
     for main, other, known in ((tables[0], tables[1], slice(0, 12)), (tables[1], tables[0], slice(12, 24))):
-        both = joined(main, {"other": other})
+        both, added = joined(main, {"other": other})
         assert len(both) == 24
+        assert added == 4
         pid_N = np.asarray(both["pid"])
         assert sorted(set(pid_N.tolist())) == list(range(1, 9))
         assert pid_N[:12].max() < pid_N[12:].min(), "the main set's people are the last"
@@ -52,6 +56,24 @@ def test_training_on_two_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     splits = read_json(tmp_path / "run/report.json")["data"]["splits"]
     assert splits["train"]["identities"] == 14
     assert splits["query"]["identities"] == 8, "scored on the first set alone"
+
+
+def test_only_people_of_the_main_set_are_held_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    main, other = make_market(tmp_path / "main", identities=6, images=4), make_market(tmp_path / "other", identities=20)
+    settings = DataConfig(
+        name="market-layout", root=str(main), also=(f"market-layout:{other}",), cache_dir=str(tmp_path / "cache")
+    )
+    data = open_data(settings, ModelConfig(height_px=64, width_px=32), Accelerator(cpu=True), lambda text: None)
+    own = set(range(21, 27))
+    for share, left_out in ((0.3, 2), (0.5, 3), (0.0, 0)):  # of 6 people with as many images each
+        training, held_out = split_training_images(data, share)
+        trained = set(training.images.pid_N.tolist())
+        held = set(held_out.pid_N.tolist()) if held_out is not None else set()
+        assert trained | held == own | set(range(1, 21))
+        assert not trained & held
+        assert held <= own
+        assert len(held) == left_out
 
 
 def test_what_cannot_be_joined_is_said(

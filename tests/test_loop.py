@@ -27,7 +27,7 @@ def trainer(root: Path, *more: str) -> Trainer:
     config = parse(Config, [*TINY, *data, *settings, *more])
     accelerator = start_accelerator("no", config.train.accumulation_steps, asked_threads=1)
     opened = open_data(config.data, config.model, accelerator, lambda text: None)
-    training, _ = split_training_images(opened.splits["train"], config.data.validation_share)
+    training, _ = split_training_images(opened, config.data.validation_share)
     model = build_model(config, training, accelerator)
     built = build_trainer(config, accelerator, model, training)
     built.model.eval()

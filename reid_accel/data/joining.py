@@ -11,12 +11,13 @@ from reid_accel.data.builders import BASE_COLUMNS, without_progress_bars
 from reid_accel.errors import InputError
 
 
-def joined(main: datasets.Dataset, others: Mapping[str, datasets.Dataset]) -> datasets.Dataset:
-    """The rows of several sets' training splits as one: the others' by name, then the main one's.
+def joined(main: datasets.Dataset, others: Mapping[str, datasets.Dataset]) -> tuple[datasets.Dataset, int]:
+    """The rows of several sets' training splits as one, the others' by name, then the main one's; and the largest
+    person number of the others.
 
     People of different sets are different people: each set's person numbers begin after the former's largest. Attribute
     groups are those of all sets; unknown where a set hasn't annotated one. The others' image names get the set's
-    before them. Whoever holds out the last people for validation holds out those of the main set.
+    before them.
     Raises InputError when two sets mean different things by the same attribute.
     """
     features = dict(main.features)
@@ -31,9 +32,12 @@ def joined(main: datasets.Dataset, others: Mapping[str, datasets.Dataset]) -> da
         return _stacked([*others.items(), ("", main)], datasets.Features(features))
 
 
-def _stacked(tables: Sequence[tuple[str, datasets.Dataset]], features: datasets.Features) -> datasets.Dataset:
-    fitting, largest = [], 0
+def _stacked(
+    tables: Sequence[tuple[str, datasets.Dataset]], features: datasets.Features
+) -> tuple[datasets.Dataset, int]:
+    fitting, largest, before = [], 0, 0
     for name, table in tables:
+        before = largest
         pid_N = np.asarray(table.with_format("numpy")["pid"][:], np.int64)
         changed: dict[str, Any] = {
             "pid": np.where(pid_N > 0, pid_N + largest, pid_N),
@@ -45,4 +49,4 @@ def _stacked(tables: Sequence[tuple[str, datasets.Dataset]], features: datasets.
         for column, values in changed.items():
             whole = whole.add_column(column, list(values))
         fitting.append(whole.select_columns(list(features)).cast(features))
-    return datasets.concatenate_datasets(fitting, split=tables[-1][1].split)
+    return datasets.concatenate_datasets(fitting, split=tables[-1][1].split), before

@@ -44,6 +44,7 @@ class OpenedData:
     splits: dict[str, ImageSet]
     warnings: tuple[str, ...]
     skipped: tuple[SkippedImage, ...]
+    added_people: int = 0  # training persons up to this number are those of `data.also`
 
     @property
     def labelled_test(self) -> bool:
@@ -90,9 +91,10 @@ def open_data(config: DataConfig, size: ImageSize, accelerator: Accelerator, say
     tables = load_tables(config, accelerator, warnings.append)
     others = load_others(config, accelerator, warnings.append)
     fingerprints = {split: listing_of(table) for split, table in tables.items()}
+    added_people = 0
     if others:
         fingerprints["train"] = "+".join([fingerprints["train"], *map(listing_of, others.values())])
-        tables["train"] = joined(tables["train"], others)
+        tables["train"], added_people = joined(tables["train"], others)
     cache_dir = Path(config.cache_dir).expanduser()
     splits: dict[str, ImageSet] = {}
     skipped: list[SkippedImage] = []
@@ -119,7 +121,7 @@ def open_data(config: DataConfig, size: ImageSize, accelerator: Accelerator, say
     once = tuple(dict.fromkeys(warnings))
     for warning in once:
         say(f"[yellow]warning:[/] {warning}")
-    return OpenedData(splits, once, tuple(skipped))
+    return OpenedData(splits, once, tuple(skipped), added_people)
 
 
 def require_matches(data: OpenedData) -> None:
@@ -139,14 +141,19 @@ def require_matches(data: OpenedData) -> None:
     )
 
 
-def split_training_images(train: ImageSet, validation_share: float) -> tuple[TrainingSet, ImageSet | None]:
+def split_training_images(data: OpenedData, validation_share: float) -> tuple[TrainingSet, ImageSet | None]:
     """Training images with identity labels, and the persons held out for validation (None with a share of 0).
 
+    Those of further sets (`data.also`) all train: the share is one of the main set's images.
     Raises InputError when fewer than two identities are left to train on, or none to validate on.
     """
+    train = data.splits["train"]
     people = train.select(np.flatnonzero(train.pid_N > 0))
-    training, held_out = split_by_person(people.pid_N, 1 - validation_share)
-    images = people.select(training)
+    is_added = people.pid_N <= data.added_people
+    own = np.flatnonzero(~is_added)
+    kept, left_out = split_by_person(people.pid_N[own], 1 - validation_share)
+    held_out = own[left_out]
+    images = people.select(np.concatenate([np.flatnonzero(is_added), own[kept]]))
     pids, identity_N = identities_of(images.pid_N)
     if len(pids) < 2:
         raise InputError(
