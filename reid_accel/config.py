@@ -6,6 +6,7 @@ everything: a word where a number belongs is refused wherever it was written.
 
 import dataclasses
 import difflib
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -131,7 +132,7 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Weights of the parts of the loss; a weight of 0 turns a part off."""
+    """Weights of the parts of the loss; a weight of 0 turns a part off (attributes: their heads too)."""
 
     identity: float = 1.0
     """Weight of the identity cross-entropy."""
@@ -166,11 +167,14 @@ class LossConfig:
     """Losses on pairs compare the images of all processes, so that they don't depend on their number; else each
     process its own."""
 
+    @property
+    def trains_identities(self) -> bool:
+        """Whether any part of the loss tells people apart."""
+        return self.identity + self.triplet + self.circle > 0
+
     def __post_init__(self) -> None:
         check(self.identity >= 0, "loss.identity", "0 or more", self.identity)
         check(self.attributes >= 0, "loss.attributes", "0 or more", self.attributes)
-        weights = (self.identity, self.attributes, self.triplet, self.circle)
-        check(sum(weights) > 0, "loss.identity + attributes + triplet + circle", "above 0", 0)
         for name in ("triplet", "triplet_margin", "circle", "circle_margin", "center", "classifier_margin"):
             check(getattr(self, name) >= 0, f"loss.{name.replace('_', '-')}", "0 or more", getattr(self, name))
         for name in ("circle_scale", "classifier_scale"):
@@ -183,6 +187,8 @@ class LossConfig:
         )
         check(0 < self.center_rate <= 1, "loss.center-rate", "in (0, 1]", self.center_rate)
         check(0 <= self.label_smoothing < 1, "loss.label-smoothing", "in [0, 1)", self.label_smoothing)
+        is_something = self.trains_identities or self.attributes > 0
+        check(is_something, "loss.identity + attributes + triplet + circle", "above 0", 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,6 +230,9 @@ class OptimConfig:
         check(self.weight_decay >= 0, "optim.weight-decay", "0 or more", self.weight_decay)
         check(self.warmup_epochs >= 0, "optim.warmup-epochs", "0 or more", self.warmup_epochs)
         check(self.clip_norm >= 0, "optim.clip-norm", "0 (off) or more", self.clip_norm)
+        check(0 <= self.momentum < 1, "optim.momentum", "in [0, 1)", self.momentum)
+        check(0 < self.step_factor <= 1, "optim.step-factor", "in (0, 1]", self.step_factor)
+        check(all(epoch > 0 for epoch in self.step_epochs), "optim.step-epochs", "above 0", self.step_epochs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -295,10 +304,11 @@ class TrainConfig:
     """Decay of an exponential moving average of the weights, which is then what is scored and saved (0.999 for long
     runs); 0 is off."""
     batch_norm: Literal["local", "synchronised", "frozen"] = "local"
-    """Batch statistics of each process's own part, of the whole batch (needs GPUs; slower), or none: those of the
-    pretrained weights stay."""
+    """Batch statistics of each process's own part, of the whole batch (needs GPUs; slower), or, in the backbone, none:
+    those of the pretrained weights stay."""
     skip_nonfinite: int = 0
-    """Leave out up to this many steps whose gradient isn't finite, then stop; 0 stops at the first."""
+    """Leave out up to this many steps whose gradient isn't finite, then stop; 0 stops at the first. Not for fp16, whose
+    gradient scaler leaves such steps out by itself, any number of them."""
     validate_every_epochs: int = 1
     """Validate after every this many epochs, and after the last."""
 
@@ -443,10 +453,17 @@ class Config:
                 "loss.triplet and loss.circle compare images of one person, which batches of shuffled images seldom "
                 "hold: set --train.images-per-identity 4, or leave these losses out"
             )
+        if not self.loss.trains_identities and not self.model.attributes:
+            raise InputError(
+                "model.attributes is off and so are loss.identity, triplet and circle: nothing would be trained"
+            )
+        largest = {"arcface": math.pi, "cosface": 2.0}.get(self.model.classifier, math.inf)
+        margin = self.loss.classifier_margin
+        check(margin < largest, "loss.classifier-margin", f"below {largest:.3g}", margin)
 
     def micro_batch_size(self, world_size: int) -> int:
-        """Images that one process takes at once. Raises InputError when the batch can't be shared evenly, or when
-        losses on pairs would see one person's images in different parts of it.
+        """Images that one process takes at once. Raises InputError when the batch can't be shared evenly, or when the K
+        images of a person that losses on pairs compare would lie in different parts of it.
         """
         size, k = self.train.micro_batch_size(world_size), self.train.images_per_identity
         compared = size * world_size if self.loss.pairs_across_processes else size

@@ -23,9 +23,9 @@ from reid_accel.data.store import Say
 from reid_accel.errors import InputError
 from reid_accel.files import write_text
 from reid_accel.hub import check_repo_id, check_token
-from reid_accel.models.backbone import load_pretrained
+from reid_accel.models.backbone import load_pretrained, normalisation
 from reid_accel.models.losses import balancing_weights
-from reid_accel.models.reid import Architecture, ReIDModel, on_device
+from reid_accel.models.reid import Architecture, ReIDModel, on_device, synchronised
 from reid_accel.numerics import choose_kernels, tf32
 from reid_accel.reporting.facts import software
 from reid_accel.reporting.terminal import epoch_bar, epoch_line, open_console, sentences_for_users
@@ -158,7 +158,9 @@ def prepare(config: Config) -> tuple[Run, Progress]:
 
     config = replace(config, run=resumed_after_restart(config.run))
     folder = choose_run_folder(config.run, accelerator)
-    guard = FiniteGuard(model, config.train.skip_nonfinite, f"{folder / 'checkpoints'}") if skips(config) else None
+    guard = None
+    if skips(config, accelerator):
+        guard = FiniteGuard(model, config.train.skip_nonfinite, f"{folder / 'checkpoints'}")
     trainer = replace(trainer, guard=guard)
     average = trainer.average.model if trainer.average is not None else None
     state = TrainingState(model, trainer.optimizer, accelerator.scaler, average)
@@ -193,6 +195,13 @@ def build_model(config: Config, training: TrainingSet, accelerator: Accelerator)
     """The network for these images: seeded heads, and pretrained weights in the backbone if asked for."""
     settings = config.model
     torch.manual_seed(config.train.seed)
+    mean, std = normalisation(settings.backbone)
+    groups = training.images.groups if settings.attributes and config.loss.attributes > 0 else ()
+    if not groups and not config.loss.trains_identities:
+        raise InputError(
+            "this data has no attributes, and the losses that tell people apart are off: nothing would be trained. Set "
+            "--loss.identity 1"
+        )
     architecture = Architecture(
         backbone=settings.backbone,
         last_stride=settings.last_stride,
@@ -202,7 +211,7 @@ def build_model(config: Config, training: TrainingSet, accelerator: Accelerator)
         neck_units=settings.neck_units,
         classifier=settings.classifier,
         keeps_centres=config.loss.center > 0,
-        groups=training.images.groups if settings.attributes else (),
+        groups=groups,
         reweight=settings.reweight,
         attribute_scores=settings.attribute_scores,
         num_identities=training.num_identities,
@@ -211,6 +220,8 @@ def build_model(config: Config, training: TrainingSet, accelerator: Accelerator)
         width_px=settings.width_px,
         interpolation=settings.interpolation,
         fit=settings.fit,
+        mean=mean,
+        std=std,
     )
     model = ReIDModel(architecture)
     if settings.pretrained or settings.weights_file:
@@ -220,7 +231,7 @@ def build_model(config: Config, training: TrainingSet, accelerator: Accelerator)
     if config.train.batch_norm == "synchronised":
         if accelerator.device.type != "cuda":
             raise InputError("train.batch-norm synchronised needs GPUs: torch has no such kernel for the CPU")
-        model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        model = synchronised(model)
     return on_device(model.train(), accelerator.device)
 
 
@@ -245,9 +256,9 @@ def take_up(
     return progress
 
 
-def skips(config: Config) -> bool:
+def skips(config: Config, accelerator: Accelerator) -> bool:
     """Whether steps may be left out; with float16 the gradient's scaler does that by itself."""
-    return config.train.skip_nonfinite > 0 and config.run.mixed_precision != "fp16"
+    return config.train.skip_nonfinite > 0 and accelerator.mixed_precision != "fp16"
 
 
 def build_trainer(
@@ -291,6 +302,18 @@ def announce(console: Console, config: Config, folder: Path, trainer: Trainer, v
     accelerator, training = trainer.accelerator, trainer.data
     if config.model.attributes and config.loss.attributes > 0 and not training.images.groups:
         console.print("[yellow]note:[/] this data has no attributes: identities alone are trained", soft_wrap=True)
+    if config.train.skip_nonfinite and not skips(config, accelerator):
+        console.print(
+            "[yellow]note:[/] train.skip-nonfinite has no part in float16: its gradient scaler leaves steps that aren't "
+            "finite out by itself, any number of them",
+            soft_wrap=True,
+        )
+    if config.train.batch_norm == "frozen" and not (config.model.pretrained or config.model.weights_file):
+        console.print(
+            "[yellow]note:[/] train.batch-norm frozen keeps the statistics of pretrained weights, and this run starts "
+            "from random ones: the backbone's batch norms normalise nothing",
+            soft_wrap=True,
+        )
     held_out = f"{len(validation):,} images validate" if validation is not None else "no validation"
     console.print(
         f"[bold]{config.run.name}[/]: {config.model.backbone} at {config.model.height_px}x{config.model.width_px}, "

@@ -4,7 +4,7 @@ The first arguments say what happens: KIND@PLACE:NUMBER[:RANK]. Kinds: raise, ki
 itself), stall (the main thread sleeps for good), stop (SIGSTOP to itself: every thread). Places, each counted from 1:
 part (a micro-batch's forward pass), step (an optimiser step that is done), checkpoint (just before one is written),
 writing (some of its files are there, its name is not), validation. The word `rows` has the rows of each step and
-process noted to a file. Processes that a launcher has restarted have no fault. Everything after the word `train` goes
+process noted to a file, `frozen-neck` keeps the neck's batch norm from batch statistics. Processes that a launcher has restarted have no fault. Everything after the word `train` goes
 to train.py.
 """
 
@@ -20,6 +20,7 @@ from typing import Any
 import reid_accel.train as train_script
 import reid_accel.training.checkpoint as checkpoint_module
 import reid_accel.training.loop as loop_module
+from reid_accel.models.reid import ReIDModel
 
 
 def main() -> None:
@@ -29,6 +30,9 @@ def main() -> None:
     rank = int(os.environ.get("RANK", "0"))
     restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
     for text in faults:
+        if text == "frozen-neck":
+            freeze_the_neck()
+            continue
         if text == "rows":
             note_rows(Path(f"rows.{rank}.jsonl"))
             continue
@@ -77,6 +81,18 @@ def wrap(owner: Any, name: str, what: str, number: int) -> None:
         return real(*arguments, **named)
 
     setattr(owner, name, faulty)
+
+
+def freeze_the_neck() -> None:
+    """Have the neck in evaluation mode while the rest trains."""
+    real = ReIDModel.train
+
+    def train(self: ReIDModel, mode: bool = True) -> ReIDModel:
+        real(self, mode)
+        self.neck.eval()
+        return self
+
+    ReIDModel.train = train  # type: ignore[method-assign]
 
 
 def note_rows(path: Path) -> None:

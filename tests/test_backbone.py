@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from reid_accel.errors import InputError
-from reid_accel.models.backbone import build_backbone, load_pretrained
+from reid_accel.models.backbone import build_backbone, load_pretrained, normalisation
 
 
 def built(name: str, last_stride: int = 2) -> torch.nn.Module:
@@ -43,6 +43,20 @@ def test_last_stride_one_is_for_resnets(name: str) -> None:
 def test_an_unknown_name_gets_the_close_ones(wrong: str, right: str) -> None:
     with pytest.raises(InputError, match=rf"no model '{wrong}'; close names: .*{right}"):
         built(wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "mean"),
+    [
+        ("resnet50", (0.485, 0.456, 0.406)),
+        ("resnet50_ibn_a", (0.485, 0.456, 0.406)),
+        ("osnet_x1_0", (0.485, 0.456, 0.406)),
+        ("vit_small_patch16_224", (0.5, 0.5, 0.5)),  # Steiner et al. 2022 trained them on -1..1
+        ("vit_base_patch16_clip_224", (0.48145466, 0.4578275, 0.40821073)),  # OpenAI's
+    ],
+)
+def test_colours_are_normalised_as_the_pretrained_weights_expect(name: str, mean: tuple[float, ...]) -> None:
+    assert normalisation(name)[0] == mean
 
 
 def test_a_local_file_fills_the_backbone(tmp_path: Path) -> None:

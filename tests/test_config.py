@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -96,12 +97,28 @@ def test_a_mistyped_flag_is_refused_with_the_nearest(capsys: pytest.CaptureFixtu
         (lambda: AugmentConfig(trivial_augment=2), "augment.trivial-augment must be between 0 and 1, got 2"),
         (lambda: AugmentConfig(patch_min_area=0.6), "augment.patch-min-area, patch-max-area must be 0 < min <= max"),
         (lambda: OptimConfig(learning_rate=0), "optim.learning-rate must be above 0"),
+        (lambda: OptimConfig(step_factor=-1), "optim.step-factor must be in (0, 1], got -1"),
+        (lambda: OptimConfig(momentum=1), "optim.momentum must be in [0, 1), got 1"),
+        (lambda: OptimConfig(step_epochs=(4, -5)), "optim.step-epochs must be above 0, got (4, -5)"),
+        (lambda: with_margin("cosface", 2.0), "loss.classifier-margin must be below 2, got 2.0"),
+        (lambda: with_margin("arcface", 3.2), "loss.classifier-margin must be below 3.14, got 3.2"),
+        (lambda: LossConfig(identity=0, attributes=0, center=1), "loss.identity + attributes + triplet + circle must"),
+        (lambda: Config(loss=LossConfig(identity=0), model=ModelConfig(attributes=False)), "nothing would be trained"),
     ],
 )
 def test_impossible_values_are_refused_by_name(make, message: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(InputError) as info:
         make()
     assert message in str(info.value)
+
+
+def with_margin(classifier: Literal["linear", "arcface", "cosface"], margin: float) -> Config:
+    return Config(model=ModelConfig(classifier=classifier), loss=LossConfig(classifier_margin=margin))
+
+
+def test_margins_that_exist_are_taken() -> None:
+    for classifier, margin in (("cosface", 1.9), ("arcface", 3.1), ("linear", 99.0)):
+        assert with_margin(classifier, margin).loss.classifier_margin == margin
 
 
 def test_a_batch_that_processes_cannot_share_is_refused() -> None:

@@ -7,6 +7,8 @@ import pytest
 import torch
 from launching import TINY
 
+from reid_accel.attributes.annotations import write_market_mat
+from reid_accel.attributes.vocabulary import MARKET_GROUPS
 from reid_accel.config import Config, parse
 from reid_accel.errors import InputError
 from reid_accel.models.reid import Outputs
@@ -55,6 +57,24 @@ def test_accumulated_parts_are_the_large_batch(small_market: Path) -> None:
     assert (whole - start).abs().max() > 1e-5
     assert torch.allclose(parts, whole, atol=1e-7)
     assert not torch.allclose(other, whole, atol=1e-7)
+
+
+def test_attributes_that_do_not_count_have_no_heads(small_market: Path) -> None:
+    people = {pid: tuple(0 for _ in MARKET_GROUPS) for pid in range(1, 13)}
+    write_market_mat(small_market / "market_attribute.mat", people, people)
+    for weights, heads in (((), 12), (("--loss.attributes=0",), 0), (("--loss.identity=0",), 12)):
+        assert len(trainer(small_market, *weights).unwrapped.attribute_heads) == heads
+
+
+def test_training_nothing_is_refused(small_market: Path) -> None:
+    with pytest.raises(InputError, match=r"no attributes, .* nothing would be trained\. Set --loss\.identity 1"):
+        trainer(small_market, "--loss.identity=0")
+
+
+def test_a_backbone_has_its_own_normalisation(small_market: Path) -> None:
+    for backbone, mean in (("test_vit", 0.5), ("resnet10t", 0.485)):
+        architecture = trainer(small_market, f"--model.backbone={backbone}").unwrapped.architecture
+        assert architecture.mean[0] == mean
 
 
 def test_clipping_bounds_the_step(small_market: Path) -> None:

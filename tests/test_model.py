@@ -1,4 +1,5 @@
 import json
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -6,11 +7,12 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from timm.layers import BatchNormAct2d
 
 from reid_accel import ReIDModel
 from reid_accel.attributes.vocabulary import MARKET_GROUPS
 from reid_accel.errors import InputError
-from reid_accel.models.reid import Architecture, load_model
+from reid_accel.models.reid import Architecture, load_model, synchronised
 
 
 def small(**changes: object) -> ReIDModel:
@@ -41,6 +43,29 @@ def test_the_reports_network_has_553_features() -> None:
     assert outputs.feature_BD.shape == (2, 553)
     assert [logit.shape[1] for logit in outputs.attribute_logits] == [4, 2, 2, 2, 2, 2, 2, 2, 2, 2, 9, 10]
     assert outputs.identity_logits_BPI.shape == (2, 1, 5)
+
+
+def test_frozen_statistics_are_those_of_the_backbone() -> None:
+    model = small(neck="bn")
+    model.freeze_statistics = True
+    before = {name: value.clone() for name, value in model.named_buffers()}
+    model.train()(torch.randn(4, 3, 64, 32))
+    moved = {name for name, value in model.named_buffers() if not torch.equal(value, before[name])}
+    assert moved == {"neck.0.running_mean", "neck.0.running_var", "neck.0.num_batches_tracked"}
+
+
+def test_synchronised_statistics_leave_the_network_the_same_function() -> None:
+    model = small(backbone="mobilenetv3_small_050")
+    images = model.prepare(pictures())
+    expected = model(images).feature_BD
+    fused = [module for module in model.modules() if isinstance(module, BatchNormAct2d)]
+    assert fused, "this network has activations inside its batch norms"
+    others = torch.nn.SyncBatchNorm.convert_sync_batchnorm(deepcopy(model))
+    assert not torch.allclose(others(images).feature_BD, expected), "the control: torch's own conversion drops them"
+    converted = synchronised(model)
+    assert torch.allclose(converted(images).feature_BD, expected, atol=1e-6)
+    norms = [module for module in converted.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]
+    assert all(isinstance(module, torch.nn.SyncBatchNorm) for module in norms)
 
 
 def test_the_feature_is_the_reports_formula() -> None:

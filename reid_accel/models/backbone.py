@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from reid_accel.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from reid_accel.errors import InputError
 from reid_accel.models.ibn import from_plain, plain_name, put_ibn_in
 from reid_accel.models.osnet import OSNET_WIDTHS, OSNet
@@ -54,6 +55,14 @@ def pooled_size(backbone: nn.Module) -> int:
     size = backbone.head_hidden_size
     assert isinstance(size, int), size
     return size
+
+
+def normalisation(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of the colours that a backbone's pretrained weights expect: ImageNet's for most."""
+    settings = timm.get_pretrained_cfg(plain_name(name) or name, allow_unregistered=True)
+    if not settings:
+        return IMAGENET_MEAN, IMAGENET_STD
+    return tuple(settings.mean), tuple(settings.std)
 
 
 def _timm_backbone(name: str, height_px: int, width_px: int) -> nn.Module:
@@ -102,7 +111,7 @@ def load_pretrained(backbone: nn.Module, name: str, weights_file: str | None) ->
 
     A ResNet with IBN-a starts from the plain ResNet's weights (see `from_plain`), as timm has none of its own; a file
     may hold either kind. Position embeddings made for another image size are resampled, by timm.
-    A GeM pooling's exponent keeps the value that it starts from.
+    A GeM pooling's exponent keeps the value that it starts from, where the file has none.
     Raises InputError when the file isn't there, doesn't fit, or the download fails.
     """
     if weights_file is not None:

@@ -23,6 +23,7 @@ import torch.nn as nn
 from huggingface_hub import PyTorchModelHubMixin
 from PIL import Image
 from safetensors import SafetensorError
+from timm.layers import convert_sync_batchnorm
 from torch import Tensor
 
 from reid_accel.attributes.vocabulary import AttributeGroup
@@ -163,10 +164,13 @@ class ReIDModel(
         return model
 
     def train(self, mode: bool = True) -> "ReIDModel":
-        """As torch has it; with `freeze_statistics` batch norm keeps to its running statistics while training."""
+        """As torch has it; with `freeze_statistics` the backbone's batch norm keeps to its running statistics.
+
+        The neck's doesn't: it comes with none, and untouched ones would leave features as they are.
+        """
         super().train(mode)
         if self.freeze_statistics:
-            for module in self.modules():
+            for module in self.backbone.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
         return self
@@ -297,6 +301,15 @@ def on_device(model: ReIDModel, device: torch.device) -> ReIDModel:
     """The model on a device, in the memory order that convolutions are fastest in."""
     model.to(device)
     return model.to(memory_format=torch.channels_last)
+
+
+def synchronised(model: ReIDModel) -> nn.Module:
+    """The model with batch statistics over the images of all processes; for GPUs.
+
+    By timm: torch's own conversion drops the activations that timm's networks have inside their batch norms.
+    """
+    converted: nn.Module = convert_sync_batchnorm(model)
+    return converted
 
 
 def model_fingerprint(model: ReIDModel) -> str:
