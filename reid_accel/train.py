@@ -304,8 +304,8 @@ def announce(console: Console, config: Config, folder: Path, trainer: Trainer, v
         console.print("[yellow]note:[/] this data has no attributes: identities alone are trained", soft_wrap=True)
     if config.train.skip_nonfinite and not skips(config, accelerator):
         console.print(
-            "[yellow]note:[/] train.skip-nonfinite has no part in float16: its gradient scaler leaves steps that aren't "
-            "finite out by itself, any number of them",
+            "[yellow]note:[/] train.skip-nonfinite has no part in float16: its gradient scaler leaves out what "
+            "is not finite by itself, any number of steps",
             soft_wrap=True,
         )
     if config.train.batch_norm == "frozen" and not (config.model.pretrained or config.model.weights_file):
@@ -351,7 +351,7 @@ def train_epoch(run: Run, progress: Progress) -> Progress:
         closing(trainer.open_batches(rows_SB[progress.position :], progress.epoch)) as batches,
     ):
         while progress.position < len(rows_SB):
-            sums = trainer.step(batches, progress.step, sums)
+            sums = trainer.step(batches, trainer.schedule_step(progress.epoch, progress.position), sums)
             progress = progress.after_step(trainer.guard.skipped if trainer.guard is not None else 0)
             show(progress.position)
 

@@ -4,8 +4,8 @@ The first arguments say what happens: KIND@PLACE:NUMBER[:RANK]. Kinds: raise, ki
 itself), stall (the main thread sleeps for good), stop (SIGSTOP to itself: every thread). Places, each counted from 1:
 part (a micro-batch's forward pass), step (an optimiser step that is done), checkpoint (just before one is written),
 writing (some of its files are there, its name is not), validation. The word `rows` has the rows of each step and
-process noted to a file, `frozen-neck` keeps the neck's batch norm from batch statistics. Processes that a launcher has restarted have no fault. Everything after the word `train` goes
-to train.py.
+process noted to a file, `frozen-neck` keeps the neck's batch norm from batch statistics. Processes that a launcher
+has restarted have no fault. Everything after the word `train` goes to train.py.
 """
 
 import json

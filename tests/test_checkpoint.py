@@ -1,6 +1,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -207,6 +208,43 @@ def test_going_on_anyway_says_what_differs_and_begins_the_epoch_anew(tmp_path: P
     assert "files have changed" in said[0]
     with pytest.raises(InputError, match="of another model"):
         load_checkpoint(path, TrainingState(torch.nn.Linear(2, 2), optimizer), changed, anyway=True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_going_on_anyway_takes_the_new_settings_of_the_optimiser(tmp_path: Path, kind: str) -> None:
+    model, said = network(), []
+    optimizer = KINDS[kind](model.parameters())
+    step(model, optimizer, 0)
+    path = save(tmp_path, model, optimizer, Progress(step=1))
+    changed = RunIdentity({**SETTINGS, "train": {"value": 2}}, "images")
+    calmer = KINDS[kind](model.parameters())
+    calmer.param_groups[0].update(lr=1e-3, weight_decay=0.5)
+    load_checkpoint(path, TrainingState(model, calmer), changed, anyway=True, say=said.append)
+    assert (calmer.param_groups[0]["lr"], calmer.param_groups[0]["weight_decay"]) == (1e-3, 0.5)
+    moments = [[entries["exp_avg" if "exp_avg" in entries else "momentum_buffer"] for entries in each.state.values()]
+               for each in (optimizer, calmer)]  # fmt: skip
+    assert all(torch.equal(*pair) for pair in zip(*moments, strict=True))
+    assert not any("begin anew" in sentence for sentence in said[:-1])
+
+
+def test_going_on_anyway_with_another_optimiser_begins_its_moments_anew(tmp_path: Path) -> None:
+    model = network()
+    optimizer = KINDS["adam"](model.parameters())
+    step(model, optimizer, 0)
+    path = save_checkpoint(tmp_path, TrainingState(model, optimizer), Progress(step=1), identity_of("adam"), keep=1)
+    parameters = list(model.parameters())
+    apart = torch.optim.Adam([{"params": parameters[:1]}, {"params": parameters[1:]}], lr=0.1)
+    for other, name in ((KINDS["sgd"](model.parameters()), "sgd"), (apart, "adam")):
+        said: list[str] = []
+        changed = replace(identity_of(name), data_fingerprint="others")
+        load_checkpoint(path, TrainingState(model, other), changed, anyway=True, say=said.append)
+        assert "moments begin anew" in said[0]
+        assert not other.state
+        step(model, other, 1)
+
+
+def identity_of(optimizer: str) -> RunIdentity:
+    return RunIdentity({**SETTINGS, "optim": {"name": optimizer}}, "images")
 
 
 def test_another_number_of_processes_is_said(tmp_path: Path) -> None:

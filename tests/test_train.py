@@ -1,5 +1,7 @@
 """The training script in this process: its files, and what it says to a user's mistakes."""
 
+import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -339,6 +341,18 @@ def test_resuming_with_other_settings_names_them(small_market: Path, capsys: pyt
         capsys, settings(small_market, "--run.dir=run", "--train.epochs=1", "--run.resume=auto", "--train.seed=9")
     )
     assert "train.seed: 0 then, 9 now" in said
+
+
+def test_resuming_anyway_follows_the_schedule_of_the_new_settings(small_market: Path) -> None:
+    common = ("--run.dir=run", "--data.validation-share=0", "--optim.name=sgd", "--run.log-every-steps=1")
+    train(settings(small_market, *common, "--train.epochs=1"))  # 24 images: 3 steps of 8
+    changed = ("--train.batch-size=4", "--train.epochs=3", "--optim.learning-rate=0.01", "--optim.warmup-epochs=0")
+    train(settings(small_market, *common, *changed, "--run.resume=auto", "--run.resume-anyway"))
+    lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if line["epoch"] > 1]
+    rates = [0.01 * (1 + math.cos(math.pi * step / 18)) / 2 for step in range(6, 18)]  # two of three epochs of 6
+    assert [line["learning_rate"] for line in steps][:6] == pytest.approx(rates[:6])
+    assert steps[-1]["learning_rate"] == pytest.approx(rates[-1])
 
 
 def test_a_model_with_other_attributes_is_refused(small_market: Path, capsys: pytest.CaptureFixture[str]) -> None:

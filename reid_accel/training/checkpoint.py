@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -197,16 +197,19 @@ def _flatten(state: Mapping[str, Any], kept: bool = True) -> tuple[dict[str, Ten
     return _whole_copy(tensors, kept), {"param_groups": state["param_groups"], "rest": rest}
 
 
-def _unflatten(tensors: Mapping[str, Tensor], layout: Mapping[str, Any]) -> dict[str, Any]:
+def _unflatten(tensors: Mapping[str, Tensor], layout: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
     state: dict[int, dict[str, Any]] = {}
     for name, value in {**tensors, **layout["rest"]}.items():
         index, _, key = name.partition(".")
         state.setdefault(int(index), {})[key] = value
-    groups = [
-        {key: tuple(value) if key == "betas" else value for key, value in group.items()}
-        for group in layout["param_groups"]
-    ]
-    return {"state": state, "param_groups": groups}
+    return state
+
+
+def _moments_fit(content: Mapping[str, Any], identity: RunIdentity, groups: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a checkpoint's optimiser was of this kind, with the parameters in the same order."""
+    kinds = (config["optim"].get("name") for config in (content["config"], identity.config))
+    sizes = ([len(group["params"]) for group in each] for each in (content["optimizer"]["param_groups"], groups))
+    return next(kinds) == next(kinds) and next(sizes) == next(sizes)
 
 
 def _place_moments(optimizer: torch.optim.Optimizer) -> None:
@@ -292,8 +295,9 @@ def load_checkpoint(
 ) -> Progress:
     """Put a checkpoint's weights, optimiser and scaler state in place; returns its progress.
 
-    Every process calls it. `say` is told what can't be identical to the run that it is from. anyway: settings and
-    data may differ (the epoch begins again then), tensors may not.
+    Every process calls it. `say` is told what can't be identical to the run that it is from. Rates, weight decay and the
+    like are those of `state`'s optimiser, not those of the checkpoint. anyway: settings and data may differ (the epoch
+    begins again then), tensors of the model may not; an optimiser of another kind or order begins anew.
     Raises InputError, with nothing changed, when the checkpoint is torn or belongs to another run (the differing
     settings are named).
     """
@@ -316,8 +320,13 @@ def load_checkpoint(
         _require_fitting(path, averages, state.average)
 
     state.model.load_state_dict(parts_of(weights, state.model.state_dict()))
-    state.optimizer.load_state_dict(_unflatten(tensors, content["optimizer"]))
-    _place_moments(state.optimizer)
+    groups = state.optimizer.state_dict()["param_groups"]
+    if _moments_fit(content, identity, groups):
+        moments = _unflatten(tensors, content["optimizer"])
+        state.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        _place_moments(state.optimizer)
+    else:
+        say("the optimiser is of another kind, or has its parameters in another order: its moments begin anew")
     if state.average is not None:
         wanted = state.average.state_dict()
         state.average.load_state_dict(parts_of(averages if averages is not None else {**wanted, **weights}, wanted))

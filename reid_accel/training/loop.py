@@ -94,6 +94,10 @@ class Trainer:
         """Optimiser steps of one pass over the training images."""
         return len(self.data.images) // self.config.train.batch_size
 
+    def schedule_step(self, epoch: int, position: int) -> int:
+        """The step that rates and seeds are functions of. Those counted are others after another batch size."""
+        return epoch * self.steps_per_epoch + position
+
     @property
     def rate(self) -> float:
         """The heads' current learning rate."""
