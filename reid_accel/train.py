@@ -39,6 +39,7 @@ from reid_accel.training.agreement import (
     from_first_process,
     one_process_group,
     start_accelerator,
+    take_statistics_of_first_process,
 )
 from reid_accel.training.average import WeightAverage
 from reid_accel.training.checkpoint import (
@@ -84,8 +85,13 @@ class Run:
     stop: StopRequest
 
     def scored_model(self) -> ReIDModel:
-        """What is validated and saved: the averaged weights where there are any. Every process must call it."""
-        return replica(self.trainer.average.model if self.trainer.average is not None else self.model)
+        """What is validated and saved: the averaged weights where there are any. Every process must call it.
+
+        Each process has batch norm's statistics of its own part of the images; the saved ones are process 0's.
+        """
+        model = self.trainer.average.model if self.trainer.average is not None else self.model
+        take_statistics_of_first_process(model)
+        return replica(model)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -293,27 +299,9 @@ def _class_weights(training: TrainingSet, accelerator: Accelerator) -> tuple[tor
 
 def announce(console: Console, config: Config, folder: Path, trainer: Trainer, validation: ImageSet | None) -> None:
     """Say what is about to happen."""
-    if config.run.name == "quickstart" and config.data.name not in SYNTHETIC_NAMES:
-        console.print(
-            "[yellow]note:[/] without --config this is the quickstart's small network, from scratch; the recipes for "
-            "real data are in configs/",
-            soft_wrap=True,
-        )
     accelerator, training = trainer.accelerator, trainer.data
-    if config.model.attributes and config.loss.attributes > 0 and not training.images.groups:
-        console.print("[yellow]note:[/] this data has no attributes: identities alone are trained", soft_wrap=True)
-    if config.train.skip_nonfinite and not skips(config, accelerator):
-        console.print(
-            "[yellow]note:[/] train.skip-nonfinite has no part in float16: its gradient scaler leaves out what "
-            "is not finite by itself, any number of steps",
-            soft_wrap=True,
-        )
-    if config.train.batch_norm == "frozen" and not (config.model.pretrained or config.model.weights_file):
-        console.print(
-            "[yellow]note:[/] train.batch-norm frozen keeps the statistics of pretrained weights, and this run starts "
-            "from random ones: the backbone's batch norms normalise nothing",
-            soft_wrap=True,
-        )
+    for note in notes(config, accelerator, training):
+        console.print(f"[yellow]note:[/] {note}", soft_wrap=True)
     held_out = f"{len(validation):,} images validate" if validation is not None else "no validation"
     console.print(
         f"[bold]{config.run.name}[/]: {config.model.backbone} at {config.model.height_px}x{config.model.width_px}, "
@@ -323,6 +311,29 @@ def announce(console: Console, config: Config, folder: Path, trainer: Trainer, v
         f"seed {config.train.seed}; everything goes to {folder}",
         soft_wrap=True,
     )
+
+
+def notes(config: Config, accelerator: Accelerator, training: TrainingSet) -> list[str]:
+    """What a user may not expect of these settings with this data."""
+    said = []
+    if config.run.name == "quickstart" and config.data.name not in SYNTHETIC_NAMES:
+        said.append(
+            "without --config this is the quickstart's small network, from scratch; the recipes for real data are in "
+            "configs/"
+        )
+    if config.model.attributes and config.loss.attributes > 0 and not training.images.groups:
+        said.append("this data has no attributes: identities alone are trained")
+    if config.train.skip_nonfinite and not skips(config, accelerator):
+        said.append(
+            "train.skip-nonfinite has no part in float16: its gradient scaler leaves out what is not finite by itself, "
+            "any number of steps"
+        )
+    if config.train.batch_norm == "frozen" and not (config.model.pretrained or config.model.weights_file):
+        said.append(
+            "train.batch-norm frozen keeps the statistics of pretrained weights, and this run starts from random ones: "
+            "the backbone's batch norms normalise nothing"
+        )
+    return said
 
 
 def train_epoch(run: Run, progress: Progress) -> Progress:

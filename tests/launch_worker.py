@@ -13,7 +13,12 @@ from reid_accel.config import Config, parse
 from reid_accel.data.sampling import rank_share
 from reid_accel.retrieval.embed import embeddings_of, predict_sharded
 from reid_accel.train import build_model, build_trainer
-from reid_accel.training.agreement import any_process, one_process_group, start_accelerator
+from reid_accel.training.agreement import (
+    any_process,
+    one_process_group,
+    start_accelerator,
+    take_statistics_of_first_process,
+)
 from reid_accel.training.loop import EpochSums
 from reid_accel.training.run_data import open_data, split_training_images
 
@@ -44,6 +49,9 @@ def main() -> None:
     )
     for rows_B, batch in zip(lists, trainer.input.batches(lists, 2), strict=True):
         images |= {str(row): digest_of([image]) for row, image in zip(rows_B, batch.images_B3HW, strict=True)}
+    said["own_statistics"] = digest_of(model.buffers())
+    take_statistics_of_first_process(model)
+    said["statistics"] = digest_of(model.buffers())
     gallery = data.splits["gallery"]
     predictions = predict_sharded(model, gallery, accelerator, batch_size=5)
     said |= {

@@ -44,6 +44,8 @@ def test_two_processes_train_one_model(folder: Path) -> None:
 
     assert first["parameters"] == second["parameters"] != first["start"]
     assert first["parameters_without_synchronising"] != second["parameters_without_synchronising"]
+    assert first["own_statistics"] != second["own_statistics"], "each saw its own part of the images"
+    assert first["statistics"] == second["statistics"] == first["own_statistics"], "a network to score is one network"
     assert first["sums"] == second["sums"]
     assert (first["any"], second["any"]) == ([True, False], [True, False])
 

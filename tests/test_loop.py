@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 from launching import TINY
 
 from reid_accel.attributes.annotations import write_market_mat
@@ -12,7 +13,7 @@ from reid_accel.attributes.vocabulary import MARKET_GROUPS
 from reid_accel.config import Config, parse
 from reid_accel.errors import InputError
 from reid_accel.models.reid import Outputs
-from reid_accel.train import build_model, build_trainer
+from reid_accel.train import build_model, build_trainer, notes
 from reid_accel.training import loop
 from reid_accel.training.agreement import start_accelerator
 from reid_accel.training.average import WeightAverage
@@ -69,6 +70,18 @@ def test_attributes_that_do_not_count_have_no_heads(small_market: Path) -> None:
 def test_training_nothing_is_refused(small_market: Path) -> None:
     with pytest.raises(InputError, match=r"no attributes, .* nothing would be trained\. Set --loss\.identity 1"):
         trainer(small_market, "--loss.identity=0")
+
+
+def test_what_users_may_not_expect_is_noted(small_market: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def noted(*more: str) -> list[str]:
+        built = trainer(small_market, "--run.name=mine", "--model.no-attributes", *more)
+        return notes(built.config, built.accelerator, built.data)
+
+    assert not noted("--train.skip-nonfinite=1")
+    assert "normalise nothing" in noted("--train.batch-norm=frozen")[0]
+    monkeypatch.setattr(Accelerator, "mixed_precision", "fp16")
+    assert "any number of steps" in noted("--train.skip-nonfinite=1")[0]
+    assert not noted()
 
 
 def test_a_backbone_has_its_own_normalisation(small_market: Path) -> None:

@@ -303,12 +303,13 @@ def on_device(model: ReIDModel, device: torch.device) -> ReIDModel:
     return model.to(memory_format=torch.channels_last)
 
 
-def synchronised(model: ReIDModel) -> nn.Module:
+def synchronised(model: ReIDModel) -> ReIDModel:
     """The model with batch statistics over the images of all processes; for GPUs.
 
     By timm: torch's own conversion drops the activations that timm's networks have inside their batch norms.
     """
-    converted: nn.Module = convert_sync_batchnorm(model)
+    converted = convert_sync_batchnorm(model)
+    assert isinstance(converted, ReIDModel)
     return converted
 
 

@@ -13,6 +13,7 @@ from types import FrameType
 
 import torch
 import torch.distributed as dist
+import torch.nn as nn
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, parse_flag_from_env
 
@@ -70,6 +71,13 @@ def _left_process_group() -> bool:
     leaving.start()
     leaving.join(LEAVING_SECONDS)
     return not leaving.is_alive()
+
+
+def take_statistics_of_first_process(model: nn.Module) -> None:
+    """Batch norm's statistics, and what else isn't learned, as process 0 has them; every process must call it."""
+    if dist.is_initialized():
+        for buffer in model.buffers():
+            dist.broadcast(buffer, src=0)
 
 
 def start_accelerator(

@@ -11,8 +11,8 @@ from reid_accel.training.sharding import own_part
 class WeightAverage:
     """average = d average + (1 - d) weights after every step, d growing from 0.1 to `decay` as steps go by.
 
-    Parameters and the statistics of batch norm alike; whole-number buffers are copied. The same on every process,
-    because the weights are.
+    Parameters and the statistics of batch norm alike; whole-number buffers are copied. Parameters are the same on every
+    process, because the weights are; statistics are each process's own, as the model's.
     """
 
     def __init__(self, model: ReIDModel, decay: float) -> None:

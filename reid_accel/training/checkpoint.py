@@ -295,8 +295,8 @@ def load_checkpoint(
 ) -> Progress:
     """Put a checkpoint's weights, optimiser and scaler state in place; returns its progress.
 
-    Every process calls it. `say` is told what can't be identical to the run that it is from. Rates, weight decay and the
-    like are those of `state`'s optimiser, not those of the checkpoint. anyway: settings and data may differ (the epoch
+    Every process calls it. `say` is told what can't be identical to the run that it is from. Rates and weight decay
+    are those of `state`'s optimiser, not those of the checkpoint. anyway: settings and data may differ (the epoch
     begins again then), tensors of the model may not; an optimiser of another kind or order begins anew.
     Raises InputError, with nothing changed, when the checkpoint is torn or belongs to another run (the differing
     settings are named).

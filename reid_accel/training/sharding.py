@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import torch.distributed as dist
 import torch.nn as nn
 from accelerate import Accelerator
 from accelerate.utils import parse_flag_from_env
@@ -21,6 +20,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from reid_accel.config import RunConfig
 from reid_accel.errors import InputError
 from reid_accel.models.reid import ReIDModel, on_device
+from reid_accel.training.agreement import take_statistics_of_first_process
 
 
 def check_sharding(accelerator: Accelerator, config: RunConfig) -> None:
@@ -49,7 +49,7 @@ def shard(model: ReIDModel, accelerator: Accelerator) -> None:
     for block in _blocks(model.backbone):
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
-    model.register_forward_pre_hook(_take_statistics_of_first_process)
+    model.register_forward_pre_hook(_before_training_pass)
 
 
 def _blocks(backbone: nn.Module) -> list[nn.Module]:
@@ -62,10 +62,9 @@ def _blocks(backbone: nn.Module) -> list[nn.Module]:
     return found[::-1]
 
 
-def _take_statistics_of_first_process(model: nn.Module, inputs: Any) -> None:
+def _before_training_pass(model: nn.Module, inputs: Any) -> None:
     if model.training:
-        for buffer in model.buffers():
-            dist.broadcast(buffer, src=0)
+        take_statistics_of_first_process(model)
 
 
 def own_part(tensor: Tensor) -> Tensor:
