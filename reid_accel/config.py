@@ -42,12 +42,12 @@ class DataConfig:
     """Which images, and how they reach the network."""
 
     name: DatasetName = "synthetic"
-    """The data set: `market1501`, `market-layout` (CUHK03-NP, MSMT17, Duke, your own crops in that layout),
+    """The data set: `market1501`, `market-layout` (CUHK03-NP, DukeMTMC-reID, your own crops in that layout),
     `course`, or pedestrians that this package draws itself: `synthetic`, `synthetic-course`."""
     root: str | None = None
     """The folder of the data set (not needed for the synthetic ones)."""
     also: tuple[str, ...] = ()
-    """Further sets to train on, NAME:FOLDER each (`market-layout:path/to/msmt17`): their people are added to the
+    """Further sets to train on, NAME:FOLDER each (`market-layout:path/to/duke`): their people are added to the
     training ones. Validation and test are those of `name`."""
     on_bad_image: Literal["error", "skip"] = "error"
     """Stop at an image that can't be read, or leave it out and list it in report.json."""
@@ -69,6 +69,11 @@ class DataConfig:
         object.__setattr__(self, "also", tuple(self.also))
         for entry in self.also:
             name_and_folder(entry, "data.also")
+        if self.root is not None and self.name.startswith("synthetic"):
+            raise InputError(
+                f"data.root {self.root} has no part in the set {self.name}, which this package draws itself. Say what "
+                "is in the folder (--data.name market-layout, market1501, course) or take a recipe (--config FILE)"
+            )
         check(0 <= self.validation_share < 1, "data.validation-share", "in [0, 1)", self.validation_share)
         check(0 <= self.device_share < 1, "data.device-share", "in [0, 1)", self.device_share)
 
@@ -345,7 +350,29 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreConfig:
+class PredictConfig:
+    """How images are embedded, and what goes into the files of predictions."""
+
+    batch_size: int = 128
+    """Images embedded at once by a process."""
+    flip: bool = False
+    """Average each image's embedding and attribute scores with those of its mirror image: twice the work."""
+    crops: Literal[1, 5] = 1
+    """5: average over the whole image and its four corners, each 7/8 as high and as wide and enlarged again: five times
+    the work, ten times with `flip`."""
+    rank_list_length: int = 50
+    """Names per query in reid_test.txt, which are neither re-ranked nor expanded."""
+    multicolour_columns: bool = False
+    """Write classification_test.csv with 30 columns (own columns for multi-colour) instead of 28."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "rank_list_length"):
+            value = getattr(self, name)
+            check(value > 0, f"score.{name.replace('_', '-')}", "positive", value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig(PredictConfig):
     """How models are scored."""
 
     average_precision: Literal["standard", "trapezoid"] = "standard"
@@ -356,24 +383,12 @@ class ScoreConfig:
     """Score again after alpha query expansion with this many neighbours; 0 is off."""
     validation_queries: int = 100
     """Validation images, drawn with the seed, that query the whole validation split (course report)."""
-    batch_size: int = 128
-    """Images embedded at once by a process."""
-    flip: bool = False
-    """Average each image's embedding and attribute scores with those of its mirror image: twice the work."""
-    crops: Literal[1, 5] = 1
-    """5: average over the whole image and its four corners, each 7/8 as high and as wide and enlarged again: five times
-    the work, ten times with `flip`."""
-    rank_list_length: int = 50
-    """Names per query in reid_test.txt."""
-    multicolour_columns: bool = False
-    """Write classification_test.csv with 30 columns (own columns for multi-colour) instead of 28."""
     shown_queries: int = 10
     """Best and worst queries shown with pictures in report.html."""
 
     def __post_init__(self) -> None:
-        for name in ("validation_queries", "batch_size", "rank_list_length"):
-            value = getattr(self, name)
-            check(value > 0, f"score.{name.replace('_', '-')}", "positive", value)
+        super().__post_init__()
+        check(self.validation_queries > 0, "score.validation-queries", "positive", self.validation_queries)
         check(self.query_expansion >= 0, "score.query-expansion", "0 or more", self.query_expansion)
         check(self.shown_queries >= 0, "score.shown-queries", "0 or more", self.shown_queries)
 
@@ -486,7 +501,7 @@ class ScoringConfig:
     them needs neither images nor a GPU."""
     data: DataConfig = field(default_factory=DataConfig)
     also: tuple[str, ...] = ()
-    """Further sets to score the model on, NAME:FOLDER each (`market-layout:path/to/msmt17`): one table for all, and a
+    """Further sets to score the model on, NAME:FOLDER each (`market-layout:path/to/duke`): one table for all, and a
     report of each in a folder of its own."""
     score: ScoreConfig = field(default_factory=ScoreConfig)
     seed: int = 0
@@ -500,6 +515,8 @@ class ScoringConfig:
         object.__setattr__(self, "also", tuple(self.also))
         for entry in self.also:
             name_and_folder(entry, "also")
+        if self.data.also:
+            raise InputError("data.also names sets to train on; to score the model on further sets, give --also")
         if self.also and self.features is not None:
             raise InputError("--also scores a model on several sets, --features keeps one set's: leave one of them out")
 
@@ -518,7 +535,7 @@ class PredictionConfig:
     """Stop at an image that can't be read, or leave it out."""
     cache_dir: str = "~/.cache/reid_accel"
     """Where decoded images are kept."""
-    score: ScoreConfig = field(default_factory=ScoreConfig)
+    score: PredictConfig = field(default_factory=PredictConfig)
     dir: str = "."
     """Where classification_test.csv and reid_test.txt go."""
 
@@ -552,8 +569,18 @@ def parse(kind: type[C], arguments: Sequence[str], *, default_recipe: Path | Non
     return tyro.cli(
         kind,
         args=[*flags, *rest],
+        description=f"{kind.__doc__}\n\n{_about_recipes(default_recipe)}",
         prog=Path(sys.argv[0]).name,
         console_outputs=os.environ.get("RANK", "0") == "0",
+    )
+
+
+def _about_recipes(default: Path | None) -> str:
+    if default is None:
+        return "--config FILE reads settings from a YAML file; flags win over it."
+    return (
+        "--config FILE takes a recipe, a YAML file of settings such as those in configs/ (without it: "
+        f"{default.name}); flags win over it. The defaults below are those of settings that the recipe doesn't name."
     )
 
 

@@ -16,14 +16,14 @@ import torch
 from accelerate import Accelerator
 from rich.console import Console
 
-from reid_accel.config import Config, RunConfig, parse, to_dict, to_yaml
+from reid_accel.config import Config, ModelConfig, RunConfig, parse, to_dict, to_yaml
 from reid_accel.data.builders import SYNTHETIC_NAMES
 from reid_accel.data.imageset import ImageSet
 from reid_accel.data.store import Say
 from reid_accel.errors import InputError
 from reid_accel.files import write_text
 from reid_accel.hub import check_repo_id, check_token
-from reid_accel.models.backbone import load_pretrained, normalisation
+from reid_accel.models.backbone import build_backbone, load_pretrained, normalisation
 from reid_accel.models.losses import balancing_weights
 from reid_accel.models.reid import Architecture, ReIDModel, on_device, synchronised
 from reid_accel.numerics import choose_kernels, tf32
@@ -155,6 +155,7 @@ def prepare(config: Config) -> tuple[Run, Progress]:
         check_repo_id(config.run.push_to)
         check_token()
 
+    check_backbone(config.model, accelerator)
     data = open_data(config.data, config.model, accelerator, console.print)
     require_matches(data)
     training, validation = split_training_images(data, config.data.validation_share)
@@ -197,6 +198,21 @@ def prepare(config: Config) -> tuple[Run, Progress]:
     return run, progress
 
 
+def check_backbone(settings: ModelConfig, accelerator: Accelerator) -> None:
+    """Build the backbone and fill it once, so that a mistake in its settings is said before images are decoded."""
+    backbone = build_backbone(
+        settings.backbone,
+        last_stride=settings.last_stride,
+        height_px=settings.height_px,
+        width_px=settings.width_px,
+        pooling=settings.pooling,
+        stripes=settings.stripes,
+    )
+    if settings.pretrained or settings.weights_file:
+        with accelerator.local_main_process_first():  # one download per machine
+            load_pretrained(backbone, settings.backbone, settings.weights_file)
+
+
 def build_model(config: Config, training: TrainingSet, accelerator: Accelerator) -> ReIDModel:
     """The network for these images: seeded heads, and pretrained weights in the backbone if asked for."""
     settings = config.model
@@ -231,8 +247,7 @@ def build_model(config: Config, training: TrainingSet, accelerator: Accelerator)
     )
     model = ReIDModel(architecture)
     if settings.pretrained or settings.weights_file:
-        with accelerator.local_main_process_first():  # one download per machine
-            load_pretrained(model.backbone, settings.backbone, settings.weights_file)
+        load_pretrained(model.backbone, settings.backbone, settings.weights_file)
     model.freeze_statistics = config.train.batch_norm == "frozen"
     if config.train.batch_norm == "synchronised":
         if accelerator.device.type != "cuda":
@@ -322,7 +337,15 @@ def notes(config: Config, accelerator: Accelerator, training: TrainingSet) -> li
             "configs/"
         )
     if config.model.attributes and config.loss.attributes > 0 and not training.images.groups:
-        said.append("this data has no attributes: identities alone are trained")
+        said.append(
+            "this data has no attributes (market_attribute.mat beside its folders): identities alone are trained. "
+            "--model.no-attributes says that it is meant so"
+        )
+    if config.optim.frozen_epochs and not (config.model.pretrained or config.model.weights_file):
+        said.append(
+            f"optim.frozen-epochs {config.optim.frozen_epochs:g} keeps the backbone as it starts, which is at random: "
+            "set it to 0"
+        )
     if config.train.skip_nonfinite and not skips(config, accelerator):
         said.append(
             "train.skip-nonfinite has no part in float16: its gradient scaler leaves out what is not finite by itself, "

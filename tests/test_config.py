@@ -10,6 +10,7 @@ from reid_accel.config import (
     LossConfig,
     ModelConfig,
     OptimConfig,
+    PredictionConfig,
     ScoringConfig,
     TrainConfig,
     parse,
@@ -92,6 +93,11 @@ def test_a_mistyped_flag_is_refused_with_the_nearest(capsys: pytest.CaptureFixtu
         (lambda: TrainConfig(batch_size=4, images_per_identity=4), "train.images-per-identity must be"),
         (lambda: DataConfig(device_share=1.0), "data.device-share must be in [0, 1), got 1.0"),
         (lambda: DataConfig(validation_share=1.0), "data.validation-share must be in"),
+        (lambda: DataConfig(root="mine"), "data.root mine has no part in the set synthetic, which this package draws"),
+        (
+            lambda: ScoringConfig(model="m", data=DataConfig(also=("synthetic:x",))),
+            "to score the model on further sets",
+        ),
         (lambda: AugmentConfig(flip_probability=1.5), "augment.flip-probability must be between 0 and 1"),
         (lambda: AugmentConfig(patch_probability=-0.5), "augment.patch-probability must be between 0 and 1, got -0.5"),
         (lambda: AugmentConfig(trivial_augment=2), "augment.trivial-augment must be between 0 and 1, got 2"),
@@ -131,6 +137,20 @@ def test_a_required_setting_is_asked_for(capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(SystemExit):
         parse(ScoringConfig, [])
     assert "--model" in "".join(capsys.readouterr())
+
+
+def test_the_help_names_recipes_and_shows_only_what_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    said = {}
+    for kind, default in ((Config, CONFIGS / "quickstart.yaml"), (PredictionConfig, None)):
+        with pytest.raises(SystemExit):
+            parse(kind, ["--help"], default_recipe=default)
+        said[kind] = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "--config FILE takes a recipe" in said[Config]
+    assert "(without it: quickstart.yaml)" in said[Config]
+    assert "--config FILE reads" in said[PredictionConfig]
+    for option, counts in (("--score.flip", True), ("--score.rerank", False), ("--score.validation-queries", False)):
+        assert option in said[Config]
+        assert (option in said[PredictionConfig]) == counts
 
 
 def test_losses_on_pairs_need_batches_of_people() -> None:

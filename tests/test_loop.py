@@ -78,6 +78,7 @@ def test_what_users_may_not_expect_is_noted(small_market: Path, monkeypatch: pyt
         return notes(built.config, built.accelerator, built.data)
 
     assert not noted("--train.skip-nonfinite=1")
+    assert "starts, which is at random: set it to 0" in noted("--optim.frozen-epochs=2")[0]
     assert "normalise nothing" in noted("--train.batch-norm=frozen")[0]
     monkeypatch.setattr(Accelerator, "mixed_precision", "fp16")
     assert "any number of steps" in noted("--train.skip-nonfinite=1")[0]

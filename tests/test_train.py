@@ -285,7 +285,7 @@ def test_a_checkpoint_from_before_survives_what_goes_wrong(
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        (["--data.root=nowhere"], "there is no folder nowhere; set --data.root"),
+        (["--data.root=nowhere"], "there is no folder nowhere; the data set's folder is what --data.root"),
         (["--data.name=course"], "lacks train, queries, test"),
         (["--data.name=market1501", "--train.batch-size=200"], "larger than the training set of 20 images"),
         (["--train.batch-size=9", "--train.accumulation-steps=2"], "must be a multiple of 2"),
@@ -304,6 +304,22 @@ def test_mistakes_get_a_sentence(
     small_market: Path, capsys: pytest.CaptureFixture[str], more: list[str], sentence: str
 ) -> None:
     assert sentence in refused(capsys, settings(small_market, "--run.dir=run", *more))
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--model.backbone=resnt18"], "there is no model 'resnt18'; close names: resnet18"),
+        (["--model.backbone=test_vit", "--model.stripes=2"], "model.stripes is for convolutional networks"),
+        (["--model.weights-file=none.safetensors"], "there is no file none.safetensors"),
+        (["--model.backbone=resnet18", "--model.pretrained"], "could not be downloaded"),
+    ],
+)
+def test_a_backbone_that_cannot_be_had_is_said_before_images_are_decoded(
+    small_market: Path, capsys: pytest.CaptureFixture[str], more: list[str], sentence: str
+) -> None:
+    assert sentence in refused(capsys, settings(small_market, "--run.dir=run", *more))
+    assert not Path("cache").exists()
 
 
 def test_one_identity_is_not_enough(small_market: Path, capsys: pytest.CaptureFixture[str]) -> None:

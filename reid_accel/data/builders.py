@@ -87,7 +87,7 @@ class Market1501(_ReIDBuilder):
 
 
 class MarketLayout(_ReIDBuilder):
-    """Any set in Market-1501's folder layout (CUHK03-NP, MSMT17, Duke, your own): train, query, gallery."""
+    """Any set in Market-1501's folder layout (CUHK03-NP, DukeMTMC-reID, your own): train, query, gallery."""
 
     read_listing = staticmethod(list_market)
 

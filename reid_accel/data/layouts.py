@@ -120,7 +120,7 @@ def list_images(folder: Path) -> list[Path]:
 
 def _folders(root: Path, expected: Mapping[str, str]) -> dict[str, Path]:
     if not root.is_dir():
-        raise InputError(f"there is no folder {root}; set --data.root to the folder that holds the data set")
+        raise InputError(f"there is no folder {root}; the data set's folder is what --data.root (or --also) names")
     folders = {split: root / name for split, name in expected.items()}
     missing = [folder.name for folder in folders.values() if not folder.is_dir()]
     if missing:

@@ -132,7 +132,7 @@ def load_pretrained(backbone: nn.Module, name: str, weights_file: str | None) ->
     except (OSError, RuntimeError) as error:  # no network, no such file on the hub
         raise InputError(
             f"the pretrained weights of {timm_name} could not be downloaded ({_first_line(error)}). Without a "
-            "connection: give a local file (--model.weights-file resnet50.safetensors), or train from scratch "
+            f"connection: give a local file (--model.weights-file {timm_name}.safetensors), or train from scratch "
             "(--model.no-pretrained)"
         ) from error
     weights = from_plain(source.state_dict(), backbone)
@@ -171,7 +171,10 @@ def _load_file(backbone: nn.Module, name: str, path: Path) -> None:
     weights = _resampled(backbone, name, weights | _own(backbone, weights))
     misfit = _misfit(backbone.state_dict(), weights)
     if misfit is not None:
-        raise InputError(f"{path} does not fit the backbone {name}: {misfit}")
+        raise InputError(
+            f"{path} does not fit the backbone {name}: {misfit}. Set --model.backbone, last-stride and pooling to "
+            "those of the network that the file is of, or give another file"
+        )
     backbone.load_state_dict(weights, strict=False)  # a classifier that the file has on top is left out
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from reid_accel.attributes.vocabulary import MARKET_GROUPS
-from reid_accel.config import ScoreConfig
+from reid_accel.config import PredictConfig
 from reid_accel.data.imageset import ImageSet
 from reid_accel.files import write_text
 from reid_accel.models.reid import Architecture
@@ -26,7 +26,7 @@ def write_predictions(
     queries: tuple[ImageSet, Predictions],
     test: tuple[ImageSet, Predictions],
     architecture: Architecture,
-    config: ScoreConfig,
+    config: PredictConfig,
     *,
     is_main_process: bool,
 ) -> list[Path]:
