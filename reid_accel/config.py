@@ -20,7 +20,7 @@ import yaml
 from reid_accel.errors import InputError
 
 C = TypeVar("C")
-DatasetName = Literal["synthetic", "synthetic-course", "market1501", "market-layout", "course"]
+DatasetName = Literal["synthetic", "synthetic-course", "market1501", "market-layout", "msmt17", "course"]
 
 
 def check(condition: bool, name: str, requirement: str, value: object) -> None:
@@ -43,11 +43,11 @@ class DataConfig:
 
     name: DatasetName = "synthetic"
     """The data set: `market1501`, `market-layout` (CUHK03-NP, DukeMTMC-reID, your own crops in that layout),
-    `course`, or pedestrians that this package draws itself: `synthetic`, `synthetic-course`."""
+    `msmt17`, `course`, or pedestrians that this package draws itself: `synthetic`, `synthetic-course`."""
     root: str | None = None
     """The folder of the data set (not needed for the synthetic ones)."""
     also: tuple[str, ...] = ()
-    """Further sets to train on, NAME:FOLDER each (`market-layout:path/to/duke`): their people are added to the
+    """Further sets to train on, NAME:FOLDER each (`msmt17:path/to/MSMT17_V1`): their people are added to the
     training ones. Validation and test are those of `name`."""
     on_bad_image: Literal["error", "skip"] = "error"
     """Stop at an image that can't be read, or leave it out and list it in report.json."""
@@ -501,7 +501,7 @@ class ScoringConfig:
     them needs neither images nor a GPU."""
     data: DataConfig = field(default_factory=DataConfig)
     also: tuple[str, ...] = ()
-    """Further sets to score the model on, NAME:FOLDER each (`market-layout:path/to/duke`): one table for all, and a
+    """Further sets to score the model on, NAME:FOLDER each (`msmt17:path/to/MSMT17_V1`): one table for all, and a
     report of each in a folder of its own."""
     score: ScoreConfig = field(default_factory=ScoreConfig)
     seed: int = 0

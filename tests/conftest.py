@@ -48,6 +48,23 @@ def make_market(root: Path, *, identities: int = 6, images: int = 4, size: tuple
     return root
 
 
+def make_msmt17(root: Path, version: int = 1) -> Path:
+    """Images named as MSMT17's are, two people in each half."""
+    folders = ("train", "test") if version == 1 else ("mask_train_v2", "mask_test_v2")
+    people = {
+        "list_train.txt": ("0001/0001_002_14_0303noon_0056_0.jpg 1", "0000/0000_000_01_0303morning_0015_0.jpg 0"),
+        "list_val.txt": ("0000/0000_001_05_0303morning_0016_1.jpg 0",),
+        "list_query.txt": ("0000/0000_000_03_0303morning_0020_0.jpg 0",),
+        "list_gallery.txt": ("0000/0000_001_15_0303night_1021_2.jpg 0", "0001/0001_000_03_0302noon_1_1.jpg 1"),
+    }
+    for name, lines in people.items():
+        folder = folders[name in ("list_query.txt", "list_gallery.txt")]
+        for line in lines:
+            draw_image(root / folder / line.split()[0])
+        (root / name).write_text("\n".join(lines) + "\n")
+    return root
+
+
 @pytest.fixture
 def small_market(tmp_path: Path) -> Path:
     """`make_market` in a temporary folder."""

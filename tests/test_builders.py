@@ -3,7 +3,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
-from conftest import draw_image
+from conftest import draw_image, make_msmt17
 from PIL import Image
 
 from reid_accel.attributes.annotations import write_course_csv, write_market_mat
@@ -51,6 +51,12 @@ def test_course_layout_has_unlabelled_splits(tmp_path: Path) -> None:
     tables = load("course", root, cache_dir=tmp_path / "cache")
     assert {split: len(table) for split, table in tables.items()} == {"train": 2, "queries": 1, "test": 1}
     assert (tables["train"][1]["age"], tables["test"][0]["age"], tables["test"][0]["pid"]) == (3, -1, -2)
+
+
+def test_msmt17_is_a_set_like_others(tmp_path: Path) -> None:
+    tables = load("msmt17", make_msmt17(tmp_path / "msmt17"), cache_dir=tmp_path / "cache")
+    assert {split: len(table) for split, table in tables.items()} == {"train": 2, "query": 1, "gallery": 2}
+    assert tables["gallery"]["camera"] == [15, 3]
 
 
 def test_warnings_reach_the_caller(small_market: Path, tmp_path: Path) -> None:

@@ -2,13 +2,14 @@ import os
 from pathlib import Path
 
 import pytest
-from conftest import draw_image, make_market
+from conftest import draw_image, make_market, make_msmt17
 
 from reid_accel.attributes.annotations import write_course_csv, write_market_mat
 from reid_accel.data.layouts import (
     describe,
     list_course,
     list_market,
+    list_msmt17,
     parse_name,
 )
 from reid_accel.errors import InputError
@@ -118,6 +119,45 @@ def test_people_without_annotation_are_named(small_market: Path) -> None:
     people = dict.fromkeys(range(1, 12), (0,) * 12)
     write_market_mat(small_market / "market_attribute.mat", people, {50: (0,) * 12})
     assert list_market(small_market).warnings == ("market_attribute.mat has no attributes for 1 of 12 identities (12)",)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_msmt17_is_read_by_its_lists(tmp_path: Path, version: int) -> None:
+    root = make_msmt17(tmp_path, version)
+    listing = list_msmt17(root)
+    found = {
+        split: [(image.name, image.pid, image.camera) for image in images] for split, images in listing.splits.items()
+    }
+    assert found == {
+        "train": [("0000_000_01_0303morning_0015_0.jpg", 1, 1), ("0001_002_14_0303noon_0056_0.jpg", 2, 14)],
+        "query": [("0000_000_03_0303morning_0020_0.jpg", 1, 3)],
+        "gallery": [("0000_001_15_0303night_1021_2.jpg", 1, 15), ("0001_000_03_0302noon_1_1.jpg", 2, 3)],
+    }  # fmt: skip
+    assert list_msmt17(root) == listing
+    (root / "list_train.txt").write_text("0001/0001_002_14_0303noon_0056_0.jpg 1")
+    assert list_msmt17(root).fingerprint != listing.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("../0001_002_14_0303noon_0056_0.jpg 1", "line 1: expected PERSON/PERSON_NUMBER_CAMERA"),
+        ("0001/0001_002_fourteen_1.jpg 1", "line 1: expected"),
+        ("0001/0001_002_14_0303noon_0056_0.jpg", "line 1: expected"),
+        ("0009/0009_002_14_0303noon_0056_0.jpg 1", "1 of 1 images are not there"),
+        ("", "names no image"),
+    ],
+)
+def test_what_msmt17s_lists_cannot_say_is_refused(tmp_path: Path, line: str, sentence: str) -> None:
+    root = make_msmt17(tmp_path)
+    (root / "list_query.txt").write_text(line + "\n")
+    with pytest.raises(InputError) as info:
+        list_msmt17(root)
+    assert sentence in str(info.value)
+    assert "list_query.txt" in str(info.value)
+    (root / "list_query.txt").unlink()
+    with pytest.raises(InputError, match=r"list_query\.txt cannot be read"):
+        list_msmt17(root)
 
 
 def test_course_layout_needs_its_annotation(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import datasets
 
 from reid_accel.data.cache import writable_cache
-from reid_accel.data.layouts import Listing, attributes_of, list_course, list_market
+from reid_accel.data.layouts import Listing, attributes_of, list_course, list_market, list_msmt17
 from reid_accel.data.synthetic import SyntheticMarket, cached_synthetic_market
 from reid_accel.errors import InputError
 
@@ -92,6 +92,12 @@ class MarketLayout(_ReIDBuilder):
     read_listing = staticmethod(list_market)
 
 
+class Msmt17(_ReIDBuilder):
+    """MSMT17 (Wei et al., CVPR 2018), either version, as it is distributed: train, query, gallery."""
+
+    read_listing = staticmethod(list_msmt17)
+
+
 class Course(_ReIDBuilder):
     """The course variant of Market-1501: labelled train, unlabelled queries and test."""
 
@@ -107,6 +113,7 @@ def _listing_once(read_listing: ReadListing, root: str, fingerprint: str) -> Lis
 BUILDERS: dict[str, type[_ReIDBuilder]] = {
     "market1501": Market1501,
     "market-layout": MarketLayout,
+    "msmt17": Msmt17,
     "course": Course,
 }
 SYNTHETIC_NAMES = ("synthetic", "synthetic-course")
@@ -123,7 +130,7 @@ def load(
 ) -> datasets.DatasetDict:
     """A re-ID set as a DatasetDict with the splits train, query, gallery (course: train, queries, test).
 
-    name: market1501, market-layout, course, synthetic (drawn by the package) or synthetic-course (the same
+    name: market1501, market-layout, msmt17, course, synthetic (drawn by the package) or synthetic-course (the same
     pictures in the course's layout). root: the folder of the set; not needed for the synthetic ones.
     report_warning is called with each sentence about what looks odd in the folder.
     Raises InputError when the folder is missing, empty or in another layout.

@@ -21,10 +21,13 @@ UNKNOWN_CAMERA = -1
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 MARKET_FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
+MSMT17_FOLDERS = ({"train": "train", "test": "test"}, {"train": "mask_train_v2", "test": "mask_test_v2"})
+MSMT17_LISTS = {"train": "list_train.txt", "query": "list_query.txt", "gallery": "list_gallery.txt"}
 COURSE_FOLDERS = {"train": "train", "queries": "queries", "test": "test"}
 MARKET_ATTRIBUTE_FILE = "market_attribute.mat"
 COURSE_ATTRIBUTE_FILE = "annotations_train.csv"
 
+_MSMT17_LINE = re.compile(r"(\w+/[^/_\s]+_[^/_\s]+_(\d+)_[^/\s]+)\s+(\d+)", re.ASCII)
 _PERSON_AND_CAMERA = re.compile(r"([-\d]+)_c(\d+)")
 
 MARKET1501_COUNTS = {
@@ -79,6 +82,24 @@ def list_market(root: Path, *, expect_market1501: bool = False) -> Listing:
     return Listing(splits, groups, attributes, _fingerprint(root, splits, annotation), tuple(warnings))
 
 
+def list_msmt17(root: Path) -> Listing:
+    """List MSMT17 (Wei et al., CVPR 2018), first or second version, by the lists that it comes with.
+
+    A line of a list is an image and a person from 0, who is one more here, 0 being taken; the camera is the third part
+    of the image's name. `list_val.txt` stays out: published results are those of `list_train.txt` alone.
+    Raises InputError when a list or an image of one is missing, or a line can't be understood.
+    """
+    second = MSMT17_FOLDERS[1]
+    folders = _folders(root, second if (root / second["train"]).is_dir() else MSMT17_FOLDERS[0])
+    splits = {
+        split: _listed(root / name, folders["train" if split == "train" else "test"])
+        for split, name in MSMT17_LISTS.items()
+    }
+    paths = [root / name for name in MSMT17_LISTS.values()]
+    paths += [image.path for split in sorted(splits) for image in splits[split]]
+    return Listing(splits, (), {}, fingerprint_of(root, paths), ())
+
+
 def list_course(root: Path) -> Listing:
     """List the course variant: labelled `train/`, unlabelled `test/` and `queries/`, and the annotation CSV."""
     folders = _folders(root, COURSE_FOLDERS)
@@ -92,6 +113,32 @@ def list_course(root: Path) -> Listing:
     warnings = _attribute_warnings(splits, attributes, annotation.name)
     fingerprint = _fingerprint(root, splits, annotation)
     return Listing(splits, MARKET_GROUPS, attributes, fingerprint, tuple(warnings))
+
+
+def _listed(list_file: Path, folder: Path) -> tuple[ImageFile, ...]:
+    """The images that a list of MSMT17's names, sorted."""
+    try:
+        lines = list_file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{list_file} cannot be read ({error}); MSMT17 says there which images it has") from error
+    images = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        match = _MSMT17_LINE.fullmatch(line.strip())
+        if match is None:
+            raise InputError(
+                f"{list_file}, line {number}: expected PERSON/PERSON_NUMBER_CAMERA_....jpg and a person's number, "
+                f"got {line!r}"
+            )
+        images.append(ImageFile(folder / match[1], int(match[3]) + 1, int(match[2])))
+    missing = [image.path for image in images if not image.path.is_file()]
+    if missing or not images:
+        what = (
+            f"{len(missing)} of {len(images)} images are not there ({missing[0]}, ...)" if missing else "names no image"
+        )
+        raise InputError(f"{list_file}: {what}")
+    return tuple(sorted(images, key=lambda image: (image.pid, image.path)))
 
 
 def parse_name(name: str) -> tuple[int, int]:
