@@ -14,11 +14,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from reid_accel.config import AugmentConfig, Config
-from reid_accel.data.augment import IMAGENET_MEAN, IMAGENET_STD
-from reid_accel.data.images import LETTERBOX_COLOUR, ImageSize
+from reid_accel.config import AugmentConfig, Config, ModelConfig
 from reid_accel.data.imageset import Ints
 from reid_accel.errors import InputError
+from reid_accel.models.backbone import normalisation
 from reid_accel.training.input import Batch
 from reid_accel.training.run_data import TrainingSet
 
@@ -36,28 +35,30 @@ class WhiteBalance(torch.nn.Module):
         return (image_3HW * gains).clamp(0, 1)
 
 
-def usual_transform(size: ImageSize, config: AugmentConfig) -> T.Compose:
+def usual_transform(size: ModelConfig, config: AugmentConfig) -> T.Compose:
     """torchvision's transforms for the same settings, in the order that re-ID trainers have them.
 
     Raises InputError for patches, which torchvision doesn't have.
     """
     if config.patch_probability:
         raise InputError("one image at a time there are no random patches: set --augment.patch-probability 0")
+    mean, std = normalisation(size.backbone)
+    nothing = tuple(round(255 * value) for value in mean)
     steps: list[Any] = [T.Resize((size.height_px, size.width_px), T.InterpolationMode(size.interpolation))]
     if config.colour_jitter:
         steps.append(T.ColorJitter(*(config.colour_jitter,) * 3))
     if config.rotation_degrees:
-        steps.append(T.RandomRotation(config.rotation_degrees, T.InterpolationMode.BILINEAR, fill=LETTERBOX_COLOUR))
+        steps.append(T.RandomRotation(config.rotation_degrees, T.InterpolationMode.BILINEAR, fill=nothing))
     if config.pad_px:
-        steps += [T.Pad(config.pad_px, fill=LETTERBOX_COLOUR), T.RandomCrop((size.height_px, size.width_px))]
+        steps += [T.Pad(config.pad_px, fill=nothing), T.RandomCrop((size.height_px, size.width_px))]
     if config.flip_probability:
         steps.append(T.RandomHorizontalFlip(config.flip_probability))
     if config.trivial_augment:
-        steps.append(T.RandomApply([T.TrivialAugmentWide(fill=list(LETTERBOX_COLOUR))], config.trivial_augment))
+        steps.append(T.RandomApply([T.TrivialAugmentWide(fill=list(nothing))], config.trivial_augment))
     steps.append(T.ToTensor())
     if config.white_balance:
         steps.append(WhiteBalance(config.white_balance))
-    steps.append(T.Normalize(IMAGENET_MEAN, IMAGENET_STD))
+    steps.append(T.Normalize(mean, std))
     if config.erase_probability:
         areas = (config.erase_min_area, config.erase_max_area)
         value: Any = "random" if config.erase_with == "noise" else 0
