@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from reid_accel.data.builders import load
     from reid_accel.models.reid import ReIDModel
-    from reid_accel.retrieval.ranking import evaluate, top_k
+    from reid_accel.retrieval.api import evaluate, top_k
 
 __all__ = ["ReIDModel", "evaluate", "load", "top_k"]
 
 _HOMES = {
     "ReIDModel": "reid_accel.models.reid",
-    "evaluate": "reid_accel.retrieval.ranking",
+    "evaluate": "reid_accel.retrieval.api",
     "load": "reid_accel.data.builders",
-    "top_k": "reid_accel.retrieval.ranking",
+    "top_k": "reid_accel.retrieval.api",
 }
 
 

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from reid_accel.benchmarks import retrieval, training
 from reid_accel.benchmarks.per_image import per_image_input
-from reid_accel.config import Config, parse
-from reid_accel.numerics import choose_kernels
-from reid_accel.reporting.terminal import open_console, sentences_for_users
+from reid_accel.config.parse import parse
+from reid_accel.config.schema import Config
+from reid_accel.distributed.setup import process_group_scope, start_accelerator
+from reid_accel.hardware import choose_kernels
+from reid_accel.reporting.console import open_console, sentences_for_users
 from reid_accel.train import DEFAULT_RECIPE, build_model, build_trainer
-from reid_accel.training.agreement import one_process_group, start_accelerator
 from reid_accel.training.run_data import load_tables, open_data, split_training_images
 
 
@@ -48,7 +49,7 @@ def _add_training(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         help="whether the device waits for data, what limits, which batch size",
         description="Further flags are train.py's: --config FILE, --data.root FOLDER, --train.batch-size 64, ...",
     )
-    command.add_argument("--steps", type=int, default=0, help="optimiser steps of a turn (default: two seconds' worth)")
+    command.add_argument("--steps", type=int, default=0, help="optimizer steps of a turn (default: two seconds' worth)")
     command.add_argument("--vs-pil", action="store_true", help="the usual per-image pipeline too, in the same run")
     command.add_argument("--workers", type=int, default=0, help="its DataLoader workers (default: %(default)s)")
     command.add_argument("--vs-plain", action="store_true", help="the network in float32 and channels first too")
@@ -78,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given, rest = parser.parse_known_args(arguments)
     if rest and not given.takes_settings:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    with one_process_group(), sentences_for_users():
+    with process_group_scope(), sentences_for_users():
         given.run(given, rest)
 
 

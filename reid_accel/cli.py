@@ -5,16 +5,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from reid_accel.data.layouts import checked_images
-from reid_accel.errors import InputError
-from reid_accel.hub import push
-from reid_accel.reporting.submission import (
+from reid_accel.course.submission import (
     DEFAULT_LENGTH,
     Problem,
     check_classification,
     check_rank_lists,
     submission_kind,
 )
+from reid_accel.data.layouts import checked_images
+from reid_accel.errors import InputError
+from reid_accel.hub import push
 
 FINE, PROBLEMS, MISUSE = 0, 1, 2
 
@@ -55,7 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     checking = commands.add_parser(
         "check-submission",
         help="check classification_test.csv and reid_test.txt before handing them in",
-        description="Check files to be handed in: header, value ranges, colours, duplicates, missing and "
+        description="Check files to be handed in: header, value ranges, colors, duplicates, missing and "
         "unknown names, line endings. Each problem is printed as FILE:LINE: MESSAGE. Exit code 0: fine, "
         "1: problems, 2: misuse.",
     )

@@ -7,18 +7,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from reid_accel.config import PredictionConfig, parse
-from reid_accel.data.imageset import open_unlabelled_folder
+from reid_accel.config.parse import parse
+from reid_accel.config.schema import PredictionConfig
+from reid_accel.course.predictions import write_predictions
+from reid_accel.data.dataset import open_unlabeled_folder
+from reid_accel.distributed.setup import process_group_scope, start_accelerator
 from reid_accel.models.reid import load_model, on_device
-from reid_accel.reporting.terminal import open_console, sentences_for_users
+from reid_accel.reporting.console import open_console, sentences_for_users
 from reid_accel.retrieval.embed import predict_sharded
-from reid_accel.scoring.prediction import write_predictions
-from reid_accel.training.agreement import one_process_group, start_accelerator
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The script: a model and two folders in, two files out; a user's mistake becomes a sentence."""
-    with one_process_group(), sentences_for_users():
+    with process_group_scope(), sentences_for_users():
         predict(parse(PredictionConfig, sys.argv[1:] if arguments is None else arguments))
 
 
@@ -32,7 +33,7 @@ def predict(config: PredictionConfig) -> None:
     predicted = []
     for folder in (config.queries, config.test):
         with accelerator.local_main_process_first():
-            images, skipped = open_unlabelled_folder(
+            images, skipped = open_unlabeled_folder(
                 Path(folder),
                 model.architecture,
                 on_bad_image=config.on_bad_image,

@@ -13,24 +13,25 @@ from pathlib import Path
 from accelerate import Accelerator
 from rich.console import Console
 
-from reid_accel.config import RunConfig, ScoringConfig, name_and_folder, parse, to_dict
+from reid_accel.config.parse import parse, to_dict
+from reid_accel.config.schema import RunConfig, ScoringConfig, name_and_folder
+from reid_accel.distributed.setup import process_group_scope, start_accelerator
 from reid_accel.errors import InputError
+from reid_accel.evaluation.final_report import data_facts, score_and_report, write_report
+from reid_accel.evaluation.saved_features import score_saved_features
 from reid_accel.files import write_json
 from reid_accel.models.reid import load_model, on_device
-from reid_accel.reporting.report import Report, ReportFrame, Retrieval, SplitCounts
+from reid_accel.reporting.console import open_console, sentences_for_users
+from reid_accel.reporting.schema import Report, ReportFrame, Retrieval, SplitCounts
 from reid_accel.reporting.tables import WIDTH, print_report, retrieval_table
-from reid_accel.reporting.terminal import open_console, sentences_for_users
 from reid_accel.retrieval.features import Embeddings
-from reid_accel.scoring.finish import data_facts, score_and_report, write_report
-from reid_accel.scoring.saved_features import score_saved_features
-from reid_accel.training.agreement import one_process_group, start_accelerator
 from reid_accel.training.run_data import open_data, require_matches, split_training_images
-from reid_accel.training.run_folder import choose_run_folder
+from reid_accel.training.run_dir import choose_run_folder
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The script: a model and a data set in, a report out; a user's mistake becomes a sentence."""
-    with one_process_group(), sentences_for_users():
+    with process_group_scope(), sentences_for_users():
         config = parse(ScoringConfig, sys.argv[1:] if arguments is None else arguments)
         accelerator = start_accelerator("no")
         console = open_console(accelerator.is_main_process)
@@ -73,10 +74,10 @@ def score_model(config: ScoringConfig, accelerator: Accelerator, console: Consol
         model = on_device(load_model(config.model), accelerator.device)
     data = open_data(config.data, model.architecture, accelerator, console.print)
     require_matches(data)
-    if config.features is not None and not data.labelled_test:
+    if config.features is not None and not data.labeled_test:
         raise InputError(f"--features keeps query and gallery, which the layout of {config.data.name} doesn't have")
     training, held_out = split_training_images(data, config.data.validation_share)
-    validation = None if data.labelled_test else held_out  # without labels the held-out people are all there is
+    validation = None if data.labeled_test else held_out  # without labels the held-out people are all there is
     folder = choose_run_folder(RunConfig(name="score", dir=config.dir), accelerator)
     frame: ReportFrame = {
         "title": f"{config.model} on {config.data.name}",

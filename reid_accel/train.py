@@ -16,35 +16,37 @@ import torch
 from accelerate import Accelerator
 from rich.console import Console
 
-from reid_accel.config import Config, ModelConfig, RunConfig, parse, to_dict, to_yaml
+from reid_accel.config.parse import parse, to_dict, to_yaml
+from reid_accel.config.schema import Config, ModelConfig, RunConfig
 from reid_accel.data.builders import SYNTHETIC_NAMES
-from reid_accel.data.imageset import ImageSet
-from reid_accel.data.store import Say
-from reid_accel.errors import InputError
-from reid_accel.files import write_text
-from reid_accel.hub import check_repo_id, check_token
-from reid_accel.models.backbone import build_backbone, load_pretrained, normalisation
-from reid_accel.models.losses import balancing_weights
-from reid_accel.models.reid import Architecture, ReIDModel, on_device, synchronised
-from reid_accel.numerics import choose_kernels, tf32
-from reid_accel.reporting.facts import software
-from reid_accel.reporting.terminal import epoch_bar, epoch_line, open_console, sentences_for_users
-from reid_accel.reporting.tracking import Tracking, check_trackers
-from reid_accel.retrieval.embed import predict_sharded
-from reid_accel.scoring.evaluation import LabelledSet, attribute_entry, score_within, validation_protocol
-from reid_accel.scoring.finish import finish_run
-from reid_accel.training.agreement import (
+from reid_accel.data.crop_cache import Say
+from reid_accel.data.dataset import ImageDataset
+from reid_accel.distributed.fsdp import check_sharding, replica, shard
+from reid_accel.distributed.setup import (
     EXIT_STOPPED,
     StopRequest,
-    from_first_process,
-    one_process_group,
+    broadcast_buffers,
+    broadcast_int,
+    process_group_scope,
     start_accelerator,
-    take_statistics_of_first_process,
 )
-from reid_accel.training.average import WeightAverage
+from reid_accel.distributed.watchdog import mark
+from reid_accel.errors import InputError
+from reid_accel.evaluation.evaluate import LabeledSet, attribute_entry, score_within, validation_protocol
+from reid_accel.evaluation.final_report import finish_run
+from reid_accel.files import write_text
+from reid_accel.hardware import choose_kernels, compile_if_possible, tf32
+from reid_accel.hub import check_repo_id, check_token
+from reid_accel.models.backbone import build_backbone, load_pretrained, normalization
+from reid_accel.models.losses import balancing_weights
+from reid_accel.models.reid import Architecture, ReIDModel, on_device, synchronized
+from reid_accel.reporting.console import epoch_bar, epoch_line, open_console, sentences_for_users
+from reid_accel.reporting.provenance import software
+from reid_accel.reporting.tracking import Tracking, check_trackers
+from reid_accel.retrieval.embed import predict_sharded
 from reid_accel.training.checkpoint import (
     Progress,
-    RunIdentity,
+    RunFingerprint,
     TrainingState,
     checkpoint_of,
     load_checkpoint,
@@ -53,15 +55,13 @@ from reid_accel.training.checkpoint import (
     set_aside_later,
     step_of,
 )
-from reid_accel.training.guard import FiniteGuard
-from reid_accel.training.hardware import compile_if_possible
-from reid_accel.training.input import open_input
-from reid_accel.training.loop import EpochMeans, EpochSums, Trainer, require_finite
-from reid_accel.training.optimizers import build_optimizer
+from reid_accel.training.dataloader import open_input
+from reid_accel.training.ema import EMA
+from reid_accel.training.nonfinite import NonFiniteSkipper
+from reid_accel.training.optim import build_optimizer
 from reid_accel.training.run_data import OpenedData, TrainingSet, open_data, require_matches, split_training_images
-from reid_accel.training.run_folder import choose_run_folder, resumed_after_restart, save_model
-from reid_accel.training.sharding import check_sharding, replica, shard
-from reid_accel.training.watchdog import mark
+from reid_accel.training.run_dir import choose_run_folder, resumed_after_restart, save_model
+from reid_accel.training.trainer import EpochMeans, EpochSums, Trainer, require_finite
 
 DEFAULT_RECIPE = Path(__file__).resolve().parents[1] / "configs" / "quickstart.yaml"
 STOPPED_FILE = "STOPPED"  # there after an orderly stop: launch/slurm.sh puts such a run back into the queue
@@ -76,11 +76,11 @@ class Run:
     console: Console
     folder: Path
     data: OpenedData
-    validation: ImageSet | None
+    validation: ImageDataset | None
     model: ReIDModel
     trainer: Trainer
     state: TrainingState
-    identity: RunIdentity
+    identity: RunFingerprint
     tracking: Tracking
     stop: StopRequest
 
@@ -90,13 +90,13 @@ class Run:
         Each process has batch norm's statistics of its own part of the images; the saved ones are process 0's.
         """
         model = self.trainer.average.model if self.trainer.average is not None else self.model
-        take_statistics_of_first_process(model)
+        broadcast_buffers(model)
         return replica(model)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The script: settings in, a run folder out; a user's mistake becomes a sentence."""
-    with one_process_group(), sentences_for_users():
+    with process_group_scope(), sentences_for_users():
         config = parse(Config, sys.argv[1:] if arguments is None else arguments, default_recipe=DEFAULT_RECIPE)
         train(config)
 
@@ -167,12 +167,12 @@ def prepare(config: Config) -> tuple[Run, Progress]:
     folder = choose_run_folder(config.run, accelerator)
     guard = None
     if skips(config, accelerator):
-        guard = FiniteGuard(model, config.train.skip_nonfinite, f"{folder / 'checkpoints'}")
+        guard = NonFiniteSkipper(model, config.train.skip_nonfinite, f"{folder / 'checkpoints'}")
     trainer = replace(trainer, guard=guard)
     average = trainer.average.model if trainer.average is not None else None
     state = TrainingState(model, trainer.optimizer, accelerator.scaler, average)
-    identity = RunIdentity(to_dict(config), data.fingerprint(), accelerator.num_processes)
-    progress = take_up(config.run, folder, state, identity, accelerator, console.print)
+    identity = RunFingerprint(to_dict(config), data.fingerprint(), accelerator.num_processes)
+    progress = resume(config.run, folder, state, identity, accelerator, console.print)
     if guard is not None:
         guard.skipped = progress.skipped_steps
     if accelerator.is_main_process:
@@ -217,7 +217,7 @@ def build_model(config: Config, training: TrainingSet, accelerator: Accelerator)
     """The network for these images: seeded heads, and pretrained weights in the backbone if asked for."""
     settings = config.model
     torch.manual_seed(config.train.seed)
-    mean, std = normalisation(settings.backbone)
+    mean, std = normalization(settings.backbone)
     groups = training.images.groups if settings.attributes and config.loss.attributes > 0 else ()
     if not groups and not config.loss.trains_identities:
         raise InputError(
@@ -232,7 +232,7 @@ def build_model(config: Config, training: TrainingSet, accelerator: Accelerator)
         neck=settings.neck,
         neck_units=settings.neck_units,
         classifier=settings.classifier,
-        keeps_centres=config.loss.center > 0,
+        keeps_centers=config.loss.center > 0,
         groups=groups,
         reweight=settings.reweight,
         attribute_scores=settings.attribute_scores,
@@ -249,23 +249,23 @@ def build_model(config: Config, training: TrainingSet, accelerator: Accelerator)
     if settings.pretrained or settings.weights_file:
         load_pretrained(model.backbone, settings.backbone, settings.weights_file)
     model.freeze_statistics = config.train.batch_norm == "frozen"
-    if config.train.batch_norm == "synchronised":
+    if config.train.batch_norm == "synchronized":
         if accelerator.device.type != "cuda":
-            raise InputError("train.batch-norm synchronised needs GPUs: torch has no such kernel for the CPU")
-        model = synchronised(model)
+            raise InputError("train.batch-norm synchronized needs GPUs: torch has no such kernel for the CPU")
+        model = synchronized(model)
     return on_device(model.train(), accelerator.device)
 
 
-def take_up(
-    config: RunConfig, folder: Path, state: TrainingState, identity: RunIdentity, accelerator: Accelerator, say: Say
+def resume(
+    config: RunConfig, folder: Path, state: TrainingState, identity: RunFingerprint, accelerator: Accelerator, say: Say
 ) -> Progress:
-    """The progress of a former run, its weights and optimiser put in place; a beginning when there is none."""
+    """The progress of a former run, its weights and optimizer put in place; a beginning when there is none."""
     if config.resume is None:
         return Progress()
     path: Path | None = Path(config.resume)
     if config.resume == "auto":  # process 0 chooses: a file system may show others something else
         path = newest_checkpoint(folder / "checkpoints", say) if accelerator.is_main_process else None
-        step = from_first_process(accelerator, step_of(path) if path is not None else -1)
+        step = broadcast_int(accelerator, step_of(path) if path is not None else -1)
         path = checkpoint_of(folder / "checkpoints", step) if step >= 0 else None
     if path is None:
         say(f"there is no checkpoint in {folder / 'checkpoints'}: starting at the beginning")
@@ -285,8 +285,8 @@ def skips(config: Config, accelerator: Accelerator) -> bool:
 def build_trainer(
     config: Config, accelerator: Accelerator, model: ReIDModel, training: TrainingSet, say: Say = print
 ) -> Trainer:
-    """Model and optimiser on the device, data-parallel, in mixed precision. Accelerate wraps `model` itself."""
-    average = WeightAverage(model, config.train.weight_average) if config.train.weight_average else None
+    """Model and optimizer on the device, data-parallel, in mixed precision. Accelerate wraps `model` itself."""
+    average = EMA(model, config.train.ema_decay) if config.train.ema_decay else None
     if config.run.shard_weights:
         shard(model, accelerator)
         if average is not None:
@@ -312,7 +312,7 @@ def _class_weights(training: TrainingSet, accelerator: Accelerator) -> tuple[tor
     return tuple(balancing_weights(count_V).to(accelerator.device) for count_V in counts)
 
 
-def announce(console: Console, config: Config, folder: Path, trainer: Trainer, validation: ImageSet | None) -> None:
+def announce(console: Console, config: Config, folder: Path, trainer: Trainer, validation: ImageDataset | None) -> None:
     """Say what is about to happen."""
     accelerator, training = trainer.accelerator, trainer.data
     for note in notes(config, accelerator, training):
@@ -354,7 +354,7 @@ def notes(config: Config, accelerator: Accelerator, training: TrainingSet) -> li
     if config.train.batch_norm == "frozen" and not (config.model.pretrained or config.model.weights_file):
         said.append(
             "train.batch-norm frozen keeps the statistics of pretrained weights, and this run starts from random ones: "
-            "the backbone's batch norms normalise nothing"
+            "the backbone's batch norms normalize nothing"
         )
     return said
 
@@ -432,7 +432,7 @@ def validate(run: Run, progress: Progress) -> Progress:
     predictions = predict_sharded(
         model, run.validation, run.accelerator, batch_size=score.batch_size, flip=score.flip, crops=score.crops
     )
-    line = validation_line(run, LabelledSet("validation", run.validation, predictions))
+    line = validation_line(run, LabeledSet("validation", run.validation, predictions))
     progress = replace(progress, history=(*progress.history[:-1], {**progress.history[-1], **line}))
     score = line["validation_mAP"]
     if progress.best_score is not None and (score is None or score <= progress.best_score):
@@ -447,10 +447,10 @@ def keep_model(run: Run, model: ReIDModel) -> None:
         save_model(model, run.folder / "model")
 
 
-def validation_line(run: Run, validation: LabelledSet) -> dict[str, Any]:
+def validation_line(run: Run, validation: LabeledSet) -> dict[str, Any]:
     """mAP and attribute accuracy of the validation split, for the epoch's line."""
     config = run.config
-    protocol = validation_protocol(run.data.labelled_test)
+    protocol = validation_protocol(run.data.labeled_test)
     scored = score_within(validation, protocol, config.model.metric, config.score, config.train.seed)
     attributes = attribute_entry(validation, run.trainer.data.images.attributes_NA)
     return {

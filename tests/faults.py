@@ -3,7 +3,7 @@
     python tests/faults.py --kills 200 --full-disks 20 --two-processes 10
 
 Each run is disturbed again and again, taken up with `--run.resume auto` each time, and in the end compared with the
-undisturbed run: all weights, the optimiser's state, averages, log and scores must be the same bits. Prints a table in
+undisturbed run: all weights, the optimizer's state, averages, log and scores must be the same bits. Prints a table in
 Markdown; exit code 1 when any run differs or could not go on. A kill is SIGKILL to all processes of the run at once
 (as when memory runs out), or with two processes to one of them. A full disk is a tmpfs (needs root), or else a limit
 on the size of files. The children are forked from a process that has loaded torch already, so that a run takes seconds.
@@ -27,8 +27,8 @@ from pathlib import Path
 os.environ.update(OMP_NUM_THREADS="1", ACCELERATE_USE_CPU="true", HF_HUB_OFFLINE="1", CUDA_VISIBLE_DEVICES="")
 
 import torch
-from conftest import make_market
-from launching import PACKAGE, SMALL_RUN, command, environment, log_of, read_json
+from helpers.launching import PACKAGE, SMALL_RUN, command, environment, log_of, read_json
+from helpers.made_sets import make_market
 from safetensors.torch import load_file
 
 import reid_accel.train as train_script
@@ -150,7 +150,7 @@ def steps_lost(run: Path) -> int:
 def differences(whole: Path, run: Path) -> list[str]:
     """In what a run isn't bit for bit the undisturbed one."""
     found = []
-    for name in ("model", "average", "optimizer"):
+    for name in ("model", "ema", "optimizer"):
         ours, theirs = (
             load_file(max(path.glob("checkpoints/step-*")) / f"{name}.safetensors") for path in (run, whole)
         )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from reid_accel.cli import main
-from reid_accel.reporting.submission import write_classification, write_rank_lists
+from reid_accel.course.submission import write_classification, write_rank_lists
 
 NAMES = [f"{number:06d}.jpg" for number in range(6)]
 QUERIES = ["900001.jpg", "900002.jpg"]

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch._inductor.config
 
-from reid_accel.training.hardware import choose_precision, compile_if_possible, cpu_threads
+from reid_accel.hardware import choose_precision, compile_if_possible, cpu_threads
 
 
 def test_the_launchers_one_thread_does_not_leave_cores_idle(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,7 +32,7 @@ def test_precision_is_what_was_asked_for(
 
 
 def test_automatic_precision_follows_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    import reid_accel.training.hardware as hardware
+    import reid_accel.hardware as hardware
 
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fake_hub import FakeHub
+from helpers.fake_hub import FakeHub
 
 from reid_accel.errors import InputError
 from reid_accel.hub import NO_TOKEN, plan_push

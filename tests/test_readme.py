@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from reid_accel.cli import main as reid_accel
-from reid_accel.config import Config, PredictionConfig, ScoringConfig, parse
+from reid_accel.config.parse import parse
+from reid_accel.config.schema import Config, PredictionConfig, ScoringConfig
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")

@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import make_market
-from launching import TINY, read_json
+from helpers.launching import TINY, read_json
+from helpers.made_sets import make_market
 from PIL import Image
 
 from reid_accel import ReIDModel
 from reid_accel import train as train_script
 from reid_accel.attributes.annotations import write_market_mat
 from reid_accel.attributes.vocabulary import MARKET_GROUPS
+from reid_accel.course.submission import check_classification, check_rank_lists
 from reid_accel.files import write_json
 from reid_accel.predict import main as predict
-from reid_accel.reporting.submission import check_classification, check_rank_lists
 from reid_accel.score import main as score
 from reid_accel.train import main as train
 
@@ -167,7 +167,7 @@ def test_course_layout_ends_with_files_to_hand_in(tmp_path: Path) -> None:
             "--train.epochs=1",
             "--train.batch-size=8",
             "--run.dir=run",
-            "--score.multicolour-columns",
+            "--score.multicolor-columns",
         ]
     )
     root = next(Path("cache").rglob("annotations_train.csv")).parent
@@ -184,7 +184,7 @@ def test_course_layout_ends_with_files_to_hand_in(tmp_path: Path) -> None:
             f"--test={root / 'test'}",
             "--cache-dir=cache",
             "--dir=predicted",
-            "--score.multicolour-columns",
+            "--score.multicolor-columns",
         ]
     )
     for name in ("classification_test.csv", "reid_test.txt"):
@@ -293,7 +293,7 @@ def test_a_checkpoint_from_before_survives_what_goes_wrong(
         (["--model.backbone=mobilenetv3_small_050", "--model.last-stride=1"], "Set --model.last-stride 2"),
         (["--model.weights-file=weights.pth"], "there is no file weights.pth"),
         (["--run.resume=elsewhere"], "there is no checkpoint elsewhere"),
-        (["--train.batch-norm=synchronised"], "synchronised needs GPUs"),
+        (["--train.batch-norm=synchronized"], "synchronized needs GPUs"),
         (["--run.trackers=tensorbord"], "did you mean tensorboard?"),
         (["--run.push-to=user/name"], "HF_TOKEN"),
         (["--run.push-to=a name"], "user/name"),

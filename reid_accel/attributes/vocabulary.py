@@ -1,7 +1,7 @@
 """What can be said about a pedestrian: attribute groups, their values, and the columns of annotation files.
 
 Inside the package an attribute is a class index counted from 0, and -1 means "not known". Annotation files
-count from 1 and spread the two colours over one yes/no column per colour; `class_indices` and
+count from 1 and spread the two colors over one yes/no column per color; `class_indices` and
 `annotation_columns` translate.
 """
 
@@ -26,9 +26,9 @@ class AttributeGroup:
             raise InputError(f"attribute group {self.name!r} needs at least two values, got {self.values}")
 
 
-UPPER_COLOURS = ("black", "white", "red", "purple", "yellow", "gray", "blue", "green")
-LOWER_COLOURS = ("black", "white", "pink", "purple", "yellow", "gray", "blue", "green", "brown")
-MULTICOLOUR = "multicolor"
+UPPER_COLORS = ("black", "white", "red", "purple", "yellow", "gray", "blue", "green")
+LOWER_COLORS = ("black", "white", "pink", "purple", "yellow", "gray", "blue", "green", "brown")
+MULTICOLOR = "multicolor"
 
 PLAIN_GROUPS: tuple[AttributeGroup, ...] = (
     AttributeGroup("age", ("young", "teenager", "adult", "old")),
@@ -42,14 +42,14 @@ PLAIN_GROUPS: tuple[AttributeGroup, ...] = (
     AttributeGroup("hat", ("no", "yes")),
     AttributeGroup("gender", ("male", "female")),
 )
-UPPER_COLOUR = AttributeGroup("upper_color", (MULTICOLOUR, *UPPER_COLOURS))
-LOWER_COLOUR = AttributeGroup("lower_color", (MULTICOLOUR, *LOWER_COLOURS))
+UPPER_COLOR = AttributeGroup("upper_color", (MULTICOLOR, *UPPER_COLORS))
+LOWER_COLOR = AttributeGroup("lower_color", (MULTICOLOR, *LOWER_COLORS))
 
-MARKET_GROUPS: tuple[AttributeGroup, ...] = (*PLAIN_GROUPS, UPPER_COLOUR, LOWER_COLOUR)
+MARKET_GROUPS: tuple[AttributeGroup, ...] = (*PLAIN_GROUPS, UPPER_COLOR, LOWER_COLOR)
 """The twelve groups of Market-1501's annotation (Lin et al. 2019), 41 values, in the order of its files."""
 
-UPPER_COLUMNS = tuple(f"up{colour}" for colour in UPPER_COLOURS)
-LOWER_COLUMNS = tuple(f"down{colour}" for colour in LOWER_COLOURS)
+UPPER_COLUMNS = tuple(f"up{color}" for color in UPPER_COLORS)
+LOWER_COLUMNS = tuple(f"down{color}" for color in LOWER_COLORS)
 MARKET_COLUMNS: tuple[str, ...] = (*(group.name for group in PLAIN_GROUPS), *UPPER_COLUMNS, *LOWER_COLUMNS)
 """The 27 annotation columns after `id` in `annotations_train.csv`, each counted from 1."""
 
@@ -66,7 +66,7 @@ def class_indices(columns: Mapping[str, int]) -> tuple[int, ...]:
     >>> class_indices(row)
     (2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0)
 
-    Raises InputError when a column is missing, out of range, or two colours of one group are set.
+    Raises InputError when a column is missing, out of range, or two colors of one group are set.
     """
     missing = [column for column in MARKET_COLUMNS if column not in columns]
     if missing:
@@ -77,21 +77,21 @@ def class_indices(columns: Mapping[str, int]) -> tuple[int, ...]:
                 f"attribute {column} must be between 1 and {column_maximum(column)}, got {columns[column]}"
             )
     plain = tuple(int(columns[group.name]) - 1 for group in PLAIN_GROUPS)
-    return (*plain, _colour_index(columns, UPPER_COLUMNS), _colour_index(columns, LOWER_COLUMNS))
+    return (*plain, _color_index(columns, UPPER_COLUMNS), _color_index(columns, LOWER_COLUMNS))
 
 
-def _colour_index(columns: Mapping[str, int], colour_columns: Sequence[str]) -> int:
-    """0 when no colour is set (multi-colour), else 1 + the position of the one that is."""
-    chosen = [index for index, column in enumerate(colour_columns) if columns[column] == 2]
+def _color_index(columns: Mapping[str, int], color_columns: Sequence[str]) -> int:
+    """0 when no color is set (multi-color), else 1 + the position of the one that is."""
+    chosen = [index for index, column in enumerate(color_columns) if columns[column] == 2]
     if len(chosen) > 1:
-        raise InputError(f"only one of {', '.join(colour_columns)} may be 2, got {len(chosen)} of them")
+        raise InputError(f"only one of {', '.join(color_columns)} may be 2, got {len(chosen)} of them")
     return chosen[0] + 1 if chosen else 0
 
 
 def annotation_columns(indices: Sequence[int]) -> dict[str, int]:
     """The 27 annotation columns (from 1) of class indices (from 0): the inverse of `class_indices`.
 
-    Multi-colour becomes all ones. Raises InputError for unknown (-1) or impossible indices.
+    Multi-color becomes all ones. Raises InputError for unknown (-1) or impossible indices.
     """
     if len(indices) != len(MARKET_GROUPS):
         raise InputError(f"expected {len(MARKET_GROUPS)} attribute values, got {len(indices)}")

@@ -53,7 +53,7 @@ def copy_rate(device: torch.device) -> float:
     return 2 * source.nbytes / _best_seconds(lambda: target.copy_(source), device)
 
 
-def synchronise(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     """Wait until a device has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -62,9 +62,9 @@ def synchronise(device: torch.device) -> None:
 def _best_seconds(work: Callable[[], object], device: torch.device, turns: int = 5) -> float:
     taken = []
     for _ in range(turns):
-        synchronise(device)
+        synchronize(device)
         begun = time.perf_counter()
         work()
-        synchronise(device)
+        synchronize(device)
         taken.append(time.perf_counter() - begun)
     return min(taken)

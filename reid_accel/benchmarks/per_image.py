@@ -14,11 +14,11 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from reid_accel.config import AugmentConfig, Config, ModelConfig
-from reid_accel.data.imageset import Ints
+from reid_accel.config.schema import AugmentConfig, Config, ModelConfig
+from reid_accel.data.dataset import Ints
 from reid_accel.errors import InputError
-from reid_accel.models.backbone import normalisation
-from reid_accel.training.input import Batch
+from reid_accel.models.backbone import normalization
+from reid_accel.training.dataloader import Batch
 from reid_accel.training.run_data import TrainingSet
 
 
@@ -42,11 +42,11 @@ def usual_transform(size: ModelConfig, config: AugmentConfig) -> T.Compose:
     """
     if config.patch_probability:
         raise InputError("one image at a time there are no random patches: set --augment.patch-probability 0")
-    mean, std = normalisation(size.backbone)
+    mean, std = normalization(size.backbone)
     nothing = tuple(round(255 * value) for value in mean)
     steps: list[Any] = [T.Resize((size.height_px, size.width_px), T.InterpolationMode(size.interpolation))]
-    if config.colour_jitter:
-        steps.append(T.ColorJitter(*(config.colour_jitter,) * 3))
+    if config.color_jitter:
+        steps.append(T.ColorJitter(*(config.color_jitter,) * 3))
     if config.rotation_degrees:
         steps.append(T.RandomRotation(config.rotation_degrees, T.InterpolationMode.BILINEAR, fill=nothing))
     if config.pad_px:

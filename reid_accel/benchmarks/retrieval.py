@@ -27,8 +27,8 @@ from rich.table import Table
 from reid_accel.benchmarks.plain_retrieval import plain_mean_ap, plain_reranked_mean_ap
 from reid_accel.errors import InputError
 from reid_accel.files import write_json
+from reid_accel.retrieval.api import evaluate
 from reid_accel.retrieval.checks import Int64Array
-from reid_accel.retrieval.ranking import evaluate
 from reid_accel.retrieval.rerank import KReciprocal
 
 STATM = Path("/proc/self/statm")
@@ -152,8 +152,8 @@ def generate(
     query_pids = rng.integers(1, NUM_PEOPLE + 1, size.num_queries)
     gallery_pids = np.zeros(size.num_gallery, dtype=np.int64)
     gallery_pids[:num_matching] = rng.integers(1, NUM_PEOPLE + 1, num_matching)
-    centre_PD = rng.standard_normal((NUM_PEOPLE + 1, size.dimension), dtype=np.float32)
-    centre_PD[0] = 0  # a distractor is nothing but noise
+    center_PD = rng.standard_normal((NUM_PEOPLE + 1, size.dimension), dtype=np.float32)
+    center_PD[0] = 0  # a distractor is nothing but noise
 
     def features(pids: Int64Array) -> torch.Tensor:
         whole = torch.empty(len(pids), size.dimension)
@@ -162,7 +162,7 @@ def generate(
             noise = rng.standard_normal((len(some), size.dimension), dtype=np.float32)
             # some images are much harder than others, as in real sets
             clear = SEPARATION * size.dimension**-0.25 * np.exp(0.5 * rng.standard_normal(len(some)))
-            chunk = torch.from_numpy(clear[:, None].astype(np.float32) * centre_PD[some] + noise)
+            chunk = torch.from_numpy(clear[:, None].astype(np.float32) * center_PD[some] + noise)
             whole[first : first + len(some)] = torch.nn.functional.normalize(chunk)
         return whole.to(device)
 

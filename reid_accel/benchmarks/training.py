@@ -20,14 +20,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from reid_accel.benchmarks.counting import copy_rate, count_work, product_rate, synchronise
-from reid_accel.data.imageset import Ints
+from reid_accel.benchmarks.counting import copy_rate, count_work, product_rate, synchronize
+from reid_accel.data.dataset import Ints
 from reid_accel.files import write_json
+from reid_accel.hardware import tf32
 from reid_accel.models.losses import Pairs
 from reid_accel.models.reid import ReIDModel
-from reid_accel.numerics import tf32
-from reid_accel.training.input import Batch, DeviceInput, TrainingInput
-from reid_accel.training.loop import EpochSums, Trainer
+from reid_accel.training.dataloader import Batch, DeviceInput, TrainingInput
+from reid_accel.training.trainer import EpochSums, Trainer
 
 RESIDENT = "network: one resident batch"
 LOOP = "whole loop, real data"
@@ -76,7 +76,7 @@ def run(
     plain: bool = False,
     json_path: Path | None = None,
 ) -> TrainingFigures:
-    """Measure and print; every process calls it. steps: optimiser steps of a turn; 0 takes about two seconds' worth."""
+    """Measure and print; every process calls it. steps: optimizer steps of a turn; 0 takes about two seconds' worth."""
     with tf32(trainer.config.run.tf32):
         figures = _measure(trainer, steps, per_image, plain)
     if trainer.accelerator.is_main_process:
@@ -126,7 +126,7 @@ def _measure(trainer: Trainer, steps: int, per_image: TrainingInput | None, plai
 def _ways(
     trainer: Trainer, batch: Batch, per_image: TrainingInput | None, plain: bool
 ) -> dict[str, Callable[[int], None]]:
-    """What is timed: each a function of the number of optimiser steps."""
+    """What is timed: each a function of the number of optimizer steps."""
 
     def train(batches: Iterator[Batch], steps: int) -> None:
         sums = EpochSums.restored((), trainer.accelerator)
@@ -163,7 +163,7 @@ def _ways(
 
 
 def _plain_way(trainer: Trainer, batch: Batch) -> Callable[[int], None]:
-    """The same network as most code would train it: float32, channels first, the optimiser's loop over parameters."""
+    """The same network as most code would train it: float32, channels first, the optimizer's loop over parameters."""
     model = ReIDModel(trainer.unwrapped.architecture).to(trainer.accelerator.device)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-5, foreach=False)
     images_B3HW = batch.images_B3HW.contiguous(memory_format=torch.contiguous_format)
@@ -171,7 +171,7 @@ def _plain_way(trainer: Trainer, batch: Batch) -> Callable[[int], None]:
     def train(steps: int) -> None:
         for _ in range(steps * trainer.config.train.accumulation_steps):
             outputs = model(images_B3HW)
-            pairs = Pairs(outputs.pair_feature_BE, batch.identity_B)
+            pairs = Pairs(outputs.metric_feature_BE, batch.identity_B)
             trainer.loss_parts(outputs, batch, pairs).total.backward()
             optimizer.step()
             optimizer.zero_grad()
@@ -187,10 +187,10 @@ def take_turns(
     for turn in range(turns + 1):
         for title, way in ways.items():
             trainer.accelerator.wait_for_everyone()
-            synchronise(device)
+            synchronize(device)
             begun = time.perf_counter()
             way()
-            synchronise(device)
+            synchronize(device)
             trainer.accelerator.wait_for_everyone()
             if turn:
                 taken[title].append(time.perf_counter() - begun)
@@ -202,7 +202,7 @@ def _real_batches(trainer: Trainer, source: TrainingInput, steps: int) -> Genera
 
 
 def _rows(trainer: Trainer, steps: int) -> list[Ints]:
-    """This process's rows of so many optimiser steps, as many epochs as it takes."""
+    """This process's rows of so many optimizer steps, as many epochs as it takes."""
     epochs = -(-steps // trainer.steps_per_epoch)
     rows_SB = np.concatenate([trainer.epoch_batches(epoch) for epoch in range(epochs)])[:steps]
     return trainer.shares(rows_SB)
@@ -234,10 +234,10 @@ def _seconds_of_step(trainer: Trainer, batch: Batch, turns: int = 3) -> float:
     device, taken = trainer.accelerator.device, []
     sums = EpochSums.restored((), trainer.accelerator)
     for _ in range(turns + 1):
-        synchronise(device)
+        synchronize(device)
         begun = time.perf_counter()
         trainer.step(repeat(batch), 0, sums)
-        synchronise(device)
+        synchronize(device)
         taken.append(time.perf_counter() - begun)
     return statistics.median(taken[1:])
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import datasets
 
-from reid_accel.data.cache import writable_cache
+from reid_accel.data.cache_dir import writable_cache
 from reid_accel.data.layouts import Listing, attributes_of, list_course, list_market, list_msmt17
-from reid_accel.data.synthetic import SyntheticMarket, cached_synthetic_market
 from reid_accel.errors import InputError
+from reid_accel.synthetic.market import SyntheticMarket, cached_synthetic_market
 
 CACHE_ROOT = Path("~/.cache/reid_accel")
 ReadListing = Callable[[Path], Listing]
@@ -99,7 +99,7 @@ class Msmt17(_ReIDBuilder):
 
 
 class Course(_ReIDBuilder):
-    """The course variant of Market-1501: labelled train, unlabelled queries and test."""
+    """The course variant of Market-1501: labeled train, unlabeled queries and test."""
 
     read_listing = staticmethod(list_course)
 

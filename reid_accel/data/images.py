@@ -19,7 +19,7 @@ from torch import Tensor
 from reid_accel.errors import InputError
 
 INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-LETTERBOX_COLOUR = (124, 116, 104)  # ImageNet's mean: 0 after normalising
+LETTERBOX_COLOR = (124, 116, 104)  # ImageNet's mean: 0 after normalizing
 
 
 class ImageSize(Protocol):
@@ -52,11 +52,11 @@ def may_stay_small(width: int, height: int, size: ImageSize) -> bool:
 def to_pixels(image: Image.Image, size: ImageSize) -> npt.NDArray[np.uint8]:
     """An RGB image at the network's size: uint8, 3 x H x W. Pillow's filters are antialiased when shrinking.
 
-    size.fit "stretch" changes the aspect ratio (the literature's way), "letterbox" keeps it and fills up with grey.
+    size.fit "stretch" changes the aspect ratio (the literature's way), "letterbox" keeps it and fills up with gray.
     """
     wanted, interpolation = (size.width_px, size.height_px), INTERPOLATIONS[size.interpolation]
     if image.size != wanted and size.fit == "letterbox":
-        image = ImageOps.pad(image, wanted, interpolation, color=LETTERBOX_COLOUR)
+        image = ImageOps.pad(image, wanted, interpolation, color=LETTERBOX_COLOR)
     elif image.size != wanted:
         image = image.resize(wanted, interpolation)
     return as_array(image)

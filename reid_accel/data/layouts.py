@@ -16,7 +16,7 @@ from reid_accel.errors import InputError
 
 JUNK_PID = -1
 DISTRACTOR_PID = 0
-UNLABELLED_PID = -2
+UNLABELED_PID = -2
 UNKNOWN_CAMERA = -1
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -68,7 +68,7 @@ def list_market(root: Path, *, expect_market1501: bool = False) -> Listing:
     With `expect_market1501`, counts that differ from the published ones are named in `warnings`.
     Raises InputError when the folders or the images are missing or a name has no person and camera.
     """
-    splits = {split: _labelled(folder) for split, folder in _folders(root, MARKET_FOLDERS).items()}
+    splits = {split: _labeled(folder) for split, folder in _folders(root, MARKET_FOLDERS).items()}
     annotation = root / MARKET_ATTRIBUTE_FILE
     attributes: dict[int, tuple[int, ...]] = {}
     if annotation.is_file():
@@ -101,11 +101,9 @@ def list_msmt17(root: Path) -> Listing:
 
 
 def list_course(root: Path) -> Listing:
-    """List the course variant: labelled `train/`, unlabelled `test/` and `queries/`, and the annotation CSV."""
+    """List the course variant: labeled `train/`, unlabeled `test/` and `queries/`, and the annotation CSV."""
     folders = _folders(root, COURSE_FOLDERS)
-    splits = {
-        split: _labelled(folder) if split == "train" else _unlabelled(folder) for split, folder in folders.items()
-    }
+    splits = {split: _labeled(folder) if split == "train" else _unlabeled(folder) for split, folder in folders.items()}
     annotation = root / COURSE_ATTRIBUTE_FILE
     if not annotation.is_file():
         raise InputError(f"{annotation} is missing; the course layout keeps the attributes there")
@@ -189,7 +187,7 @@ def checked_images(folder: Path) -> list[Path]:
     return paths
 
 
-def _labelled(folder: Path) -> tuple[ImageFile, ...]:
+def _labeled(folder: Path) -> tuple[ImageFile, ...]:
     images = []
     for path in checked_images(folder):
         try:
@@ -200,8 +198,8 @@ def _labelled(folder: Path) -> tuple[ImageFile, ...]:
     return tuple(images)
 
 
-def _unlabelled(folder: Path) -> tuple[ImageFile, ...]:
-    return tuple(ImageFile(path, UNLABELLED_PID, UNKNOWN_CAMERA) for path in checked_images(folder))
+def _unlabeled(folder: Path) -> tuple[ImageFile, ...]:
+    return tuple(ImageFile(path, UNLABELED_PID, UNKNOWN_CAMERA) for path in checked_images(folder))
 
 
 def describe(split: str, images: tuple[ImageFile, ...]) -> str:

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from reid_accel.data.augment import IMAGENET_MEAN, IMAGENET_STD
+from reid_accel.augment.ops import IMAGENET_MEAN, IMAGENET_STD
 from reid_accel.errors import InputError
 from reid_accel.models.ibn import from_plain, plain_name, put_ibn_in
 from reid_accel.models.osnet import OSNET_WIDTHS, OSNet
@@ -57,8 +57,8 @@ def pooled_size(backbone: nn.Module) -> int:
     return size
 
 
-def normalisation(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of the colours that a backbone's pretrained weights expect: ImageNet's for most."""
+def normalization(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of the colors that a backbone's pretrained weights expect: ImageNet's for most."""
     settings = timm.get_pretrained_cfg(plain_name(name) or name, allow_unregistered=True)
     if not settings:
         return IMAGENET_MEAN, IMAGENET_STD

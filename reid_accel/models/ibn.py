@@ -1,4 +1,4 @@
-"""IBN-a: half of the channels of a ResNet's early blocks are normalised per image, which takes style out of them.
+"""IBN-a: half of the channels of a ResNet's early blocks are normalized per image, which takes style out of them.
 
 Pan et al., "Two at Once: Enhancing Learning and Generalization Capacities via IBN-Net", ECCV 2018, arXiv:1807.09441,
 section 3. Legend: B batch, C channels, H W pixels.

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reid_accel.config import LossConfig
+from reid_accel.config.schema import LossConfig
 from reid_accel.models.metric_losses import arcface_logits, center_loss, circle_loss, cosface_logits, triplet_loss
 from reid_accel.models.reid import Outputs
 
@@ -39,20 +39,20 @@ def loss_parts(
     *,
     classifier: str = "linear",
     pairs: Pairs | None = None,
-    centre_IE: Tensor | None = None,
+    center_IE: Tensor | None = None,
     class_weights: Sequence[Tensor] | None = None,
 ) -> LossParts:
     """Weighted sum of the identity loss, the attributes' cross-entropies (course report, section 3; Lin et al., eq. 5)
     and the losses on pairs.
 
-    pairs: not given, those of `outputs`. centre_IE: the centres of the center loss. class_weights: of each attribute
+    pairs: not given, those of `outputs`. center_IE: the centers of the center loss. class_weights: of each attribute
     group's values.
     """
     identity = identity_loss(outputs.identity_logits_BPI, identity_B, config, classifier)
     attributes = attribute_loss(outputs.attribute_logits, attributes_BA, config.attribute_reduction, class_weights)
     if not outputs.attribute_logits:
         attributes = identity.new_zeros(())
-    compared = pair_loss(pairs or Pairs(outputs.pair_feature_BE, identity_B), config, centre_IE)
+    compared = metric_loss(pairs or Pairs(outputs.metric_feature_BE, identity_B), config, center_IE)
     total = config.identity * identity + config.attributes * attributes + compared
     return LossParts(total, identity, attributes, compared)
 
@@ -68,7 +68,7 @@ def identity_loss(logits_BPI: Tensor, identity_B: Tensor, config: LossConfig, cl
     return F.cross_entropy(logits_BI.float(), identity_B, label_smoothing=config.label_smoothing)
 
 
-def pair_loss(pairs: Pairs, config: LossConfig, centre_IE: Tensor | None = None) -> Tensor:
+def metric_loss(pairs: Pairs, config: LossConfig, center_IE: Tensor | None = None) -> Tensor:
     """Weighted sum of the triplet, circle and center losses that are on; 0 without any."""
     feature_CE, identity_C = pairs
     total = feature_CE.new_zeros((), dtype=torch.float32)
@@ -76,8 +76,8 @@ def pair_loss(pairs: Pairs, config: LossConfig, centre_IE: Tensor | None = None)
         total = total + config.triplet * triplet_loss(feature_CE, identity_C, config.triplet_margin or None)
     if config.circle:
         total = total + config.circle * circle_loss(feature_CE, identity_C, config.circle_margin, config.circle_scale)
-    if config.center and centre_IE is not None:
-        total = total + config.center * center_loss(feature_CE, identity_C, centre_IE)
+    if config.center and center_IE is not None:
+        total = total + config.center * center_loss(feature_CE, identity_C, center_IE)
     return total
 
 

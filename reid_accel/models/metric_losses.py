@@ -1,4 +1,4 @@
-"""Losses on what retrieval compares: distances and cosines of features, margins on the classifier's cosines, centres.
+"""Losses on what retrieval compares: distances and cosines of features, margins on the classifier's cosines, centers.
 
 Functions of features and labels, nothing else. All count in float32 whatever they are given (float64 stays), also
 under autocast, and none waits for the GPU: shapes never depend on the data, what doesn't count is masked out.
@@ -98,30 +98,30 @@ def cosface_logits(cosine_BI: Tensor, identity_B: Tensor, margin: float = 0.35, 
     return scale * cosine_BI.scatter(1, identity_B[:, None], right_B1 - margin)
 
 
-def center_loss(feature_BD: Tensor, identity_B: Tensor, centre_ID: Tensor) -> Tensor:
-    """Mean over the batch of the squared distance between a feature and its identity's centre.
+def center_loss(feature_BD: Tensor, identity_B: Tensor, center_ID: Tensor) -> Tensor:
+    """Mean over the batch of the squared distance between a feature and its identity's center.
 
     Wen et al., "A Discriminative Feature Learning Approach for Deep Face Recognition", ECCV 2016, eq. 2, in the
-    normalisation of Luo et al. (Bag of Tricks, CVPRW 2019), whose weight 0.0005 is the usual one: divided by the batch,
-    without the paper's 1/2. The centres are constants here; `moved_centres` moves them.
+    normalization of Luo et al. (Bag of Tricks, CVPRW 2019), whose weight 0.0005 is the usual one: divided by the batch,
+    without the paper's 1/2. The centers are constants here; `moved_centers` moves them.
     """
-    away_BD = _wide(feature_BD) - _wide(centre_ID.detach())[identity_B]
+    away_BD = _wide(feature_BD) - _wide(center_ID.detach())[identity_B]
     return away_BD.square().sum(1).mean()
 
 
 @torch.no_grad()
-def moved_centres(centre_ID: Tensor, feature_BD: Tensor, identity_B: Tensor, rate: float = 0.5) -> Tensor:
-    """The centres after a step towards the batch's features (Wen et al., ECCV 2016, eq. 4 and algorithm 1).
+def moved_centers(center_ID: Tensor, feature_BD: Tensor, identity_B: Tensor, rate: float = 0.5) -> Tensor:
+    """The centers after a step towards the batch's features (Wen et al., ECCV 2016, eq. 4 and algorithm 1).
 
     c_j - rate * sum_i (c_j - x_i) / (1 + n_j) over the n_j images of identity j; who isn't in the batch stays.
     """
-    centre_ID = _wide(centre_ID)
-    away_BD = centre_ID[identity_B] - _wide(feature_BD)
+    center_ID = _wide(center_ID)
+    away_BD = center_ID[identity_B] - _wide(feature_BD)
     # accumulated by index_put, which adds in the same order every time; index_add on GPUs doesn't
-    sum_ID = torch.zeros_like(centre_ID).index_put((identity_B,), away_BD, accumulate=True)
+    sum_ID = torch.zeros_like(center_ID).index_put((identity_B,), away_BD, accumulate=True)
     one_B = torch.ones_like(away_BD[:, 0])
-    count_I = torch.zeros_like(centre_ID[:, 0]).index_put((identity_B,), one_B, accumulate=True)
-    return centre_ID - rate * sum_ID / (1 + count_I)[:, None]
+    count_I = torch.zeros_like(center_ID[:, 0]).index_put((identity_B,), one_B, accumulate=True)
+    return center_ID - rate * sum_ID / (1 + count_I)[:, None]
 
 
 def _wide(values: Tensor) -> Tensor:

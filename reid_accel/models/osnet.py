@@ -42,9 +42,9 @@ class OSNet(nn.Module):
         self.conv5 = nn.Sequential(*_conv_norm(last, last), nn.ReLU(inplace=True))
         self.global_pool = SelectAdaptivePool2d(pool_type="avg", flatten=True)
         self.head_hidden_size = last
-        self._initialise()
+        self._initialize()
 
-    def _initialise(self) -> None:
+    def _initialize(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

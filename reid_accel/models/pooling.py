@@ -1,5 +1,5 @@
 """From maps to one vector per image, or one for each of its horizontal stripes: the mean that a backbone comes with,
-the maximum, or the generalised mean.
+the maximum, or the generalized mean.
 
 Legend: B batch, C channels, H W places of the map, P parts (stripes).
 """
@@ -17,7 +17,7 @@ POOLINGS = ("avg", "max", "gem")
 
 
 class GeM(nn.Module):
-    """The generalised mean (mean of x^p)^(1/p) over a map, B x C x H x W to B x C, with a learned p.
+    """The generalized mean (mean of x^p)^(1/p) over a map, B x C x H x W to B x C, with a learned p.
 
     Radenovic et al., "Fine-tuning CNN image retrieval with no human annotation", TPAMI 2019, equation 3. p = 1 is
     the mean, a large p the maximum. Values below `smallest` count as `smallest`, so that every power exists. Computed

@@ -27,7 +27,7 @@ from timm.layers import convert_sync_batchnorm
 from torch import Tensor
 
 from reid_accel.attributes.vocabulary import AttributeGroup
-from reid_accel.data.augment import IMAGENET_MEAN, IMAGENET_STD, normalise
+from reid_accel.augment.ops import IMAGENET_MEAN, IMAGENET_STD, normalize
 from reid_accel.data.images import ImageSize, as_array, enlarge, may_stay_small, to_float, to_pixels
 from reid_accel.errors import InputError
 from reid_accel.models.backbone import build_backbone, pooled_size
@@ -49,7 +49,7 @@ class Architecture:
     neck: str = "fc"
     neck_units: int = 512
     classifier: str = "linear"
-    keeps_centres: bool = False
+    keeps_centers: bool = False
     groups: tuple[AttributeGroup, ...] = ()
     reweight: bool = True
     attribute_scores: str = "probabilities"
@@ -84,13 +84,13 @@ class Architecture:
 class Outputs(NamedTuple):
     """What one pass gives. attribute_scores_BM are the concatenated predictions before re-weighting.
 
-    feature_BD is what retrieval compares. pair_feature_BE is what losses on pairs compare: the pooled features before
+    feature_BD is what retrieval compares. metric_feature_BE is what losses on pairs compare: the pooled features before
     batch norm with the neck `bn`, else the same. identity_logits_BPI has a classifier's logits for each part (cosines
     with a margin classifier).
     """
 
     feature_BD: Tensor
-    pair_feature_BE: Tensor
+    metric_feature_BE: Tensor
     identity_logits_BPI: Tensor
     attribute_logits: tuple[Tensor, ...]
     attribute_scores_BM: Tensor
@@ -151,9 +151,9 @@ class ReIDModel(
             nn.Linear(size, identities) if is_report else _classifier_without_bias(size, identities)
             for _ in range(parts)
         )
-        if architecture.keeps_centres:
+        if architecture.keeps_centers:
             size = parts * pooled if is_bn else self.feature_size
-            self.centre_IE = nn.Buffer(torch.zeros(architecture.num_identities, size))
+            self.center_IE = nn.Buffer(torch.zeros(architecture.num_identities, size))
         self.freeze_statistics = False
 
     @classmethod
@@ -176,7 +176,7 @@ class ReIDModel(
         return self
 
     def forward(self, images_B3HW: Tensor) -> Outputs:
-        """Normalised float images, B x 3 x H x W, to `Outputs`."""
+        """Normalized float images, B x 3 x H x W, to `Outputs`."""
         pooled_BPC = self.backbone(images_B3HW).unflatten(1, (-1, self.architecture.num_parts)).transpose(1, 2)
         neck_BPU = self.neck(pooled_BPC)
         neck_BD = neck_BPU.flatten(1)
@@ -187,9 +187,9 @@ class ReIDModel(
         if self.reweighting is not None:
             reweighted_BM = torch.sigmoid(self.reweighting(scores_BM).float()) * scores_BM
         feature_BD = torch.cat([neck_BD.float(), reweighted_BM], dim=1)
-        pair_feature_BE = pooled_BPC.flatten(1).float() if self.architecture.neck == "bn" else feature_BD
+        metric_feature_BE = pooled_BPC.flatten(1).float() if self.architecture.neck == "bn" else feature_BD
         logits_BPI = self._identity_logits(neck_BPU.float(), reweighted_BM)
-        return Outputs(feature_BD, pair_feature_BE, logits_BPI, logits, scores_BM)
+        return Outputs(feature_BD, metric_feature_BE, logits_BPI, logits, scores_BM)
 
     def _identity_logits(self, neck_BPU: Tensor, reweighted_BM: Tensor) -> Tensor:
         seen_BPU = torch.cat([neck_BPU, reweighted_BM[:, None].expand(-1, neck_BPU.shape[1], -1)], dim=2)
@@ -207,7 +207,7 @@ class ReIDModel(
         return torch.cat([logit.float().softmax(1) for logit in logits], dim=1)
 
     def prepare(self, images: Sequence[Picture]) -> Tensor:
-        """Pictures to the network's normalised input, with the stored preprocessing, on the model's device.
+        """Pictures to the network's normalized input, with the stored preprocessing, on the model's device.
 
         images: PIL images of any mode and size, or uint8 arrays H x W x 3 (RGB).
         Raises InputError for arrays of another shape or type.
@@ -215,7 +215,7 @@ class ReIDModel(
         settings, device = self.architecture, next(self.parameters()).device
         stored = [_as_stored(_as_rgb(image), settings) for image in images]
         sized = [enlarge(to_float(torch.tensor(pixels, device=device)[None]), settings) for pixels in stored]
-        return normalise(torch.cat(sized), settings.mean, settings.std)
+        return normalize(torch.cat(sized), settings.mean, settings.std)
 
     @torch.no_grad()
     def embed(self, images: Sequence[Picture]) -> Tensor:
@@ -303,7 +303,7 @@ def on_device(model: ReIDModel, device: torch.device) -> ReIDModel:
     return model.to(memory_format=torch.channels_last)
 
 
-def synchronised(model: ReIDModel) -> ReIDModel:
+def synchronized(model: ReIDModel) -> ReIDModel:
     """The model with batch statistics over the images of all processes; for GPUs.
 
     By timm: torch's own conversion drops the activations that timm's networks have inside their batch norms.

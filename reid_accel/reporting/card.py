@@ -9,7 +9,7 @@ import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
 from reid_accel.files import write_text
-from reid_accel.reporting.report import (
+from reid_accel.reporting.schema import (
     Attributes,
     Report,
     Retrieval,
@@ -62,10 +62,10 @@ people have agreed to it or whose use is lawful.
 ## Limits and bias
 
 - Attribute labels are coarse perceptions of annotators, given once per person. "Gender" (two values) and
-  "age" (four) describe an appearance as somebody labelled it; they are not facts about a person.
-- The model follows clothing and colours: a change of clothes, light, camera, season or place can mislead it.
+  "age" (four) describe an appearance as somebody labeled it; they are not facts about a person.
+- The model follows clothing and colors: a change of clothes, light, camera, season or place can mislead it.
 - Data from one place and time over- and under-represent groups of people; error rates differ between groups
-  and have not been measured per group. Rare attribute values are recognised much worse than the mean says:
+  and have not been measured per group. Rare attribute values are recognized much worse than the mean says:
   compare each accuracy with its majority baseline and look at the balanced accuracy.
 - Scores on the test set named above are no promise for other cameras."""
 
@@ -204,7 +204,7 @@ def _retrieval_table(retrieval: Sequence[Retrieval]) -> str:
             percent(scores["mAP"], 2),
             *(percent(scores["cmc"].get(rank), 2) for rank in ranks),
             percent(scores["mINP"], 2),
-            f"{count(scores['num_counted'])} of {count(scores['num_queries'])}",
+            f"{count(scores['num_valid'])} of {count(scores['num_queries'])}",
             count(scores["num_gallery"]),
         ]
         for scores in retrieval
@@ -238,10 +238,10 @@ def _data(report: Report) -> str:
         for name, split in data["splits"].items()
     ]
     table = _table(["Split", "images", "people", "cameras"], rows) if rows else ""
-    licence = DRAWN_DATA if data["name"] == "synthetic" else COLLECTED_DATA
+    license = DRAWN_DATA if data["name"] == "synthetic" else COLLECTED_DATA
     heading = f"## Data: {_cell(data['name'])}"
     warnings = [f"- Warning: {_cell(warning.replace(data['root'], data['name']))}" for warning in data["warnings"]]
-    return "\n\n".join(part for part in (heading, table, "\n".join(warnings), licence) if part)
+    return "\n\n".join(part for part in (heading, table, "\n".join(warnings), license) if part)
 
 
 def _how_it_was_made(report: Report, architecture: Mapping[str, Any]) -> str:

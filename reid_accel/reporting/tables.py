@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from reid_accel.reporting.report import (
+from reid_accel.reporting.schema import (
     ABSENT,
     Attributes,
     DataFacts,
@@ -49,7 +49,7 @@ def retrieval_table(retrieval: Sequence[Retrieval]) -> Table:
             percent(scores["mAP"], 2),
             *(percent(scores["cmc"].get(rank)) for rank in ranks),
             percent(scores["mINP"]),
-            count(scores["num_counted"]),
+            count(scores["num_valid"]),
             count(scores["num_gallery"]),
         ]
         for scores in retrieval

@@ -72,7 +72,7 @@ def as_optional_labels(name: str, labels: Labels | None, num_rows: int, features
 
 
 def check_k(k: int, num_gallery: int, name: str = "k") -> None:
-    """Refuse more neighbours than the gallery has rows."""
+    """Refuse more neighbors than the gallery has rows."""
     check_positive(name, k)
     if num_gallery == 0:
         raise InputError("the gallery is empty: there is nothing to rank")

@@ -17,12 +17,12 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from torch import Tensor
 
-from reid_accel.data.augment import normalise
+from reid_accel.augment.ops import normalize
+from reid_accel.data.dataset import ImageDataset, Ints
 from reid_accel.data.images import ImageSize, enlarge, to_float
-from reid_accel.data.imageset import ImageSet, Ints
-from reid_accel.data.transfer import place_crops
+from reid_accel.data.prefetch import place_crops
+from reid_accel.hardware import tf32
 from reid_accel.models.reid import Architecture, Outputs, ReIDModel, comparable
-from reid_accel.numerics import tf32
 from reid_accel.retrieval.sharded import shard_rows
 
 
@@ -54,7 +54,7 @@ class _Batch(NamedTuple):
 
 def predict_sharded(
     model: ReIDModel,
-    images: ImageSet,
+    images: ImageDataset,
     accelerator: Accelerator,
     *,
     batch_size: int,
@@ -83,7 +83,7 @@ def _batches(rows: range, batch_size: int) -> Iterator[range]:
 
 @torch.no_grad()
 def _predict_rows(
-    model: ReIDModel, images: ImageSet, rows: range, device: torch.device, batch_size: int, flip: bool, crops: int
+    model: ReIDModel, images: ImageDataset, rows: range, device: torch.device, batch_size: int, flip: bool, crops: int
 ) -> _Batch:
     settings = model.architecture
     was_training = model.training
@@ -105,10 +105,10 @@ def _predict_rows(
 
 
 def _views(images_B3HW: Tensor, architecture: Architecture, flip: bool, crops: int) -> Iterator[Tensor]:
-    """Float images in 0..1, normalised, as often as the network is to look at them."""
+    """Float images in 0..1, normalized, as often as the network is to look at them."""
     for rows, columns in _windows(architecture) if crops == 5 else [(slice(None), slice(None))]:
         seen = enlarge(images_B3HW[:, :, rows, columns], architecture)
-        view = normalise(seen, architecture.mean, architecture.std)
+        view = normalize(seen, architecture.mean, architecture.std)
         yield view
         if flip:
             yield view.flip(-1)

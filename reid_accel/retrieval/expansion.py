@@ -1,6 +1,6 @@
 """Alpha query expansion: search again with a mean of the query and what it found.
 
-Letters: Q queries, D feature, K neighbours.
+Letters: Q queries, D feature, K neighbors.
 """
 
 from collections.abc import Callable
@@ -17,9 +17,9 @@ class AlphaExpansion:
     """Alpha query expansion (Radenovic et al., TPAMI 2019, section 3.2)."""
 
     k: int = 10
-    """Gallery neighbours that are averaged with the query."""
+    """Gallery neighbors that are averaged with the query."""
     alpha: float = 3.0
-    """A neighbour weighs its cosine similarity to this power; 0 is the plain average."""
+    """A neighbor weighs its cosine similarity to this power; 0 is the plain average."""
 
     def __post_init__(self) -> None:
         check_positive("query_expansion.k", self.k)
@@ -47,29 +47,29 @@ def expand_queries(
     for first in range(0, len(query_QD), QUERIES_PER_STEP):
         some = slice(first, first + QUERIES_PER_STEP)
         exists_QK1 = (row_QK[some] >= 0)[:, :, None]
-        neighbour_QKD = gallery_rows(row_QK[some].clamp(min=0)).float() * exists_QK1
-        parts.append(expanded_queries(query_QD[some], neighbour_QKD, expansion.alpha))
+        neighbor_QKD = gallery_rows(row_QK[some].clamp(min=0)).float() * exists_QK1
+        parts.append(expanded_queries(query_QD[some], neighbor_QKD, expansion.alpha))
     return torch.cat(parts)
 
 
 def expanded_queries(
-    query_QD: torch.Tensor, neighbour_QKD: torch.Tensor, alpha: float, *, include_query: bool = True
+    query_QD: torch.Tensor, neighbor_QKD: torch.Tensor, alpha: float, *, include_query: bool = True
 ) -> torch.Tensor:
-    """The queries moved towards their neighbours, each as long as it was before, float32 [Q, D].
+    """The queries moved towards their neighbors, each as long as it was before, float32 [Q, D].
 
-    query' = query + sum_k max(0, cos(query, neighbour_k))^alpha * neighbour_k. A neighbour of zeros stands for one
+    query' = query + sum_k max(0, cos(query, neighbor_k))^alpha * neighbor_k. A neighbor of zeros stands for one
     that doesn't exist and has no weight. Keeping a query's length keeps euclidean distances to the gallery meaningful
     for features that aren't unit vectors. `include_query=False` leaves the query itself out of the sum, for lists of
-    neighbours that hold it already. A sum of zero length leaves the query as it was.
+    neighbors that hold it already. A sum of zero length leaves the query as it was.
     """
-    query_QD, neighbour_QKD = query_QD.float(), neighbour_QKD.float()
+    query_QD, neighbor_QKD = query_QD.float(), neighbor_QKD.float()
     length_Q1 = query_QD.norm(dim=1, keepdim=True)
-    product_QK = (neighbour_QKD * query_QD[:, None]).sum(2)
-    scale_QK = length_Q1 * neighbour_QKD.norm(dim=2)
+    product_QK = (neighbor_QKD * query_QD[:, None]).sum(2)
+    scale_QK = length_Q1 * neighbor_QKD.norm(dim=2)
     exists_QK = scale_QK > 0
     cosine_QK = (product_QK / scale_QK.where(exists_QK, torch.ones_like(scale_QK))).clamp(min=0)
     weight_QK = cosine_QK.pow(alpha) * exists_QK
-    sum_QD = (weight_QK[:, :, None] * neighbour_QKD).sum(1)
+    sum_QD = (weight_QK[:, :, None] * neighbor_QKD).sum(1)
     if include_query:
         sum_QD = sum_QD + query_QD
     sum_length_Q1 = sum_QD.norm(dim=1, keepdim=True)

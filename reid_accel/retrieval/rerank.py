@@ -1,9 +1,9 @@
-"""k-reciprocal re-ranking (Zhong et al., CVPR 2017) on sparse neighbour sets.
+"""k-reciprocal re-ranking (Zhong et al., CVPR 2017) on sparse neighbor sets.
 
-Nothing of the size N x N is ever held, N being queries and gallery together: neighbours come from panels of distances,
+Nothing of the size N x N is ever held, N being queries and gallery together: neighbors come from panels of distances,
 sets and their weights are sparse matrices, and the final distances leave in panels again.
 
-Letters: N union (queries first, then gallery), Q queries, G gallery, D feature, K neighbours, E stored entries.
+Letters: N union (queries first, then gallery), Q queries, G gallery, D feature, K neighbors, E stored entries.
 """
 
 from collections.abc import Iterator
@@ -17,12 +17,8 @@ from scipy import sparse
 
 from reid_accel.errors import InputError
 from reid_accel.retrieval.checks import Int64Array, check_positive
-from reid_accel.retrieval.nearest import nearest_columns
-from reid_accel.retrieval.tiles import (
-    distance_panels,
-    prepare_gallery,
-    query_block_rows,
-)
+from reid_accel.retrieval.distances import distance_panels, prepare_gallery, query_block_rows
+from reid_accel.retrieval.knn import nearest_columns
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -34,9 +30,9 @@ class KReciprocal:
     """k-reciprocal re-ranking as the paper defines it: final = (1 - lambda) * Jaccard + lambda * distance."""
 
     k1: int = 20
-    """Neighbours among which reciprocity is required."""
+    """Neighbors among which reciprocity is required."""
     k2: int = 6
-    """Neighbours over which encodings are averaged; 1 leaves them as they are."""
+    """Neighbors over which encodings are averaged; 1 leaves them as they are."""
     lambda_value: float = 0.3
     """Share of the original distance in the final one."""
 
@@ -53,7 +49,7 @@ class KReciprocal:
 
 
 @dataclass(frozen=True)
-class Neighbours:
+class Neighbors:
     """The nearest of the union for each of the union, itself included."""
 
     column_NK: Int64Array
@@ -74,15 +70,15 @@ def reranked_panels(
     """Yield (first query row, final distances of the next query rows to the whole gallery [B, G]).
 
     Distances inside are squared euclidean ones, as in the paper; with metric cosine those of unit vectors. Junk must
-    have been taken out of the gallery: it would be among the neighbours. The panel is overwritten by the next one.
+    have been taken out of the gallery: it would be among the neighbors. The panel is overwritten by the next one.
     """
     union_ND = torch.cat([query_QD.float(), gallery_GD.float()])
     if metric == "cosine":
         union_ND = torch.nn.functional.normalize(union_ND)
     num_queries = query_QD.shape[0]
-    neighbours = find_neighbours(union_ND, settings.k1 + 1, chunk_bytes)
-    encoding = encode(union_ND, neighbours, settings)
-    by_neighbour = encoding[num_queries:].tocsc()
+    neighbors = find_neighbors(union_ND, settings.k1 + 1, chunk_bytes)
+    encoding = encode(union_ND, neighbors, settings)
+    by_neighbor = encoding[num_queries:].tocsc()
     gallery = prepare_gallery(union_ND[num_queries:], metric="euclidean")
     num_gallery = gallery_GD.shape[0]
     rows = query_block_rows(num_queries, num_gallery, chunk_bytes)
@@ -90,15 +86,15 @@ def reranked_panels(
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for start, panel_BG in panels:
             stop = start + len(panel_BG)
-            shared = pool.map(lambda row: shared_weight(encoding, by_neighbour, row), range(start, stop))
+            shared = pool.map(lambda row: shared_weight(encoding, by_neighbor, row), range(start, stop))
             shared_BG = torch.from_numpy(np.stack(list(shared))).to(panel_BG.device)
-            farthest_B1 = torch.from_numpy(neighbours.farthest_N[start:stop, None]).to(panel_BG.device)
+            farthest_B1 = torch.from_numpy(neighbors.farthest_N[start:stop, None]).to(panel_BG.device)
             jaccard_BG = 1 - shared_BG / (2 - shared_BG)
             final_BG = panel_BG[:, :num_gallery] / farthest_B1 * settings.lambda_value
             yield start, final_BG.add_(jaccard_BG, alpha=1 - settings.lambda_value)
 
 
-def find_neighbours(union_ND: torch.Tensor, k: int, chunk_bytes: int) -> Neighbours:
+def find_neighbors(union_ND: torch.Tensor, k: int, chunk_bytes: int) -> Neighbors:
     """The k nearest of each of the union; itself comes at distance 0."""
     num_union = union_ND.shape[0]
     k = min(k, num_union)
@@ -115,20 +111,20 @@ def find_neighbours(union_ND: torch.Tensor, k: int, chunk_bytes: int) -> Neighbo
     farthest_N = torch.cat(farthest)
     if not bool((farthest_N > 0).all()):
         raise InputError("re-ranking needs features that differ: all queries and gallery rows are the same point")
-    return Neighbours(torch.cat(columns).numpy(), torch.cat(distances).numpy(), farthest_N.numpy())
+    return Neighbors(torch.cat(columns).numpy(), torch.cat(distances).numpy(), farthest_N.numpy())
 
 
-def encode(union_ND: torch.Tensor, neighbours: Neighbours, settings: KReciprocal) -> sparse.csr_array:
+def encode(union_ND: torch.Tensor, neighbors: Neighbors, settings: KReciprocal) -> sparse.csr_array:
     """The k-reciprocal encodings V, one sparse row per image (equations 4, 5, 7 and 11 of the paper)."""
-    entries = reciprocal_sets(neighbours.column_NK, settings.k1)
+    entries = reciprocal_sets(neighbors.column_NK, settings.k1)
     row_E = np.repeat(np.arange(entries.shape[0]), np.diff(entries.indptr))
-    distance_E = _entry_distances(union_ND, neighbours, row_E, entries.indices.astype(np.int64))
-    weight_E = np.exp(-distance_E / neighbours.farthest_N[row_E])
+    distance_E = _entry_distances(union_ND, neighbors, row_E, entries.indices.astype(np.int64))
+    weight_E = np.exp(-distance_E / neighbors.farthest_N[row_E])
     weight_E = weight_E / np.bincount(row_E, weight_E)[row_E]
     encoding = sparse.csr_array((weight_E.astype(np.float32), entries.indices, entries.indptr), entries.shape)
     if settings.k2 == 1:
         return encoding
-    near_NK = neighbours.column_NK[:, : settings.k2]
+    near_NK = neighbors.column_NK[:, : settings.k2]
     return _membership(near_NK, np.float32(1 / near_NK.shape[1])) @ encoding
 
 
@@ -149,15 +145,15 @@ def reciprocal_sets(column_NK: Int64Array, k1: int) -> sparse.csr_array:
     return sets
 
 
-def shared_weight(encoding: sparse.csr_array, by_neighbour: sparse.csc_array, row: int) -> Float32Array:
+def shared_weight(encoding: sparse.csr_array, by_neighbor: sparse.csc_array, row: int) -> Float32Array:
     """s[g] = sum over j of min(V_row[j], V_g[j]) for every gallery row g [G]; only stored entries are touched."""
     own = slice(encoding.indptr[row], encoding.indptr[row + 1])
     column_J = encoding.indices[own]
-    first_J = by_neighbour.indptr[column_J]
-    count_J = by_neighbour.indptr[column_J + 1] - first_J
+    first_J = by_neighbor.indptr[column_J]
+    count_J = by_neighbor.indptr[column_J + 1] - first_J
     entry_E = np.repeat(first_J - (np.cumsum(count_J) - count_J), count_J) + np.arange(count_J.sum())
-    least_E = np.minimum(by_neighbour.data[entry_E], np.repeat(encoding.data[own], count_J))
-    shared = np.bincount(by_neighbour.indices[entry_E], least_E, minlength=by_neighbour.shape[0])
+    least_E = np.minimum(by_neighbor.data[entry_E], np.repeat(encoding.data[own], count_J))
+    shared = np.bincount(by_neighbor.indices[entry_E], least_E, minlength=by_neighbor.shape[0])
     return shared.astype(np.float32)
 
 
@@ -178,15 +174,15 @@ def _mutual(column_NK: Int64Array) -> sparse.csr_array:
 
 
 def _entry_distances(
-    union_ND: torch.Tensor, neighbours: Neighbours, row_E: Int64Array, column_E: Int64Array
+    union_ND: torch.Tensor, neighbors: Neighbors, row_E: Int64Array, column_E: Int64Array
 ) -> Float32Array:
-    """Squared distances of the pairs (row, column); those among the neighbours are known already."""
-    num_union = len(neighbours.column_NK)
-    key_K = (np.arange(num_union)[:, None] * num_union + neighbours.column_NK).ravel()
+    """Squared distances of the pairs (row, column); those among the neighbors are known already."""
+    num_union = len(neighbors.column_NK)
+    key_K = (np.arange(num_union)[:, None] * num_union + neighbors.column_NK).ravel()
     order = np.argsort(key_K)
     key_E = row_E * num_union + column_E
     place_E = np.minimum(np.searchsorted(key_K, key_E, sorter=order), len(key_K) - 1)
-    distance_E = neighbours.distance_NK.ravel()[order[place_E]]
+    distance_E = neighbors.distance_NK.ravel()[order[place_E]]
     unknown = np.flatnonzero(key_K[order[place_E]] != key_E)
     for first in range(0, len(unknown), PAIRS_PER_STEP):
         some = unknown[first : first + PAIRS_PER_STEP]

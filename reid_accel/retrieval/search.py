@@ -9,15 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from reid_accel.distributed.ranks import Ranks
 from reid_accel.retrieval.checks import BoolArray, Int64Array, check_k
-from reid_accel.retrieval.counting import Counts, count_all
+from reid_accel.retrieval.distances import GalleryTiles, distance_panels, prepare_gallery, query_block_rows
 from reid_accel.retrieval.expansion import expand_queries
-from reid_accel.retrieval.nearest import Cells, merge_nearest, nearest_rows
-from reid_accel.retrieval.ranks import Ranks
-from reid_accel.retrieval.relatives import Relatives
+from reid_accel.retrieval.hit_ranks import Counts, count_all
+from reid_accel.retrieval.knn import Cells, merge_nearest, nearest_rows
+from reid_accel.retrieval.protocol import MatchRows
 from reid_accel.retrieval.rerank import KReciprocal, reranked_panels
 from reid_accel.retrieval.settings import Settings
-from reid_accel.retrieval.tiles import GalleryTiles, distance_panels, prepare_gallery, query_block_rows
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Shard:
 def count_matches(
     query_QD: torch.Tensor,
     shard: Shard,
-    relatives: Relatives,
+    relatives: MatchRows,
     query_rows: Int64Array | None,
     settings: Settings,
     ranks: Ranks,
@@ -88,7 +88,7 @@ def list_nearest(
 def _expand(
     query_QD: torch.Tensor,
     shard: Shard,
-    relatives: Relatives,
+    relatives: MatchRows,
     query_rows: Int64Array | None,
     settings: Settings,
     ranks: Ranks,

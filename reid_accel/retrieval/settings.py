@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 from reid_accel.retrieval.checks import check_choice, check_positive
+from reid_accel.retrieval.distances import CHUNK_BYTES, GALLERY_BLOCK, METRICS
 from reid_accel.retrieval.expansion import AlphaExpansion
-from reid_accel.retrieval.relatives import PROTOCOLS
+from reid_accel.retrieval.protocol import PROTOCOLS
 from reid_accel.retrieval.rerank import KReciprocal
-from reid_accel.retrieval.tiles import CHUNK_BYTES, GALLERY_BLOCK, METRICS
 
 AVERAGE_PRECISIONS = ("standard", "trapezoid")
 

@@ -18,7 +18,10 @@ import numpy.typing as npt
 import torch
 import torch.distributed as dist
 
+from reid_accel.distributed.process_group import exchanges_of
+from reid_accel.distributed.ranks import ALONE, Ranks
 from reid_accel.errors import InputError
+from reid_accel.retrieval.api import read_unlisted, reported_distances
 from reid_accel.retrieval.checks import (
     Features,
     Int64Array,
@@ -28,17 +31,14 @@ from reid_accel.retrieval.checks import (
     check_k,
     check_pair,
 )
-from reid_accel.retrieval.counting import Counts
+from reid_accel.retrieval.distances import CHUNK_BYTES, GALLERY_BLOCK, exact_float32
 from reid_accel.retrieval.expansion import AlphaExpansion
-from reid_accel.retrieval.process_group import exchanges_of
-from reid_accel.retrieval.ranking import read_unlisted, reported_distances
-from reid_accel.retrieval.ranks import ALONE, Ranks
-from reid_accel.retrieval.relatives import Relatives, find_relatives
+from reid_accel.retrieval.hit_ranks import Counts
+from reid_accel.retrieval.metrics import RetrievalScores, finish_scores
+from reid_accel.retrieval.protocol import MatchRows, find_match_rows
 from reid_accel.retrieval.rerank import KReciprocal
-from reid_accel.retrieval.scores import RetrievalScores, finish_scores
 from reid_accel.retrieval.search import Shard, count_matches, list_nearest
 from reid_accel.retrieval.settings import Settings
-from reid_accel.retrieval.tiles import CHUNK_BYTES, GALLERY_BLOCK, exact_float32
 
 
 def shard_rows(num_rows: int, world_size: int, rank: int, block: int = GALLERY_BLOCK) -> range:
@@ -106,7 +106,7 @@ def evaluate_sharded(
     assert problem.query_pids is not None  # read() saw to it
     gallery_pids = _whole_labels(problem.shard_pids, shard, exchange)
     assert gallery_pids is not None
-    relatives = find_relatives(
+    relatives = find_match_rows(
         problem.query_pids,
         gallery_pids,
         problem.query_cameras,
@@ -242,7 +242,7 @@ def _whole_labels(label_S: Int64Array | None, shard: Shard, exchange: Ranks) -> 
 def _count_on_first_rank(
     query_QD: torch.Tensor,
     shard: Shard,
-    relatives: Relatives,
+    relatives: MatchRows,
     query_rows: Int64Array | None,
     settings: Settings,
     exchange: Ranks,

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reid_accel.retrieval.checks import BoolArray, Int64Array
-from reid_accel.retrieval.relatives import Relatives
+from reid_accel.retrieval.protocol import MatchRows
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -31,7 +31,7 @@ class NearestPairs:
         """Distances above it need not be given any more; infinite ones never."""
 
     @classmethod
-    def wanted_for(cls, relatives: Relatives) -> "NearestPairs":
+    def wanted_for(cls, relatives: MatchRows) -> "NearestPairs":
         """Enough to see one wrong pair more than the largest FPR allows, with all relatives in front of it."""
         return cls(relatives.num_wrong_pairs // min(ONE_IN.values()) + 1 + len(relatives.row_R))
 
@@ -57,14 +57,14 @@ class NearestPairs:
         self.limit = self._kept[self._num_wanted - 1]
 
 
-def count_false_accepts(as_near_R: Int64Array, distance_R: Float32Array, relatives: Relatives) -> Int64Array:
+def count_false_accepts(as_near_R: Int64Array, distance_R: Float32Array, relatives: MatchRows) -> Int64Array:
     """Take the relatives (right and removed pairs) of counted queries off the number of pairs as near as each hit."""
-    counted_R = relatives.counted_Q[relatives.query_R]
+    counted_R = relatives.valid_Q[relatives.query_R]
     related = np.sort(distance_R[counted_R]).searchsorted(distance_R, side="right")
     return np.where(relatives.hit_R, as_near_R - related, 0).astype(np.int64)
 
 
-def tpr_at_fpr(false_accepts_R: Int64Array, relatives: Relatives) -> dict[str, float]:
+def tpr_at_fpr(false_accepts_R: Int64Array, relatives: MatchRows) -> dict[str, float]:
     """The TPR at each rate of `ONE_IN`, in [0, 1]; 1 where there is no wrong pair at all."""
     false_accepts_H = false_accepts_R[relatives.hit_R]
     wrong = relatives.num_wrong_pairs

@@ -1,7 +1,7 @@
 """Checkpoints: all that a run needs to go on, in safetensors and JSON, whole or not there.
 
 A checkpoint is a folder `checkpoints/step-00000123/` with model.safetensors, optimizer.safetensors,
-average.safetensors (where weights are averaged) and progress.json, which has the others' checksums. It is written
+ema.safetensors (where weights are averaged) and progress.json, which has the others' checksums. It is written
 under a temporary name and renamed when it is on the disk. Nothing in it is a pickle. What is random in training is a
 function of seed, step and row, so there is no generator to save.
 """
@@ -22,14 +22,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from reid_accel.distributed.fsdp import part_of, parts_of, whole
 from reid_accel.errors import InputError
 from reid_accel.files import write_json
-from reid_accel.training.sharding import part_of, parts_of, whole
 
 FORMAT = 3
 MODEL_FILE = "model.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"
-AVERAGE_FILE = "average.safetensors"
+EMA_FILE = "ema.safetensors"
 PROGRESS_FILE = "progress.json"
 PICKLES = (".pt", ".pth", ".bin", ".pkl", ".ckpt")
 SECTIONS_THAT_MUST_MATCH = ("data", "model", "loss", "optim", "augment", "train")
@@ -54,7 +54,7 @@ class Progress:
     history: tuple[dict[str, Any], ...] = field(default=())
 
     def after_step(self, skipped_steps: int = 0) -> "Progress":
-        """One optimiser step further; so many were left out in all."""
+        """One optimizer step further; so many were left out in all."""
         return replace(self, step=self.step + 1, position=self.position + 1, skipped_steps=skipped_steps)
 
     def after_epoch(self, line: dict[str, Any], seconds: float) -> "Progress":
@@ -71,7 +71,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class RunIdentity:
+class RunFingerprint:
     """What must be the same for a checkpoint to be continued; another number of processes is only said."""
 
     config: Mapping[str, Any]
@@ -89,12 +89,12 @@ class TrainingState:
     average: nn.Module | None = None
 
 
-class TornCheckpointError(InputError):
+class DamagedCheckpointError(InputError):
     """A checkpoint that isn't whole."""
 
 
 def save_checkpoint(
-    folder: Path, state: TrainingState, progress: Progress, identity: RunIdentity, *, keep: int, writes: bool = True
+    folder: Path, state: TrainingState, progress: Progress, identity: RunFingerprint, *, keep: int, writes: bool = True
 ) -> Path:
     """Write a checkpoint into `folder`. The newest `keep` stay, and that of the best epoch.
 
@@ -114,7 +114,7 @@ def save_checkpoint(
         _save(weights, temporary / MODEL_FILE)
         _save(tensors, temporary / OPTIMIZER_FILE)
         if averages is not None:
-            _save(averages, temporary / AVERAGE_FILE)
+            _save(averages, temporary / EMA_FILE)
         content = {
             "format": FORMAT,
             "progress": asdict(progress),
@@ -186,7 +186,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _flatten(state: Mapping[str, Any], kept: bool = True) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """An optimiser's state as named tensors, and the rest as JSON."""
+    """An optimizer's state as named tensors, and the rest as JSON."""
     tensors, rest = {}, {}
     for index, entries in state["state"].items():
         for key, value in entries.items():
@@ -205,8 +205,8 @@ def _unflatten(tensors: Mapping[str, Tensor], layout: Mapping[str, Any]) -> dict
     return state
 
 
-def _moments_fit(content: Mapping[str, Any], identity: RunIdentity, groups: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether a checkpoint's optimiser was of this kind, with the parameters in the same order."""
+def _moments_fit(content: Mapping[str, Any], identity: RunFingerprint, groups: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a checkpoint's optimizer was of this kind, with the parameters in the same order."""
     kinds = (config["optim"].get("name") for config in (content["config"], identity.config))
     sizes = ([len(group["params"]) for group in each] for each in (content["optimizer"]["param_groups"], groups))
     return next(kinds) == next(kinds) and next(sizes) == next(sizes)
@@ -247,7 +247,7 @@ def newest_checkpoint(folder: Path, say: Callable[[str], None]) -> Path | None:
     for path in reversed(_by_age(folder)):
         try:
             _read_content(path)
-        except TornCheckpointError as error:
+        except DamagedCheckpointError as error:
             say(f"{error}; an older one is taken")
             continue
         return path
@@ -269,9 +269,9 @@ def set_aside_later(folder: Path, step: int, say: Callable[[str], None]) -> None
 
 
 def _read_content(path: Path) -> dict[str, Any]:
-    """progress.json of a checkpoint whose files are all what it says. Raises TornCheckpointError."""
+    """progress.json of a checkpoint whose files are all what it says. Raises DamagedCheckpointError."""
     if not path.is_dir():
-        raise TornCheckpointError(f"there is no checkpoint {path}")
+        raise DamagedCheckpointError(f"there is no checkpoint {path}")
     try:
         content = json.loads((path / PROGRESS_FILE).read_text(encoding="utf-8"))
         digests = dict(content["sha256"])
@@ -279,34 +279,34 @@ def _read_content(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         pickles = sorted(other.name for other in path.iterdir() if other.suffix in PICKLES)
         what = f"it holds {', '.join(pickles)}, and pickles are never read" if pickles else f"not whole ({error})"
-        raise TornCheckpointError(f"the checkpoint {path} cannot be used: {what}") from error
+        raise DamagedCheckpointError(f"the checkpoint {path} cannot be used: {what}") from error
     if wrong or not {MODEL_FILE, OPTIMIZER_FILE} <= set(digests):
-        raise TornCheckpointError(f"the checkpoint {path} cannot be used: {', '.join(wrong) or 'a file'} is damaged")
+        raise DamagedCheckpointError(f"the checkpoint {path} cannot be used: {', '.join(wrong) or 'a file'} is damaged")
     return dict(content)
 
 
 def load_checkpoint(
     path: Path,
     state: TrainingState,
-    identity: RunIdentity,
+    identity: RunFingerprint,
     *,
     anyway: bool = False,
     say: Callable[[str], None] = lambda sentence: None,
 ) -> Progress:
-    """Put a checkpoint's weights, optimiser and scaler state in place; returns its progress.
+    """Put a checkpoint's weights, optimizer and scaler state in place; returns its progress.
 
     Every process calls it. `say` is told what can't be identical to the run that it is from. Rates and weight decay
-    are those of `state`'s optimiser, not those of the checkpoint. anyway: settings and data may differ (the epoch
-    begins again then), tensors of the model may not; an optimiser of another kind or order begins anew.
+    are those of `state`'s optimizer, not those of the checkpoint. anyway: settings and data may differ (the epoch
+    begins again then), tensors of the model may not; an optimizer of another kind or order begins anew.
     Raises InputError, with nothing changed, when the checkpoint is torn or belongs to another run (the differing
     settings are named).
     """
     content = _read_content(path)
     try:
         weights, tensors = load_file(path / MODEL_FILE), load_file(path / OPTIMIZER_FILE)
-        averages = load_file(path / AVERAGE_FILE) if (path / AVERAGE_FILE).exists() else None
+        averages = load_file(path / EMA_FILE) if (path / EMA_FILE).exists() else None
     except (OSError, SafetensorError) as error:
-        raise TornCheckpointError(f"the checkpoint {path} cannot be read ({error})") from error
+        raise DamagedCheckpointError(f"the checkpoint {path} cannot be read ({error})") from error
     if content.get("format") != FORMAT:
         raise InputError(f"the checkpoint {path} has format {content.get('format')}, this version reads {FORMAT}")
     differing = _differences(content, identity)
@@ -326,7 +326,7 @@ def load_checkpoint(
         state.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         _place_moments(state.optimizer)
     else:
-        say("the optimiser is of another kind, or has its parameters in another order: its moments begin anew")
+        say("the optimizer is of another kind, or has its parameters in another order: its moments begin anew")
     if state.average is not None:
         wanted = state.average.state_dict()
         state.average.load_state_dict(parts_of(averages if averages is not None else {**wanted, **weights}, wanted))
@@ -353,7 +353,7 @@ def _require_fitting(path: Path, weights: Mapping[str, Tensor], model: nn.Module
         raise InputError(f"the checkpoint {path} is of another model: {len(unfit)} tensors differ ({unfit[0]}, ...)")
 
 
-def _differences(content: Mapping[str, Any], identity: RunIdentity) -> list[str]:
+def _differences(content: Mapping[str, Any], identity: RunFingerprint) -> list[str]:
     saved, now = content["config"], identity.config
     differing = [
         f"{section}.{name}: {saved[section].get(name)!r} then, {value!r} now"

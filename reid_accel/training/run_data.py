@@ -7,29 +7,29 @@ import datasets
 import numpy as np
 from accelerate import Accelerator
 
-from reid_accel.config import DataConfig, name_and_folder
+from reid_accel.config.schema import DataConfig, name_and_folder
 from reid_accel.data.builders import load
-from reid_accel.data.images import ImageSize
-from reid_accel.data.imageset import (
-    ImageSet,
+from reid_accel.data.concat import joined
+from reid_accel.data.crop_cache import Say
+from reid_accel.data.dataset import (
+    ImageDataset,
     Ints,
     SkippedImage,
     identities_of,
     listing_of,
-    open_image_set,
+    open_image_dataset,
     split_by_person,
 )
-from reid_accel.data.joining import joined
-from reid_accel.data.store import Say
-from reid_accel.data.synthetic import SyntheticMarket
+from reid_accel.data.images import ImageSize
 from reid_accel.errors import InputError
+from reid_accel.synthetic.market import SyntheticMarket
 
 
 @dataclass(frozen=True)
 class TrainingSet:
     """The training images with their contiguous identity labels."""
 
-    images: ImageSet
+    images: ImageDataset
     identity_N: Ints
 
     @property
@@ -41,13 +41,13 @@ class TrainingSet:
 class OpenedData:
     """A data set's splits as image sets, and what was odd about them."""
 
-    splits: dict[str, ImageSet]
+    splits: dict[str, ImageDataset]
     warnings: tuple[str, ...]
     skipped: tuple[SkippedImage, ...]
     added_people: int = 0  # training persons up to this number are those of `data.also`
 
     @property
-    def labelled_test(self) -> bool:
+    def labeled_test(self) -> bool:
         """Query and gallery with labels (Market layout), rather than queries and test without (course)."""
         return "gallery" in self.splits
 
@@ -96,7 +96,7 @@ def open_data(config: DataConfig, size: ImageSize, accelerator: Accelerator, say
         fingerprints["train"] = "+".join([fingerprints["train"], *map(listing_of, others.values())])
         tables["train"], added_people = joined(tables["train"], others)
     cache_dir = Path(config.cache_dir).expanduser()
-    splits: dict[str, ImageSet] = {}
+    splits: dict[str, ImageDataset] = {}
     skipped: list[SkippedImage] = []
     for split, table in tables.items():
 
@@ -105,7 +105,7 @@ def open_data(config: DataConfig, size: ImageSize, accelerator: Accelerator, say
                 say(f"decoded {done:,} of {total:,} images of {split}")
 
         with accelerator.local_main_process_first():
-            splits[split], bad = open_image_set(
+            splits[split], bad = open_image_dataset(
                 table,
                 size,
                 on_bad_image=config.on_bad_image,
@@ -126,7 +126,7 @@ def open_data(config: DataConfig, size: ImageSize, accelerator: Accelerator, say
 
 def require_matches(data: OpenedData) -> None:
     """Raise InputError when no query could find anybody, before hours of training end in a score of nothing."""
-    if not data.labelled_test:
+    if not data.labeled_test:
         return
     query, gallery = data.splits["query"], data.splits["gallery"]
     cameras_of: dict[int, set[int]] = {}
@@ -141,7 +141,7 @@ def require_matches(data: OpenedData) -> None:
     )
 
 
-def split_training_images(data: OpenedData, validation_share: float) -> tuple[TrainingSet, ImageSet | None]:
+def split_training_images(data: OpenedData, validation_share: float) -> tuple[TrainingSet, ImageDataset | None]:
     """Training images with identity labels, and the persons held out for validation (None with a share of 0).
 
     Those of further sets (`data.also`) all train: the share is one of the main set's images.

@@ -2,18 +2,18 @@
 
 import math
 
-from reid_accel.config import OptimConfig
+from reid_accel.config.schema import OptimConfig
 
 WARMUP_START = 0.01
 
 
-def rate_factor(step: int, steps_per_epoch: int, epochs: int, config: OptimConfig) -> float:
-    """What the peak learning rate is multiplied by at an optimiser step (counted from 0).
+def lr_multiplier(step: int, steps_per_epoch: int, epochs: int, config: OptimConfig) -> float:
+    """What the peak learning rate is multiplied by at an optimizer step (counted from 0).
 
     Linear warm-up from 1 %, then cosine (which would be 0 one step after the last), or steps, or constant.
 
     >>> settings = OptimConfig(schedule="steps", warmup_epochs=0, step_epochs=(2,), step_factor=0.1)
-    >>> [rate_factor(s, 1, 3, settings) for s in range(3)]
+    >>> [lr_multiplier(s, 1, 3, settings) for s in range(3)]
     [1.0, 1.0, 0.1]
     """
     warmup_steps = config.warmup_epochs * steps_per_epoch

@@ -1,0 +1,102 @@
+"""Hiding a part of some images: erasing, and patches of other images.
+
+Legend: B batch, P pool, H W pixels. Images are float, in 0..1; the pool is uint8.
+"""
+
+import functools
+import math
+
+import torch
+from torch import Tensor
+
+from reid_accel.augment.rng import integers
+from reid_accel.config.schema import AugmentConfig
+from reid_accel.data.images import per_channel, to_float
+
+
+def erase_boxes(draws_Bn: Tensor, config: AugmentConfig, size: torch.Size) -> Tensor:
+    """Where images are erased: see `random_boxes`."""
+    areas = (config.erase_min_area, config.erase_max_area)
+    return random_boxes(draws_Bn[:, 4:9], config.erase_probability, areas, size)
+
+
+def patch_boxes(draws_Bn: Tensor, config: AugmentConfig, size: torch.Size) -> Tensor:
+    """Where images get a patch: see `random_boxes`."""
+    areas = (config.patch_min_area, config.patch_max_area)
+    return random_boxes(draws_Bn[:, 17:22], config.patch_probability, areas, size)
+
+
+def random_boxes(draws_B5: Tensor, probability: float, areas: tuple[float, float], size: torch.Size) -> Tensor:
+    """B x 4 boxes (top, left, bottom, right) in pixels; empty for images that keep everything.
+
+    Area uniform between the two shares, aspect ratio log-uniform between 0.3 and 1 / 0.3, cut at the border
+    (Zhong et al., AAAI 2020, draw again instead when a box doesn't fit).
+    """
+    height, width = size
+    chosen_B = draws_B5[:, 0] < probability
+    share = areas[0] + draws_B5[:, 1] * (areas[1] - areas[0])
+    area = share * height * width
+    ratio = torch.exp((2 * draws_B5[:, 2] - 1) * math.log(1 / 0.3))
+    box_height = (area * ratio).sqrt().round().clamp(1, height)
+    box_width = (area / ratio).sqrt().round().clamp(1, width)
+    top = (draws_B5[:, 3] * (height - box_height + 1)).floor()
+    left = (draws_B5[:, 4] * (width - box_width + 1)).floor()
+    boxes = torch.stack([top, left, top + box_height, left + box_width], dim=1)
+    return torch.where(chosen_B.view(-1, 1), boxes, torch.zeros_like(boxes))
+
+
+def erase(images_B3HW: Tensor, boxes_B4: Tensor, paint: tuple[float, ...] | Tensor) -> Tensor:
+    """Paint each image's box (top, left, bottom, right; the last two exclusive) in a color, or with pixels of its own
+    (B x 3 x H x W)."""
+    device = images_B3HW.device
+    y = torch.arange(images_B3HW.shape[-2], device=device).view(1, 1, -1, 1)
+    x = torch.arange(images_B3HW.shape[-1], device=device).view(1, 1, 1, -1)
+    top, left, bottom, right = (edge.view(-1, 1, 1, 1) for edge in boxes_B4.unbind(1))
+    inside = (y >= top) & (y < bottom) & (x >= left) & (x < right)
+    if not isinstance(paint, Tensor):
+        paint = per_channel(paint, device).to(images_B3HW.dtype)
+    return torch.where(inside, paint, images_B3HW)
+
+
+def patches(pool_P3HW: Tensor, draws_B4: Tensor, boxes_B4: Tensor) -> Tensor:
+    """Pixels for each image's box from an image of the pool: B x 3 x H x W, of which only the box is meant.
+
+    The patch has the box's size and a place of its own in its image, and every second one is mirrored: Zhou et al.,
+    "Learning generalizable omni-scale representations for person re-identification", TPAMI 2021, whose code also turns
+    patches by up to 10 degrees. draws: image of the pool, top, left, mirrored?.
+    """
+    number, _, height, width = pool_P3HW.shape
+    device = pool_P3HW.device
+    top, left, bottom, right = (edge.view(-1, 1) for edge in boxes_B4.unbind(1))
+    source_top = (draws_B4[:, 1:2] * (height - (bottom - top) + 1)).floor()
+    source_left = (draws_B4[:, 2:3] * (width - (right - left) + 1)).floor()
+    y_BH = torch.arange(height, device=device) - top + source_top
+    x_BW = torch.arange(width, device=device) - left
+    x_BW = torch.where(draws_B4[:, 3:4] < 0.5, right - left - 1 - x_BW, x_BW) + source_left
+    # outside the box the places may be beyond the image
+    rows_BH1 = y_BH.clamp(0, height - 1).long().unsqueeze(2)
+    columns_B1W = x_BW.clamp(0, width - 1).long().unsqueeze(1)
+    places_B1n = (rows_BH1 * width + columns_B1W).flatten(1).unsqueeze(1)
+    sources_B3n = pool_P3HW[integers(draws_B4[:, 0], number)].flatten(2)
+    return to_float(sources_B3n.gather(2, places_B1n.expand(-1, 3, -1))).view(-1, 3, height, width)
+
+
+def noise(images_B3HW: Tensor, draws_B2: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """Normal noise in the images' shape, standard normal once it is normalized (Zhong et al., "RE-R").
+
+    Each image looks through a window of its own, at a place of its own, at one field of random numbers: as random
+    to a network as fresh ones, for the price of a copy.
+    """
+    height, width = images_B3HW.shape[-2:]
+    device = images_B3HW.device
+    field = _field_of_noise(2 * height, 2 * width, device)
+    rows_BH = integers(draws_B2[:, 0], height + 1).view(-1, 1) + torch.arange(height, device=device)
+    columns_BW = integers(draws_B2[:, 1], width + 1).view(-1, 1) + torch.arange(width, device=device)
+    window = field[:, rows_BH[:, :, None], columns_BW[:, None, :]].transpose(0, 1)
+    return per_channel(mean, device) + per_channel(std, device) * window
+
+
+@functools.lru_cache(maxsize=4)
+def _field_of_noise(height: int, width: int, device: torch.device) -> Tensor:
+    numbers = torch.randn((3, height, width), generator=torch.Generator().manual_seed(0))
+    return numbers.to(device)

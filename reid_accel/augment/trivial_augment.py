@@ -1,0 +1,117 @@
+"""TrivialAugment: one random operation at a random strength for an image.
+
+Müller and Hutter, "TrivialAugment: tuning-free yet state-of-the-art data augmentation", ICCV 2021; the wide ranges.
+The operations are torchvision's; they take strengths as numbers of the host, and so one image at a time. What an image
+gets is drawn on the host, which knows its row: nothing is read back from the device. On a GPU the six that resample or
+sharpen still copy a small matrix there, and torch waits for such copies.
+Legend: B batch, H W pixels.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torchvision.transforms.v2.functional as TF
+from torch import Tensor
+
+from reid_accel.data.images import to_bytes, to_float
+
+LEVELS = 31  # each range is cut into so many strengths
+Color = list[float]  # of uint8 images: 0..255
+
+
+@dataclass(frozen=True)
+class Operation:
+    """apply: of a uint8 image, 3 x H x W, a strength and the color of what is beyond the image, gives a new image.
+
+    strengths: one for each level; the sign of signed ones is drawn.
+    """
+
+    name: str
+    apply: Callable[[Tensor, float, Color], Tensor]
+    strengths: tuple[float, ...] = (0.0,) * LEVELS
+    signed: bool = False
+
+
+class Change(NamedTuple):
+    """What is done to an image."""
+
+    operation: Operation
+    strength: float
+
+
+def _up_to(end: float, start: float = 0.0) -> tuple[float, ...]:
+    return tuple(torch.linspace(start, end, LEVELS).tolist())
+
+
+def _affine(
+    image_3HW: Tensor,
+    fill: Color,
+    shear: tuple[float, float] = (0.0, 0.0),
+    translate: tuple[int, int] = (0, 0),
+    center: list[float] | None = None,
+) -> Tensor:
+    return TF.affine(image_3HW, 0.0, list(translate), 1.0, list(shear), fill=fill, center=center)
+
+
+def _sheared(image_3HW: Tensor, x: float, y: float, fill: Color) -> Tensor:
+    degrees = (math.degrees(math.atan(x)), math.degrees(math.atan(y)))
+    return _affine(image_3HW, fill, shear=degrees, center=[0.0, 0.0])
+
+
+OPERATIONS = (
+    Operation("Identity", lambda image, strength, fill: image),
+    Operation("ShearX", lambda image, strength, fill: _sheared(image, strength, 0, fill), _up_to(0.99), signed=True),
+    Operation("ShearY", lambda image, strength, fill: _sheared(image, 0, strength, fill), _up_to(0.99), signed=True),
+    Operation(
+        "TranslateX", lambda image, strength, fill: _affine(image, fill, translate=(int(strength), 0)), _up_to(32), True
+    ),
+    Operation(
+        "TranslateY", lambda image, strength, fill: _affine(image, fill, translate=(0, int(strength))), _up_to(32), True
+    ),
+    Operation("Rotate", lambda image, strength, fill: TF.rotate(image, strength, fill=fill), _up_to(135), signed=True),
+    Operation(
+        "Brightness", lambda image, strength, fill: TF.adjust_brightness(image, 1 + strength), _up_to(0.99), True
+    ),
+    Operation("Color", lambda image, strength, fill: TF.adjust_saturation(image, 1 + strength), _up_to(0.99), True),
+    Operation("Contrast", lambda image, strength, fill: TF.adjust_contrast(image, 1 + strength), _up_to(0.99), True),
+    Operation("Sharpness", lambda image, strength, fill: TF.adjust_sharpness(image, 1 + strength), _up_to(0.99), True),
+    Operation(
+        "Posterize",
+        lambda image, strength, fill: TF.posterize(image, int(strength)),
+        tuple(float(round(8 - 6 * level / (LEVELS - 1))) for level in range(LEVELS)),
+    ),
+    Operation("Solarize", lambda image, strength, fill: TF.solarize(image, 255 * strength), _up_to(0.0, start=1.0)),
+    Operation("AutoContrast", lambda image, strength, fill: TF.autocontrast(image)),
+    Operation("Equalize", lambda image, strength, fill: TF.equalize(image)),
+)
+
+
+def drawn_changes(draws_B4: Tensor, probability: float) -> list[Change | None]:
+    """What each image gets; None for those that stay as they are.
+
+    draws: from `uniforms`, of rows on the host: changed?, operation, level, sign.
+    """
+    assert draws_B4.device.type == "cpu", "reading from the device would wait for it"
+    return [_drawn(draws) if draws[0] < probability else None for draws in draws_B4.tolist()]
+
+
+def _drawn(draws: Sequence[float]) -> Change:
+    operation = OPERATIONS[int(draws[1] * len(OPERATIONS))]
+    strength = operation.strengths[int(draws[2] * LEVELS)]
+    return Change(operation, -strength if operation.signed and draws[3] < 0.5 else strength)
+
+
+def change_each(images_B3HW: Tensor, changes_B: Sequence[Change | None], fill: tuple[float, ...]) -> Tensor:
+    """Change float images in 0..1, in uint8 as the operations are defined; fill: the color beyond an image.
+
+    Images without a change keep their bits.
+    """
+    color = [255 * channel for channel in fill]
+    changed = [
+        image if change is None else to_float(change.operation.apply(pixels, change.strength, color))
+        for image, pixels, change in zip(images_B3HW, to_bytes(images_B3HW), changes_B, strict=True)
+    ]
+    return torch.stack(changed)

@@ -1,0 +1,1 @@
+"""Settings: frozen dataclasses, and the parser that fills them."""

@@ -1,1 +1,0 @@
-"""Drawing pedestrians and the cameras that see them."""

@@ -1,0 +1,89 @@
+"""Which images form a batch: row lists that every rank computes alike and cuts its share from.
+
+Legend: S optimizer steps of an epoch, B images of a global batch.
+"""
+
+from collections.abc import Collection
+
+import numpy as np
+import numpy.typing as npt
+
+from reid_accel.errors import InputError
+
+Rows = npt.NDArray[np.int64]
+
+
+def shuffled_batches(num_rows: int, batch_size: int, *, seed: int, epoch: int) -> Rows:
+    """Every row at most once, in random order, S x B; the rest that fills no batch waits for another epoch.
+
+    The order depends on the seed and the epoch alone, so it can be had again at any time, on any rank.
+    """
+    if batch_size > num_rows:
+        raise InputError(
+            f"train.batch-size {batch_size} is larger than the training set of {num_rows} images; "
+            f"set --train.batch-size {max(2, num_rows // 2)} or less"
+        )
+    order = np.random.default_rng([seed, epoch]).permutation(num_rows)
+    steps = num_rows // batch_size
+    return order[: steps * batch_size].reshape(steps, batch_size).astype(np.int64)
+
+
+def rank_share(batch_B: Rows, *, rank: int, world_size: int, micro_batches: int) -> list[Rows]:
+    """This rank's parts of a global batch, one per micro-batch of gradient accumulation.
+
+    The union over ranks and micro-batches is the global batch, whatever their numbers.
+    """
+    micro = batch_B.reshape(micro_batches, world_size, -1)
+    return [micro[index, rank] for index in range(micro_batches)]
+
+
+def identity_batches(identity_N: Rows, batch_size: int, images_per_identity: int, *, seed: int, epoch: int) -> Rows:
+    """P identities x K images a batch (Hermans et al. 2017), as many batches as the images would fill, S x B.
+
+    Identities come in random order, each once before any comes again; each one's images likewise. No image is twice
+    in a batch: an identity with fewer than K images gives those it has, and the next identities fill the places.
+    An identity's images stand side by side. The order depends on the seed and the epoch alone.
+    Raises InputError when there are too few identities or images for a batch.
+    """
+    generator = np.random.default_rng([seed, epoch])
+    order = np.argsort(identity_N, kind="stable")
+    pools = np.split(order, np.flatnonzero(np.diff(identity_N[order])) + 1)
+    takes = np.array([min(len(pool), images_per_identity) for pool in pools])
+    if takes.sum() < batch_size:
+        raise InputError(
+            f"{len(pools)} identities give at most {takes.sum()} images at {images_per_identity} each, too few for "
+            f"batches of {batch_size} in which no image is twice: lower --train.batch-size or raise "
+            "--train.images-per-identity"
+        )
+    images = [_Cycle(pool, generator) for pool in pools]
+    identities = _Cycle(np.arange(len(pools)), generator)
+    batches = []
+    for _ in range(len(identity_N) // batch_size):
+        batch: list[int] = []
+        chosen: set[int] = set()
+        while len(batch) < batch_size:
+            identity = identities.next_outside(chosen)
+            chosen.add(identity)
+            drawn: list[int] = []
+            for _ in range(min(takes[identity], batch_size - len(batch))):
+                drawn.append(images[identity].next_outside(drawn))
+            batch += drawn
+        batches.append(batch)
+    return np.array(batches, np.int64)
+
+
+class _Cycle:
+    """The items in random order, again and again in new orders; one that can't be used now is used next."""
+
+    def __init__(self, items: Rows, generator: np.random.Generator) -> None:
+        self._items = items
+        self._generator = generator
+        self._waiting: list[int] = []
+
+    def next_outside(self, used: Collection[int]) -> int:
+        """The next item that isn't among `used` (of which there must be fewer than items)."""
+        for position, item in enumerate(self._waiting):
+            if item not in used:
+                return self._waiting.pop(position)
+        self._waiting += self._generator.permutation(self._items).tolist()
+        return self.next_outside(used)

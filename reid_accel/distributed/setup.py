@@ -1,0 +1,202 @@
+"""What all processes of a run must decide together, and the start that makes sure they are one run."""
+
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from types import FrameType
+
+import torch
+import torch.distributed as dist
+import torch.nn as nn
+from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs, parse_flag_from_env
+
+from reid_accel.distributed.watchdog import die_with_launcher, report_failure, start_watchdog, stop_watchdog
+from reid_accel.errors import InputError
+from reid_accel.hardware import choose_precision, cpu_threads
+
+EXIT_STOPPED = 75  # "try again": the run was asked to stop and can be resumed
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+LEAVING_SECONDS = 10.0
+
+
+@contextmanager
+def process_group_scope() -> Iterator[None]:
+    """Around a script's work: its processes end together, whichever way the work ends.
+
+    One that fails tells the others (see `watchdog`). Connections are ended in order: without that the interpreter
+    would go while gloo's threads still hold tensors, and the process would abort after all is done ("terminate called
+    without an active exception", pytorch/pytorch#179291).
+    """
+    try:
+        yield
+    except BaseException as error:
+        agreed_end = isinstance(error, SystemExit) and error.code in (0, EXIT_STOPPED)
+        if agreed_end:
+            stop_watchdog()
+        else:
+            report_failure(_in_one_line(error))
+        if not _left_process_group():  # a collective is under way that another process will never join
+            if not isinstance(error, SystemExit):  # who exits has said why
+                traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1)
+        raise
+    if dist.is_initialized():
+        dist.barrier()  # nobody's connection closes while another still reads from it
+    stop_watchdog()
+    _left_process_group()
+
+
+def _in_one_line(error: BaseException) -> str:
+    """What a failed process says to the others; a sentence for users is the cause of its exit."""
+    cause = error.__context__ if isinstance(error, SystemExit) and error.__context__ is not None else error
+    lines = str(cause).strip().splitlines()
+    sentence = lines[0] if lines else ""
+    return sentence if isinstance(cause, InputError) else f"{type(cause).__name__}: {sentence}"
+
+
+def _left_process_group() -> bool:
+    """Whether the connections could be ended in good time."""
+    if not dist.is_initialized():
+        return True
+    leaving = threading.Thread(target=dist.destroy_process_group, daemon=True)
+    leaving.start()
+    leaving.join(LEAVING_SECONDS)
+    return not leaving.is_alive()
+
+
+def broadcast_buffers(model: nn.Module) -> None:
+    """Batch norm's statistics, and what else isn't learned, as process 0 has them; every process must call it."""
+    if dist.is_initialized():
+        for buffer in model.buffers():
+            dist.broadcast(buffer, src=0)
+
+
+def start_accelerator(
+    mixed_precision: str, accumulation_steps: int = 1, asked_threads: int = 0, stall_minutes: float = 30.0
+) -> Accelerator:
+    """An Accelerator whose world is the launcher's, in the precision asked for; the watchdog begins to watch.
+
+    Raises InputError when the launcher started several processes that each believe to be alone (a launch for
+    GPUs on a machine that has none), or when the precision isn't to be had here.
+    """
+    precision = choose_precision(mixed_precision)
+    timeout = _patience(stall_minutes)
+    die_with_launcher()
+    _connect_after_restart(timeout)
+    try:
+        accelerator = Accelerator(
+            mixed_precision=precision,
+            gradient_accumulation_steps=accumulation_steps,
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=timeout)],
+        )
+    except ValueError as error:
+        raise InputError(f"this machine cannot train in {precision}: {error}") from error
+    if accelerator.device.type == "cpu":
+        torch.set_num_threads(cpu_threads(asked_threads))
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if accelerator.num_processes != launched:
+        raise InputError(
+            f"the launcher started {launched} processes, but they do not form one run (this one sees "
+            f"{accelerator.num_processes}). On a machine without GPUs use launch/cpu_2_processes.yaml"
+        )
+    start_watchdog(accelerator.process_index, launched, 60 * stall_minutes)
+    return accelerator
+
+
+def _patience(stall_minutes: float) -> timedelta:
+    """How long a collective waits: the watchdog, which can say who is missing, is to be first."""
+    return timedelta(minutes=2 * stall_minutes + 10 if stall_minutes else 60 * 24)
+
+
+def _connect_after_restart(timeout: timedelta) -> None:
+    """Join the process group of this attempt when a launcher has restarted the processes (`--max_restarts`).
+
+    torch (seen in 2.15, static rendezvous) goes on with the launcher's store, where the dead processes' addresses still
+    stand under the names that the new ones use; who reads before the other has written connects to nobody. So each
+    attempt gets names of its own. Machines count restarts each for itself, so that several need `rdzv_backend: c10d`,
+    which makes a new store.
+    """
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    one_machine = os.environ.get("GROUP_WORLD_SIZE", "1") == "1"
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    if attempt == "0" or world_size == 1 or not one_machine or dist.is_initialized():
+        return
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = dist.TCPStore(address, port, is_master=False, timeout=timeout)
+    on_cpu = not torch.cuda.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU")
+    dist.init_process_group(
+        "gloo" if on_cpu else "nccl",
+        store=dist.PrefixStore(f"attempt_{attempt}", store),
+        rank=int(os.environ["RANK"]),
+        world_size=world_size,
+        timeout=timeout,
+    )
+
+
+class StopRequest:
+    """Ctrl-C, SIGTERM and SIGUSR1 ask for an orderly end: finish the step, checkpoint, leave. A second ends at once.
+
+    Launchers pass on a signal that the process has already had; what comes within `ECHO_SECONDS` is taken for
+    that echo.
+    """
+
+    ECHO_SECONDS = 2.0
+
+    def __init__(self) -> None:
+        self.signal_name: str | None = None
+        self._noted_at = 0.0
+        self._previous = {number: signal.getsignal(number) for number in SIGNALS}
+        for number in self._previous:
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self.signal_name is None:
+            self.signal_name, self._noted_at = signal.Signals(number).name, now
+        elif now - self._noted_at > self.ECHO_SECONDS:
+            self.restore()
+            os.kill(os.getpid(), number)
+
+    def restore(self) -> None:
+        """Put the former handlers back."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def agreed(self, accelerator: Accelerator, step: int, every_steps: int, *, save: bool = False) -> tuple[bool, bool]:
+        """Whether any process was asked to stop, and whether any wants a checkpoint. Every process calls this at every
+        step.
+
+        Several processes compare notes only every `every_steps` steps: it costs a round trip.
+        """
+        if accelerator.num_processes > 1 and step % every_steps:
+            return False, False
+        stop, save = any_rank(accelerator, self.signal_name is not None, save)
+        return stop, save
+
+
+def any_rank(accelerator: Accelerator, *flags: bool) -> tuple[bool, ...]:
+    """Each flag is true on all processes when it is on one; every process must call it."""
+    if accelerator.num_processes == 1:
+        return flags
+    votes = accelerator.reduce(torch.tensor(flags, dtype=torch.float32, device=accelerator.device), reduction="sum")
+    assert isinstance(votes, torch.Tensor)
+    return tuple(bool(vote > 0) for vote in votes.tolist())
+
+
+def broadcast_int(accelerator: Accelerator, number: int) -> int:
+    """Process 0's number, on every process; every process must call it."""
+    if accelerator.num_processes == 1:
+        return number
+    told = torch.tensor([number if accelerator.is_main_process else 0], device=accelerator.device)
+    told = accelerator.reduce(told, reduction="sum")
+    assert isinstance(told, torch.Tensor)
+    return int(told.item())

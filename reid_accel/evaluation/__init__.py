@@ -1,0 +1,1 @@
+"""Scoring a model and writing what a run leaves."""

@@ -1,0 +1,88 @@
+"""Making use of the machine: precision, threads, kernels, compilation."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn as nn
+
+
+def cpu_threads(asked: int) -> int:
+    """Threads for computing on the CPU: as asked; for 0 this process's share of the cores it may use.
+
+    `accelerate launch` sets OMP_NUM_THREADS to 1 when nobody else has, which would leave the other cores idle;
+    any other value is somebody's wish and stays.
+    """
+    if asked:
+        return asked
+    wished = os.environ.get("OMP_NUM_THREADS", "1")
+    if wished != "1":
+        return torch.get_num_threads()
+    neighbors = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, len(os.sched_getaffinity(0)) // neighbors)
+
+
+def choose_precision(asked: str) -> str:
+    """The precision to train in: as asked; for "auto" what the launcher was told, else what the hardware does.
+
+    bf16 needs a GPU with bf16 arithmetic or a CPU with AVX512-BF16 or AMX; elsewhere it would be emulated.
+    """
+    if asked != "auto":
+        return asked
+    launcher = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if launcher in ("fp16", "bf16"):
+        return launcher
+    if torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU", "false").lower() != "true":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+    return "bf16" if _cpu_computes_bf16() else "no"
+
+
+def _cpu_computes_bf16() -> bool:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            flags = next((line for line in file if line.startswith("flags")), "")
+    except OSError:  # not Linux
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def compile_if_possible(model: nn.Module, device: torch.device, say: Callable[[str], None]) -> bool:
+    """Compile a network in place (its parameters keep their names), after it was wrapped for several processes.
+
+    A machine that can't compile is found out on a network of one layer, before the training starts; the model stays
+    as it is then, and `say` is told why.
+    """
+    probe = nn.Linear(4, 4).to(device)
+    probe.compile()
+    try:
+        probe(torch.ones(2, 4, device=device)).sum().backward()
+    except (RuntimeError, OSError) as error:  # whatever is missing: a compiler, its headers, triton
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        say(f"torch.compile doesn't work on this machine ({reason}): training goes on without it")
+        return False
+    finally:
+        torch.compiler.reset()
+    model.compile()
+    return True
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Whether NVIDIA GPUs may multiply float32 numbers with TF32's ten bits of mantissa; put back afterwards."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = (matmul.allow_tf32, cudnn.allow_tf32)
+    matmul.allow_tf32 = cudnn.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+def choose_kernels(*, deterministic: bool) -> None:
+    """Only kernels that give the same bits every time, or whichever is fastest for these sizes."""
+    torch.backends.cudnn.benchmark = not deterministic  # images have one size: trying kernels out once pays
+    torch.use_deterministic_algorithms(deterministic)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

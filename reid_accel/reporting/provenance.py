@@ -1,0 +1,68 @@
+"""What a report says of the software and the machine."""
+
+import functools
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from reid_accel.reporting.schema import Hardware, SoftwareVersions
+
+
+@functools.cache
+def software() -> SoftwareVersions:
+    """Versions that a number depends on, and the commit when this is a checkout.
+
+    Looked up once: the checkout may move on while a run is under way, the code that runs doesn't.
+    """
+    return {
+        "reid_accel": version("reid_accel"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "accelerate": version("accelerate"),
+        "timm": version("timm"),
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    here = Path(__file__).resolve().parents[2]
+    if not (here / ".git").exists():  # installed elsewhere: another project's commit would be wrong
+        return None
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=10"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip() or None
+
+
+def hardware(device: torch.device, processes: int, mixed_precision: str) -> Hardware:
+    """The machine that a time belongs to."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {
+        "device": name,
+        "processes": processes,
+        "mixed_precision": mixed_precision,
+        "cpu": _cpu_name(),
+        "threads": torch.get_num_threads(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    cores = len(os.sched_getaffinity(0))
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()}, {cores} cores"

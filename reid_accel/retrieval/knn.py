@@ -1,0 +1,73 @@
+"""The k nearest gallery rows of each query, ties in favor of the lower row.
+
+Letters: Q queries, B rows of a panel, G its columns, K nearest ones, C removed cells, W lists to merge.
+"""
+
+import torch
+
+from reid_accel.retrieval.checks import Int64Array
+from reid_accel.retrieval.distances import GalleryTiles, distance_panels
+
+NO_ROW = -1
+
+Cells = tuple[Int64Array, Int64Array]
+"""(query [C], global gallery row [C]) of pairs that are not to be found, ascending by query."""
+
+
+def nearest_rows(
+    query_QD: torch.Tensor,
+    gallery: GalleryTiles,
+    k: int,
+    *,
+    metric: str,
+    query_block: int,
+    removed: Cells | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(distances, global rows) of the k nearest [Q, K], nearest first; distances as `distance_panels` gives them.
+
+    Where fewer than k rows are left to find, the rest is infinitely far and row -1.
+    """
+    num_queries, device = query_QD.shape[0], query_QD.device
+    distance_QK = torch.full((num_queries, k), torch.inf, device=device)
+    row_QK = torch.full((num_queries, k), NO_ROW, dtype=torch.int64, device=device)
+    for start, panel_BG in distance_panels(query_QD, gallery, metric=metric, query_block=query_block):
+        if removed is not None:
+            _remove_cells(panel_BG, removed, start, gallery.first_row, gallery.feature_GD.shape[0])
+        distance_BK, column_BK = nearest_columns(panel_BG, min(k, gallery.width))
+        stop, found = start + len(panel_BG), column_BK.shape[1]
+        distance_QK[start:stop, :found] = distance_BK
+        row_QK[start:stop, :found] = column_BK + gallery.first_row
+    return distance_QK, row_QK.masked_fill(distance_QK.isinf(), NO_ROW)
+
+
+def nearest_columns(panel_BG: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(distances, columns) of the k nearest [B, K], as a stable sort of each row would begin."""
+    width = panel_BG.shape[1]
+    distance_BK, column_BK = panel_BG.topk(min(k + 1, width), dim=1, largest=False)
+    # topk leaves the order of equal distances open, and whether the last one in has an equal left outside
+    tied_B = ((distance_BK[:, 1:] == distance_BK[:, :-1]) & distance_BK[:, 1:].isfinite()).any(1)
+    distance_BK, column_BK = distance_BK[:, :k].contiguous(), column_BK[:, :k].contiguous()
+    for row in torch.nonzero(tied_B)[:, 0].tolist():
+        candidates = torch.nonzero(panel_BG[row] <= distance_BK[row, -1])[:, 0]
+        order = panel_BG[row, candidates].sort(stable=True).indices[:k]
+        column_BK[row] = candidates[order]
+        distance_BK[row] = panel_BG[row, column_BK[row]]
+    return distance_BK, column_BK
+
+
+def merge_nearest(distance_WQK: torch.Tensor, row_WQK: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(distances, rows) of the k nearest over W lists of candidates, ties in favor of the lower row."""
+    distance_QC = distance_WQK.movedim(0, 1).flatten(1)
+    row_QC = row_WQK.movedim(0, 1).flatten(1)
+    by_row = row_QC.argsort(dim=1, stable=True)
+    distance_QC, row_QC = distance_QC.gather(1, by_row), row_QC.gather(1, by_row)
+    nearest = distance_QC.argsort(dim=1, stable=True)[:, :k]
+    return distance_QC.gather(1, nearest), row_QC.gather(1, nearest)
+
+
+def _remove_cells(panel_BG: torch.Tensor, removed: Cells, start: int, first_row: int, num_rows: int) -> None:
+    """Make the removed cells of a panel infinitely far (in the panel itself: it is overwritten anyway)."""
+    query_C, row_C = removed
+    here_C = (query_C >= start) & (query_C < start + len(panel_BG))
+    here_C = here_C & (row_C >= first_row) & (row_C < first_row + num_rows)
+    panel_BG[query_C[here_C] - start, row_C[here_C] - first_row] = torch.inf

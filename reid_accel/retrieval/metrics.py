@@ -1,0 +1,133 @@
+"""From the ranks of hits to AP, CMC, INP and their means.
+
+Letters: Q queries, R relatives, H hits (all queries' hits, nearest first within a query).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from reid_accel.retrieval.checks import Float64Array, Int64Array
+from reid_accel.retrieval.hit_ranks import Counts
+from reid_accel.retrieval.protocol import MatchRows
+from reid_accel.retrieval.settings import Settings
+from reid_accel.retrieval.verification import tpr_at_fpr
+
+
+@dataclass(frozen=True)
+class RetrievalScores:
+    """Retrieval scores of one query set against one gallery, shares in [0, 1], with what they were made by.
+
+    All means are over the `num_valid` queries that have a match; the `num_left_out` others carry NaN, 0 and NaN
+    in the per-query arrays.
+    """
+
+    protocol: str
+    average_precision: str
+    metric: str
+    rerank: str | None
+    query_expansion: str | None
+    mean_ap: float
+    mean_inp: float
+    cmc: dict[int, float]
+    """Share of counted queries whose first hit has at most this rank."""
+    tpr_at_fpr: dict[str, float]
+    """Share of right pairs accepted at a false positive rate of 1e-4, 1e-3 and 1e-2."""
+    num_queries: int
+    num_valid: int
+    num_left_out: int
+    num_gallery: int
+    """Gallery rows that were ranked (junk is not)."""
+    ap_Q: Float64Array
+    first_rank_Q: Int64Array
+    inp_Q: Float64Array
+
+    @property
+    def stamp(self) -> str:
+        """What a number must carry: numbers with different stamps are not to be compared."""
+        return (
+            f"protocol={self.protocol} ap={self.average_precision} metric={self.metric} "
+            f"rerank={self.rerank or 'none'} query_expansion={self.query_expansion or 'none'}"
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """The scores without the per-query arrays, ready for JSON."""
+        return {
+            "protocol": self.protocol,
+            "average_precision": self.average_precision,
+            "metric": self.metric,
+            "rerank": self.rerank,
+            "query_expansion": self.query_expansion,
+            "stamp": self.stamp,
+            "mAP": self.mean_ap,
+            "mINP": self.mean_inp,
+            "cmc": {str(rank): share for rank, share in self.cmc.items()},
+            "tpr_at_fpr": dict(self.tpr_at_fpr),
+            "num_queries": self.num_queries,
+            "num_valid": self.num_valid,
+            "num_left_out": self.num_left_out,
+            "num_gallery": self.num_gallery,
+        }
+
+
+def finish_scores(counts: Counts, relatives: MatchRows, settings: Settings) -> RetrievalScores:
+    """Turn counts into scores."""
+    query_H, rank_H = hit_ranks(counts, relatives)
+    num_hits_Q = relatives.num_hits_Q
+    valid_Q = relatives.valid_Q
+    first_H = np.cumsum(num_hits_Q) - num_hits_Q
+    place_H = np.arange(len(rank_H)) - first_H[query_H] + 1
+    precision_H = precisions(rank_H, place_H, settings.average_precision)
+    with np.errstate(invalid="ignore"):  # 0/0 = NaN is what a query without a match is to carry
+        ap_Q = np.bincount(query_H, precision_H, minlength=len(valid_Q)) / num_hits_Q
+    first_rank_Q = np.zeros(len(valid_Q), dtype=np.int64)
+    first_rank_Q[valid_Q] = rank_H[first_H[valid_Q]]
+    inp_Q = np.full(len(valid_Q), np.nan)
+    inp_Q[valid_Q] = num_hits_Q[valid_Q] / rank_H[(first_H + num_hits_Q - 1)[valid_Q]]
+    num_valid = int(valid_Q.sum())
+    return RetrievalScores(
+        protocol=settings.protocol,
+        average_precision=settings.average_precision,
+        metric=settings.metric,
+        rerank=None if settings.rerank is None else str(settings.rerank),
+        query_expansion=None if settings.query_expansion is None else str(settings.query_expansion),
+        mean_ap=float(ap_Q[valid_Q].mean()),
+        mean_inp=float(inp_Q[valid_Q].mean()),
+        cmc={rank: float((first_rank_Q[valid_Q] <= rank).mean()) for rank in settings.ranks},
+        tpr_at_fpr=tpr_at_fpr(counts.false_accepts_R, relatives),
+        num_queries=len(valid_Q),
+        num_valid=num_valid,
+        num_left_out=len(valid_Q) - num_valid,
+        num_gallery=int((~relatives.dropped_G).sum()),
+        ap_Q=ap_Q,
+        first_rank_Q=first_rank_Q,
+        inp_Q=inp_Q,
+    )
+
+
+def precisions(rank_H: Int64Array, place_H: Int64Array, average_precision: str) -> Float64Array:
+    """What each hit adds to its query's AP, before dividing by the number of hits.
+
+    The k-th hit at rank r adds k / r (standard), or the mean of that and of the precision just before it,
+    (k - 1) / (r - 1) and 1 at rank 1 (trapezoid, the original MATLAB evaluation of Market-1501).
+    """
+    at_hit_H = place_H / rank_H
+    if average_precision == "standard":
+        return at_hit_H
+    just_before_H = np.where(rank_H == 1, 1.0, (place_H - 1) / np.maximum(rank_H - 1, 1))
+    return (at_hit_H + just_before_H) / 2
+
+
+def hit_ranks(counts: Counts, relatives: MatchRows) -> tuple[Int64Array, Int64Array]:
+    """Query and 1-based rank of each hit [H], after the removed relatives in front of it are taken off."""
+    order = np.lexsort((relatives.row_R, counts.distance_R, relatives.query_R))
+    query_R, hit_R = relatives.query_R[order], relatives.hit_R[order]
+    removed_so_far_R = np.cumsum(~hit_R)
+    removed_before_query_Q = np.concatenate([[0], removed_so_far_R])[relatives.first_Q1[:-1]]
+    rank_R = counts.before_R[order] + 1 - (removed_so_far_R - removed_before_query_Q[query_R])
+    query_H, rank_H = query_R[hit_R], rank_R[hit_R]
+    same_query = query_H[1:] == query_H[:-1]
+    assert (rank_H >= 1).all(), "a hit came before the first rank"
+    assert (rank_H[1:] > rank_H[:-1])[same_query].all(), "a gallery row was counted twice or not at all"
+    return query_H, rank_H

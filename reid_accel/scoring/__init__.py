@@ -1,1 +1,0 @@
-"""Scoring models and writing what a run leaves: what the scripts share."""

@@ -1,0 +1,276 @@
+"""A small Market-1501 of drawn pedestrians, written to disk in both layouts that the loaders read.
+
+`FOLDER/market` is laid out as Market-1501 and `FOLDER/course` as the course variant; both hold the same
+pictures. The same settings give the same bytes. The queries' pictures are not in the gallery, and nobody of
+the training images is in the test images.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, fields
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from reid_accel.attributes.annotations import write_course_csv, write_market_mat
+from reid_accel.data.layouts import (
+    COURSE_ATTRIBUTE_FILE,
+    COURSE_FOLDERS,
+    DISTRACTOR_PID,
+    JUNK_PID,
+    MARKET_ATTRIBUTE_FILE,
+    MARKET_FOLDERS,
+)
+from reid_accel.errors import InputError
+from reid_accel.files import write_json
+from reid_accel.synthetic.cameras import (
+    Camera,
+    encode_jpeg,
+    make_camera,
+    photograph,
+    sample_junk_pose,
+    sample_pose,
+    sample_track,
+)
+from reid_accel.synthetic.pedestrians import Person, sample_person
+
+DRAWING_VERSION = 1
+"""To be raised when the same settings would give other pictures, so that no old cache is taken for new."""
+
+SETTINGS_FILE = "synthetic.json"
+IMAGES_PER_CHUNK = 256
+
+# first number after the seed, so that no two kinds of generators are ever the same (cameras have 1)
+PERSON_STREAM, PLAN_STREAM, TRACK_STREAM, IMAGE_STREAM, STRANGER_STREAM = 2, 3, 4, 5, 6
+
+Kind = Literal["person", "distractor", "junk"]
+Split = Literal["train", "query", "gallery"]
+
+
+@dataclass(frozen=True)
+class SyntheticMarket:
+    """How many of what to draw; every picture follows from these and nothing else."""
+
+    train_identities: int = 200
+    test_identities: int = 40
+    train_images_per_camera: int = 3
+    """Mean number of training images of a person under each camera that sees it."""
+    test_images_per_camera: int = 5
+    """The same for test persons; one of them is the query, the others are in the gallery."""
+    num_cameras: int = 6
+    distractors: int = 100
+    """Gallery images of nobody in particular (pid 0)."""
+    junk: int = 60
+    """Gallery images that show hardly any of a test person (pid -1)."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        limits = {
+            "train_identities": (1, 100_000),
+            "test_identities": (1, 100_000),
+            "train_images_per_camera": (1, 99),
+            "test_images_per_camera": (2, 99),
+            "num_cameras": (2, 9),
+            "distractors": (0, 1_000_000),
+            "junk": (0, 1_000_000),
+            "seed": (0, 2**32 - 1),
+        }
+        for field in fields(self):
+            low, high = limits[field.name]
+            value = getattr(self, field.name)
+            if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+                raise InputError(f"{field.name} must be a whole number from {low} to {high}, got {value!r}")
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One picture to be taken."""
+
+    split: Split
+    kind: Kind
+    pid: int
+    """As in the file name: a person's number, 0 for distractors, -1 for junk."""
+    subject: int
+    """Whom it shows: the person's pid, or the running number of a distractor."""
+    camera: int
+    number: int
+    """Position within the person's track, or the running number."""
+
+    @property
+    def market_name(self) -> str:
+        """A name as in Market-1501: person, camera and sequence, frame, box (queries have box 0)."""
+        start = 1000 * (self.pid % 997) if self.kind == "person" else 0
+        frame = start + 1 + 25 * self.number
+        box = 0 if self.split == "query" else 1 + self.number % 5
+        person = "-1" if self.kind == "junk" else f"{self.pid:04d}"
+        return f"{person}_c{self.camera}s1_{frame:06d}_{box:02d}.jpg"
+
+
+def synthetic_person(seed: int, number: int) -> Person:
+    """Person `number` of the world `seed`; as many as one likes, each independent of the others."""
+    return sample_person(np.random.default_rng([seed, PERSON_STREAM, number]))
+
+
+def synthetic_cameras(settings: SyntheticMarket) -> tuple[Camera, ...]:
+    """All cameras of a set, in the order of their numbers (from 1)."""
+    return tuple(make_camera(settings.seed, number) for number in range(1, settings.num_cameras + 1))
+
+
+def split_identities(settings: SyntheticMarket) -> tuple[list[int], list[int]]:
+    """The pids of training and of test persons, mixed as in Market-1501, each in ascending order."""
+    rng = np.random.default_rng([settings.seed, PLAN_STREAM])
+    pids = 1 + rng.permutation(settings.train_identities + settings.test_identities)
+    split = settings.train_identities
+    return sorted(int(pid) for pid in pids[:split]), sorted(int(pid) for pid in pids[split:])
+
+
+def plan_shots(settings: SyntheticMarket) -> list[Shot]:
+    """Every picture of the set, in a fixed order."""
+    train, test = split_identities(settings)
+    shots = [shot for pid in train for shot in _shots_of(settings, pid, settings.train_images_per_camera, "train")]
+    shots += [shot for pid in test for shot in _shots_of(settings, pid, settings.test_images_per_camera, "gallery")]
+    rng = np.random.default_rng([settings.seed, PLAN_STREAM, 1])
+    for number in range(settings.distractors):
+        camera = 1 + int(rng.integers(settings.num_cameras))
+        shots.append(Shot("gallery", "distractor", DISTRACTOR_PID, number, camera, number))
+    for number in range(settings.junk):
+        camera = 1 + int(rng.integers(settings.num_cameras))
+        shots.append(Shot("gallery", "junk", JUNK_PID, test[int(rng.integers(len(test)))], camera, number))
+    return shots
+
+
+def _shots_of(settings: SyntheticMarket, pid: int, mean_images: int, split: Split) -> Iterator[Shot]:
+    """A person's pictures under two or more cameras; of a test person's, the first of each is the query."""
+    rng = np.random.default_rng([settings.seed, PLAN_STREAM, 0, pid])
+    count = max(2, int(rng.binomial(settings.num_cameras, 0.7)))
+    fewest = 1 if split == "train" else 2
+    for camera in sorted(rng.permutation(settings.num_cameras)[:count]):
+        images = max(fewest, mean_images + int(rng.integers(-1, 2)))
+        for number in range(images):
+            part: Split = "query" if split == "gallery" and number == 0 else split
+            yield Shot(part, "person", pid, pid, int(camera) + 1, number)
+
+
+def take_shot(settings: SyntheticMarket, cameras: Sequence[Camera], shot: Shot) -> bytes:
+    """The JPEG file of one shot; it depends on nothing that was drawn before."""
+    camera = cameras[shot.camera - 1]
+    kind = ("person", "distractor", "junk").index(shot.kind)
+    key = [kind, shot.subject, shot.camera]
+    rng = np.random.default_rng([settings.seed, IMAGE_STREAM, *key, shot.number])
+    track = sample_track(np.random.default_rng([settings.seed, TRACK_STREAM, *key]), camera)
+    if shot.kind == "person":
+        person: Person | None = synthetic_person(settings.seed, shot.subject)
+        pose = sample_pose(rng, camera, track)
+    elif shot.kind == "junk":
+        person, pose = synthetic_person(settings.seed, shot.subject), sample_junk_pose(rng, camera, track)
+    else:
+        stranger = sample_person(np.random.default_rng([settings.seed, STRANGER_STREAM, shot.subject]))
+        person = None if shot.number % 2 else stranger
+        whole = shot.number % 8 == 0
+        pose = (sample_pose if whole else sample_junk_pose)(rng, camera, track)
+    return encode_jpeg(photograph(rng, camera, track, person, pose), camera.jpeg_quality)
+
+
+def _take_shots(settings: SyntheticMarket, shots: Sequence[Shot]) -> list[bytes]:
+    cameras = synthetic_cameras(settings)
+    return [take_shot(settings, cameras, shot) for shot in shots]
+
+
+def take_shots(settings: SyntheticMarket, shots: Sequence[Shot], workers: int = 1) -> Iterator[bytes]:
+    """The JPEG files of `shots`, in their order; with several workers the same ones, sooner.
+
+    Workers are fresh processes: a script that asks for them needs `if __name__ == "__main__":`.
+    """
+    chunks = [shots[start : start + IMAGES_PER_CHUNK] for start in range(0, len(shots), IMAGES_PER_CHUNK)]
+    if workers <= 1 or len(chunks) <= 1:
+        for chunk in chunks:
+            yield from _take_shots(settings, chunk)
+        return
+    with ProcessPoolExecutor(min(workers, len(chunks)), mp_context=get_context("spawn")) as pool:
+        for files in pool.map(_take_shots, [settings] * len(chunks), chunks):
+            yield from files
+
+
+def write_synthetic_market(settings: SyntheticMarket, folder: Path, workers: int = 1) -> Path:
+    """Write the set into `folder` (as `market/` and `course/`) and return it; at once if it is there already.
+
+    The folder appears only when it is whole, whoever is interrupted or writes at the same time.
+    Raises InputError when `folder` is there but holds something else.
+    """
+    if folder.exists():
+        _check_is_set(settings, folder)
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    try:
+        _write_all(settings, temporary, workers)
+        try:
+            temporary.rename(folder)
+        except OSError:  # another writer was faster (or the disk refuses: then the check below finds nothing)
+            if not folder.exists():
+                raise
+            _check_is_set(settings, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def cached_synthetic_market(settings: SyntheticMarket, cache_root: Path, workers: int = 1) -> Path:
+    """The set's folder under `cache_root`, written on first use; its name follows from the settings."""
+    text = json.dumps(_description(settings), sort_keys=True)
+    name = f"synthetic-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    return write_synthetic_market(settings, cache_root / name, workers)
+
+
+def _description(settings: SyntheticMarket) -> dict[str, object]:
+    return {"drawing_version": DRAWING_VERSION, "settings": asdict(settings)}
+
+
+def _check_is_set(settings: SyntheticMarket, folder: Path) -> None:
+    marker = folder / SETTINGS_FILE
+    try:
+        found = json.loads(marker.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder} is there but holds no synthetic set; name another folder") from error
+    if found != _description(settings):
+        raise InputError(f"{folder} holds a synthetic set of other settings ({found}); name another folder")
+
+
+def _write_all(settings: SyntheticMarket, folder: Path, workers: int) -> None:
+    market, course = folder / "market", folder / "course"
+    for parent, names in ((market, MARKET_FOLDERS), (course, COURSE_FOLDERS)):
+        for name in names.values():
+            (parent / name).mkdir(parents=True)
+    shots = plan_shots(settings)
+    course_names = _course_names(settings, shots)
+    for shot, course_name, file in zip(shots, course_names, take_shots(settings, shots, workers), strict=True):
+        (market / MARKET_FOLDERS[shot.split] / shot.market_name).write_bytes(file)
+        (course / course_name).write_bytes(file)
+    train, test = (
+        {pid: synthetic_person(settings.seed, pid).attributes for pid in pids} for pids in split_identities(settings)
+    )
+    write_market_mat(market / MARKET_ATTRIBUTE_FILE, train=train, test=test)
+    write_course_csv(course / COURSE_ATTRIBUTE_FILE, train)
+    write_json(folder / SETTINGS_FILE, _description(settings))
+
+
+def _course_names(settings: SyntheticMarket, shots: Sequence[Shot]) -> list[Path]:
+    """Where each picture goes in the course layout: test images and queries numbered in random order."""
+    rng = np.random.default_rng([settings.seed, PLAN_STREAM, 2])
+    noise = rng.choice(10**9, size=len(shots), replace=False)
+    order = {split: iter(rng.permutation(len(shots))) for split in ("query", "gallery")}
+    names = []
+    for shot, number in zip(shots, noise, strict=True):
+        if shot.split == "train":
+            names.append(Path(COURSE_FOLDERS["train"], f"{shot.pid:04d}_c{shot.camera}_{number:09d}.jpg"))
+        else:
+            folder = COURSE_FOLDERS["queries" if shot.split == "query" else "test"]
+            names.append(Path(folder, f"{int(next(order[shot.split])):06d}.jpg"))
+    return names

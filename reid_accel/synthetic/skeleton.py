@@ -1,0 +1,206 @@
+"""What figures are drawn with: a view of the body in three dimensions, shapes, and patterned cloth.
+
+Body coordinates are fractions of the person's height: x to the side (right in the picture when the person
+faces the viewer), y upwards from the soles, z to where the person faces.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import cos, hypot, sin
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from reid_accel.synthetic.pedestrians import Build, Color, Garment
+
+WIDTH_PX, HEIGHT_PX = 64, 128
+OVERSAMPLING = 2
+
+Point = tuple[float, float]
+Joint = tuple[float, float, float]
+Fill = Color | Image.Image
+"""A color, or a picture of the whole canvas to cut the shape from."""
+
+
+@dataclass(frozen=True)
+class Pose:
+    """How a person stands before the camera; pixels are those of the finished 64x128 picture."""
+
+    yaw: float
+    """Where the person faces, in radians: 0 to the viewer, pi/2 to the right of the picture, pi away."""
+    phase: float
+    """Position in the walking cycle, in radians."""
+    stride: float
+    """Swing of the legs, in radians; 0 stands still."""
+    tilt: float
+    """How much the camera looks down: picture height per depth."""
+    center_px: float
+    ground_px: float
+    height_px: float
+    """Height of a grown person at this place; a child's is less."""
+
+
+@dataclass(frozen=True)
+class View:
+    """From body coordinates to pixels of the oversampled canvas."""
+
+    pose: Pose
+    build: Build
+
+    @property
+    def scale(self) -> float:
+        """Pixels per body height."""
+        return self.pose.height_px * self.build.height * OVERSAMPLING
+
+    def depth(self, joint: Joint) -> float:
+        """Nearness to the viewer; larger is painted later."""
+        return joint[2] * cos(self.pose.yaw) - joint[0] * sin(self.pose.yaw)
+
+    def point(self, joint: Joint) -> Point:
+        """Pixel of a body point; what is above the hip leans forward in a stooping person."""
+        x, y, z = self._stooped(joint)
+        across = x * cos(self.pose.yaw) + z * sin(self.pose.yaw)
+        up = y - self.pose.tilt * self.depth((x, y, z))
+        return (
+            self.pose.center_px * OVERSAMPLING + across * self.scale,
+            self.pose.ground_px * OVERSAMPLING - up * self.scale,
+        )
+
+    def half_width(self, wide: float, deep: float) -> float:
+        """Half the width, in pixels, of an upright elliptic column with these half axes."""
+        return self.scale * hypot(wide * cos(self.pose.yaw), deep * sin(self.pose.yaw))
+
+    def _stooped(self, joint: Joint) -> Joint:
+        x, y, z = joint
+        above = max(0.0, (y - self.build.legs) / (1 - self.build.legs))
+        lean = self.build.stoop * above
+        return x, y - 0.4 * lean * above, z + lean
+
+
+@dataclass(frozen=True)
+class Polygon:
+    points: tuple[Point, ...]
+    fill: Fill
+
+
+@dataclass(frozen=True)
+class Ellipse:
+    center: Point
+    radius_x: float
+    radius_y: float
+    fill: Fill
+
+
+Shape = Polygon | Ellipse
+Part = tuple[float, list[Shape]]
+"""Nearness to the viewer, and what to paint there."""
+
+
+def paint(canvas: Image.Image, shape: Shape) -> None:
+    if isinstance(shape.fill, Image.Image):
+        mask = Image.new("L", canvas.size, 0)
+        _outline(ImageDraw.Draw(mask), shape, 255)
+        canvas.paste(shape.fill, mask=mask)
+    else:
+        _outline(ImageDraw.Draw(canvas), shape, (*shape.fill, 255))
+
+
+def _outline(draw: ImageDraw.ImageDraw, shape: Shape, ink: int | tuple[int, int, int, int]) -> None:
+    if isinstance(shape, Polygon):
+        draw.polygon(shape.points, fill=ink)
+        return
+    (x, y), across, up = shape.center, shape.radius_x, shape.radius_y
+    draw.ellipse((x - across, y - up, x + across, y + up), fill=ink)
+
+
+def limb(start: Point, start_radius: float, end: Point, end_radius: float, fill: Fill) -> list[Shape]:
+    """A tapering tube with round ends."""
+    (x0, y0), (x1, y1) = start, end
+    length = hypot(x1 - x0, y1 - y0) or 1.0
+    nx, ny = (y1 - y0) / length, (x0 - x1) / length
+    sides = (
+        (x0 + nx * start_radius, y0 + ny * start_radius),
+        (x1 + nx * end_radius, y1 + ny * end_radius),
+        (x1 - nx * end_radius, y1 - ny * end_radius),
+        (x0 - nx * start_radius, y0 - ny * start_radius),
+    )
+    return [
+        Polygon(sides, fill),
+        Ellipse(start, start_radius, start_radius, fill),
+        Ellipse(end, end_radius, end_radius, fill),
+    ]
+
+
+def column(view: View, rings: Sequence[tuple[float, float, float]], fill: Fill) -> Polygon:
+    """A body of elliptic rings (y, half width, half depth), listed from top to bottom."""
+    left, right = [], []
+    for y, wide, deep in rings:
+        x_px, y_px = view.point((0.0, y, 0.0))
+        half = view.half_width(wide, deep)
+        left.append((x_px - half, y_px))
+        right.append((x_px + half, y_px))
+    return Polygon((*left, *reversed(right)), fill)
+
+
+def between(first: Joint, second: Joint, share: float) -> Joint:
+    x, y, z = (a + (b - a) * share for a, b in zip(first, second, strict=True))
+    return x, y, z
+
+
+def shoulder_height(build: Build) -> float:
+    """Where the arms begin, below head and neck."""
+    return 1 - 1.32 * build.head
+
+
+_ROWS = np.arange(HEIGHT_PX * OVERSAMPLING, dtype=np.float32)[:, None]
+_COLUMNS = np.arange(WIDTH_PX * OVERSAMPLING, dtype=np.float32)[None, :]
+
+
+def garment_fill(garment: Garment, view: View) -> Fill:
+    """The garment's color, or its pattern laid over the whole canvas so that it moves with the body."""
+    if garment.pattern == "plain":
+        return garment.colors[0]
+    center, top = view.point((0.0, shoulder_height(view.build), 0.0))
+    across = (_COLUMNS - center) / view.scale
+    down = (_ROWS - top) / view.scale
+    if garment.pattern == "logo":
+        index = _logo(across, down, view)
+    else:
+        around = across + view.pose.yaw * view.build.depth
+        index = pattern_index(garment.pattern, around / garment.period, down / garment.period)
+    full = np.broadcast_to(index, (_ROWS.shape[0], _COLUMNS.shape[1])).astype(np.intp)
+    opaque = np.array([(*color, 255) for color in garment.colors], dtype=np.uint8)
+    return Image.fromarray(opaque[full % len(opaque)])
+
+
+def pattern_index(pattern: str, around: np.ndarray, down: np.ndarray) -> np.ndarray:
+    """Which of the garment's colors is where, for positions counted in repeats of the pattern."""
+    if pattern == "bands":
+        return np.floor(down / 1.6) % 2
+    if pattern == "stripes":
+        return (down % 1.0) < 0.42
+    if pattern == "pinstripes":
+        return (around % 0.8) < 0.3
+    if pattern == "checks":
+        return (np.floor(down * 1.3) + np.floor(around * 1.3)) % 2
+    if pattern == "dots":
+        return ((around % 1.0 - 0.5) ** 2 + (down % 1.0 - 0.5) ** 2) < 0.1
+    if pattern == "yoke":
+        return down + 0 * around > 1.9
+    if pattern == "thirds":
+        return np.floor(down / 1.5)
+    if pattern == "patches":
+        return np.floor(down * 0.8) + 2 * np.floor(around * 0.8 + 0.5)
+    if pattern == "rainbow":
+        return np.floor(down * 1.5)
+    assert pattern == "halves", pattern
+    return (around > 0) + (down > 2.4)
+
+
+def _logo(across: np.ndarray, down: np.ndarray, view: View) -> np.ndarray:
+    """A print on the chest that turns out of sight with the body."""
+    facing = cos(view.pose.yaw)
+    if facing < 0.2:
+        return np.zeros((1, 1))
+    middle = view.build.depth * sin(view.pose.yaw)
+    return (np.abs(across - middle) < 0.055 * facing) & (np.abs(down - 0.13) < 0.045)

@@ -1,0 +1,106 @@
+"""From rows to batches on the training device: crops, augmentation, labels.
+
+Legend: N training images, P of them that patches are cut from, B images of a micro-batch, A attribute groups.
+"""
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reid_accel.augment.ops import augment, normalize
+from reid_accel.augment.rng import uniforms
+from reid_accel.augment.trivial_augment import Change, drawn_changes
+from reid_accel.config.schema import Config
+from reid_accel.data.dataset import ImageDataset, Ints
+from reid_accel.data.images import ImageSize, enlarge, to_bytes, to_float
+from reid_accel.data.prefetch import Crops, place_crops
+from reid_accel.models.reid import Architecture
+from reid_accel.training.run_data import TrainingSet
+
+POOL_SIZE = 256
+PATCH_STREAM = (0, 1)  # after the seed: sampling's generators have the epoch alone there
+
+
+class Batch(NamedTuple):
+    """What the network sees, on the training device; -1 marks an unknown attribute."""
+
+    images_B3HW: Tensor
+    identity_B: Tensor
+    attributes_BA: Tensor
+
+
+class TrainingInput(Protocol):
+    """Where a trainer gets its batches from."""
+
+    def batches(self, row_lists: Sequence[Ints], epoch: int) -> Generator[Batch]:
+        """A batch for each list of rows, in order. Close it when done early."""
+
+
+@dataclass(frozen=True)
+class DeviceInput:
+    """Crops come from the store, everything else happens on the device: the host touches no pixel."""
+
+    crops: Crops
+    row_N: Ints
+    identity_N: Tensor
+    attributes_NA: Tensor
+    architecture: Architecture
+    config: Config
+    pool_P3HW: Tensor | None = None
+
+    def batches(self, row_lists: Sequence[Ints], epoch: int) -> Generator[Batch]:
+        """See `TrainingInput`. What is random of an image is a function of (seed, epoch, row)."""
+        with closing(self.crops.batches(self.row_N[rows_B] for rows_B in row_lists)) as read:
+            for rows_B, crops_B3HW in zip(row_lists, read, strict=True):
+                yield self.finish(torch.from_numpy(rows_B), crops_B3HW, epoch)
+
+    def finish(self, rows_B: Tensor, crops_B3HW: Tensor, epoch: int) -> Batch:
+        """Enlarge, augment and normalize stored crops, and put their labels beside them. rows: on the host."""
+        size, config = self.architecture, self.config
+        changes_B = self._changes(rows_B, epoch)
+        rows_B = rows_B.to(crops_B3HW.device, non_blocking=True)
+        draws_Bn = uniforms(config.train.seed, epoch, rows_B).float()
+        images_B3HW = enlarge(to_float(crops_B3HW), size)
+        changed = augment(images_B3HW, draws_Bn, config.augment, size.mean, size.std, self.pool_P3HW, changes_B)
+        return Batch(normalize(changed, size.mean, size.std), self.identity_N[rows_B], self.attributes_NA[rows_B])
+
+    def _changes(self, rows_B: Tensor, epoch: int) -> list[Change | None]:
+        """What TrivialAugment does to each image: drawn on the host, where its rows are."""
+        probability = self.config.augment.trivial_augment
+        if not probability:
+            return []
+        return drawn_changes(uniforms(self.config.train.seed, epoch, rows_B)[:, 26:30], probability)
+
+
+def open_input(
+    data: TrainingSet,
+    architecture: Architecture,
+    config: Config,
+    device: torch.device,
+    say: Callable[[str], None] = lambda sentence: None,
+) -> DeviceInput:
+    """The input of a run; moves crops and labels to the device as far as they fit."""
+    images = data.images
+    patched = config.augment.patch_probability > 0
+    pool = patch_pool(images, architecture, config.train.seed, device) if patched else None
+    return DeviceInput(
+        crops=place_crops(images.store, device, config.data.device_share, say),
+        row_N=images.row_N,
+        identity_N=torch.from_numpy(data.identity_N).to(device),
+        attributes_NA=torch.from_numpy(images.attributes_NA).to(device),
+        architecture=architecture,
+        config=config,
+        pool_P3HW=pool,
+    )
+
+
+def patch_pool(images: ImageDataset, size: ImageSize, seed: int, device: torch.device) -> Tensor:
+    """Images to cut patches from, drawn once for a run: the same on every process. uint8, at the network's size."""
+    generator = np.random.default_rng([seed, *PATCH_STREAM])
+    chosen = np.sort(generator.choice(len(images), min(POOL_SIZE, len(images)), replace=False))
+    return to_bytes(enlarge(to_float(images.store.gather(images.row_N[chosen]).to(device)), size))

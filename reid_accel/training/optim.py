@@ -1,0 +1,67 @@
+"""Optimizers from torch, with the parameter groups that re-ID training needs."""
+
+from typing import Any
+
+import torch
+import torch.nn as nn
+from timm.models import group_parameters
+from torch.distributed.tensor import DTensor
+
+from reid_accel.config.schema import OptimConfig
+from reid_accel.errors import InputError
+
+
+def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+    """Groups of the backbone's layers and one of the heads, each with and without weight decay (biases and norms have
+    none); the heads' last.
+
+    Each group keeps its `peak` rate beside `lr`, which `set_rate` moves.
+    Raises InputError for a layer_decay below 1 with a backbone whose layers aren't known.
+    """
+    depth_of = _depths(model.get_submodule("backbone"), config)
+    deepest = max(depth_of.values(), default=0)
+    groups: dict[tuple[int, bool], dict[str, Any]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        inner = name.removeprefix("backbone.")
+        in_backbone, decayed = inner != name, parameter.ndim > 1
+        depth = depth_of.get(inner, 0) if in_backbone else deepest + 1
+        share = config.backbone_rate * config.layer_decay ** (deepest - depth) if in_backbone else 1.0
+        peak, decay = config.learning_rate * share, config.weight_decay if decayed else 0.0
+        group = {"params": [], "lr": peak, "peak": peak, "weight_decay": decay, "in_backbone": in_backbone}
+        groups.setdefault((depth, not decayed), group)["params"].append(parameter)
+    return _optimizer([groups[key] for key in sorted(groups)], config)
+
+
+def _depths(backbone: nn.Module, config: OptimConfig) -> dict[str, int]:
+    """How far each parameter is from the image, in timm's blocks; nothing when all learn at one rate."""
+    if config.layer_decay == 1:
+        return {}
+    matcher: Any = getattr(backbone, "group_matcher", None)
+    if matcher is None:
+        raise InputError("optim.layer-decay needs a timm backbone that knows its layers: set it to 1 for this one")
+    depths = group_parameters(backbone, matcher(coarse=False), reverse=True)
+    last = max(depth for depth in depths.values() if depth < float("inf"))
+    return {name: int(min(depth, last)) for name, depth in depths.items()}
+
+
+def _optimizer(groups: list[dict[str, Any]], config: OptimConfig) -> torch.optim.Optimizer:
+    rate, fused = config.learning_rate, _can_be_fused(groups)
+    if config.name == "sgd":
+        momentum = config.momentum
+        return torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=momentum > 0, fused=fused)
+    kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
+    return kind(groups, lr=rate, fused=fused)
+
+
+def _can_be_fused(groups: list[dict[str, Any]]) -> bool:
+    """One kernel for all parameters, where torch has it (for those that are shared out it lacks sgd's)."""
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    return all(p.device.type in ("cpu", "cuda") and not isinstance(p, DTensor) for p in parameters)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, factor: float, *, backbone_frozen: bool = False) -> None:
+    """Give every group its peak rate times `factor`; a frozen backbone's groups have none."""
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0 if backbone_frozen and group["in_backbone"] else group["peak"] * factor

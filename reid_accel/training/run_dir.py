@@ -1,0 +1,126 @@
+"""The folder of a run: choosing it, and keeping the model in it."""
+
+import os
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from reid_accel.config.schema import RunConfig
+from reid_accel.distributed.setup import broadcast_int
+from reid_accel.errors import InputError
+from reid_accel.models.reid import ReIDModel
+
+RUNS = Path("runs")
+UNFINISHED = re.compile(r"\..+\.\d+\.(part|old)")  # .NAME.PROCESS.part
+MARKS_OF_A_RUN = ("config.yaml", "metrics.jsonl", "checkpoints", "model", "report.json")
+
+
+def resumed_after_restart(config: RunConfig) -> RunConfig:
+    """The settings of a run whose processes a launcher has started anew after a failure: it goes on where it was."""
+    restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    if restarts == 0:
+        return config
+    return replace(config, resume=config.resume or "auto", overwrite=False)
+
+
+def choose_run_folder(config: RunConfig, accelerator: Accelerator) -> Path:
+    """The run's folder, the same on every process; every process calls it.
+
+    Not told which, a new run takes the first free one of runs/NAME, runs/NAME-2, ..., and a resumed one the
+    last taken. Raises InputError when a folder was named that holds another run.
+    """
+    if config.dir is not None:
+        folder = Path(config.dir)
+        if accelerator.is_main_process:
+            _claim(folder, config)
+            _remove_unfinished(folder)
+        accelerator.wait_for_everyone()
+        return folder
+    # process 0 looks and says the number to all: the others could see a folder that it just made
+    number = broadcast_int(accelerator, _number(config) if accelerator.is_main_process else 0)
+    folder = _numbered(config.name, number)
+    folder.mkdir(parents=True, exist_ok=True)
+    if accelerator.is_main_process:
+        _remove_unfinished(folder)
+    return folder
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """What a killed process was about to write (see `files.replacing`); nobody else writes into a run's folder."""
+    for path in sorted(folder.glob(".*")):
+        if UNFINISHED.fullmatch(path.name) is None:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _numbered(name: str, number: int) -> Path:
+    return RUNS / (name if number <= 1 else f"{name}-{number}")
+
+
+def _number(config: RunConfig) -> int:
+    free = 1
+    while _holds_a_run(_numbered(config.name, free)):
+        free += 1
+    if config.resume is None and not config.overwrite:
+        return free
+    newest = max(1, free - 1)
+    if config.overwrite:
+        _clear(_numbered(config.name, newest))
+    return newest
+
+
+def _claim(folder: Path, config: RunConfig) -> None:
+    if config.resume is None and _holds_a_run(folder):
+        if not config.overwrite:
+            raise InputError(
+                f"{folder} holds a run already. Go on with it: --run.resume auto; begin anew and delete it: "
+                "--run.overwrite; or choose another --run.dir"
+            )
+        _clear(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the run folder {folder} cannot be made: {error}; choose another --run.dir") from error
+
+
+def _holds_a_run(folder: Path) -> bool:
+    return any((folder / mark).exists() for mark in MARKS_OF_A_RUN)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a run wrote, and nothing else that may lie there."""
+    for mark in MARKS_OF_A_RUN:
+        path = folder / mark
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def save_model(model: ReIDModel, folder: Path) -> None:
+    """Write config.json and model.safetensors; a model already there is replaced when the new one is whole."""
+    temporary, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{kind}") for kind in ("part", "old"))
+    try:
+        model.save_pretrained(temporary)
+        for file in temporary.iterdir():
+            file.chmod(0o666 & ~_umask())  # safetensors writes files that only their owner may read
+        if folder.exists():
+            folder.rename(old)
+        temporary.rename(folder)
+    except OSError as error:
+        raise InputError(f"the model could not be saved to {folder}: {error}; the earlier one is intact") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)

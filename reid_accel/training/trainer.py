@@ -1,0 +1,248 @@
+"""One step and one epoch of training.
+
+Legend: B images of a micro-batch, A attribute groups.
+"""
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from reid_accel.config.schema import Config
+from reid_accel.data.dataset import Ints
+from reid_accel.data.sampler import identity_batches, rank_share, shuffled_batches
+from reid_accel.distributed.gather_batch import all_gather_with_grad, gather_labels
+from reid_accel.distributed.watchdog import mark
+from reid_accel.errors import InputError
+from reid_accel.models.losses import LossParts, Pairs, loss_parts
+from reid_accel.models.metric_losses import moved_centers
+from reid_accel.models.reid import Outputs, ReIDModel
+from reid_accel.training.dataloader import Batch, TrainingInput
+from reid_accel.training.ema import EMA
+from reid_accel.training.nonfinite import NonFiniteSkipper
+from reid_accel.training.optim import set_rate
+from reid_accel.training.run_data import TrainingSet
+from reid_accel.training.schedule import lr_multiplier
+
+
+class EpochSums(NamedTuple):
+    """Running sums of an epoch on this process, all on the device until somebody asks."""
+
+    images: Tensor
+    loss: Tensor
+    identity_loss: Tensor
+    attribute_loss: Tensor
+    metric_loss: Tensor
+    right_answers: Tensor
+    finite_steps: Tensor
+
+    @classmethod
+    def restored(cls, sums: tuple[float, ...], accelerator: Accelerator) -> "EpochSums":
+        """Sums to go on from (of all processes; empty: nothing seen yet); the first process carries them."""
+        values = sums if sums and accelerator.is_main_process else (0.0,) * len(cls._fields)
+        return cls(*(torch.tensor(value, dtype=torch.float64, device=accelerator.device) for value in values))
+
+    def over_processes(self, accelerator: Accelerator) -> tuple[float, ...]:
+        """The sums over all processes; every process must call it."""
+        added = accelerator.reduce(torch.stack(list(self)), reduction="sum")
+        assert isinstance(added, Tensor)
+        return tuple(added.tolist())
+
+    def add(self, parts: LossParts, outputs: Outputs, batch: Batch) -> "EpochSums":
+        """The sums with one more micro-batch."""
+        size = len(batch.identity_B)
+        return EpochSums(
+            self.images + size,
+            self.loss + parts.total.detach().double() * size,
+            self.identity_loss + parts.identity.detach().double() * size,
+            self.attribute_loss + parts.attributes.detach().double() * size,
+            self.metric_loss + parts.pairs.detach().double() * size,
+            self.right_answers + course_accuracy(outputs, batch) * size,
+            self.finite_steps + parts.total.detach().isfinite(),
+        )
+
+
+def course_accuracy(outputs: Outputs, batch: Batch) -> Tensor:
+    """(right attributes + right identity) / (attributes + 1), averaged over the batch (course report)."""
+    right_B = (outputs.identity_logits_BPI.mean(1).argmax(1) == batch.identity_B).double()
+    for a, logit in enumerate(outputs.attribute_logits):
+        right_B = right_B + (logit.argmax(1) == batch.attributes_BA[:, a])
+    return right_B.mean() / (len(outputs.attribute_logits) + 1)
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """What a step needs and never changes."""
+
+    accelerator: Accelerator
+    model: nn.Module
+    optimizer: Any
+    data: TrainingSet
+    input: TrainingInput
+    config: Config
+    average: EMA | None = None
+    guard: NonFiniteSkipper | None = None
+    class_weights: tuple[Tensor, ...] | None = None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of one pass over the training images."""
+        return len(self.data.images) // self.config.train.batch_size
+
+    def schedule_step(self, epoch: int, position: int) -> int:
+        """The step that rates and seeds are functions of. Those counted are others after another batch size."""
+        return epoch * self.steps_per_epoch + position
+
+    @property
+    def rate(self) -> float:
+        """The heads' current learning rate."""
+        return float(self.optimizer.param_groups[-1]["lr"])
+
+    @property
+    def unwrapped(self) -> ReIDModel:
+        """The network without what Accelerate put around it."""
+        model = self.accelerator.unwrap_model(self.model)
+        assert isinstance(model, ReIDModel)
+        return model
+
+    def epoch_batches(self, epoch: int) -> Ints:
+        """S x B rows of every optimizer step of an epoch, the same on every process."""
+        train = self.config.train
+        if train.images_per_identity:
+            return identity_batches(
+                self.data.identity_N, train.batch_size, train.images_per_identity, seed=train.seed, epoch=epoch
+            )
+        return shuffled_batches(len(self.data.images), train.batch_size, seed=train.seed, epoch=epoch)
+
+    def open_batches(self, rows_SB: Ints, epoch: int) -> Generator[Batch]:
+        """This process's micro-batches of some optimizer steps, one after the other. Close it when done early."""
+        return self.input.batches(self.shares(rows_SB), epoch)
+
+    def shares(self, rows_SB: Ints) -> list[Ints]:
+        """This process's rows of each micro-batch of some optimizer steps."""
+        return [
+            share_B
+            for rows_B in rows_SB
+            for share_B in rank_share(
+                rows_B,
+                rank=self.accelerator.process_index,
+                world_size=self.accelerator.num_processes,
+                micro_batches=self.config.train.accumulation_steps,
+            )
+        ]
+
+    def step(self, batches: Iterator[Batch], step: int, sums: EpochSums) -> EpochSums:
+        """One optimizer step on the next micro-batches; returns the epoch's sums with it."""
+        accelerator, config = self.accelerator, self.config
+        factor = lr_multiplier(step, self.steps_per_epoch, config.train.epochs, config.optim)
+        frozen = step < config.optim.frozen_epochs * self.steps_per_epoch
+        set_rate(self.optimizer, factor, backbone_frozen=frozen)
+        # what torch itself draws (dropout, stochastic depth) is a function of seed, step and process
+        torch.manual_seed(_torch_seed(config.train.seed, step, accelerator.process_index))
+        given, applied = sums, True
+        if self.guard is not None:
+            self.guard.before_step()
+        for part, batch in enumerate(islice(batches, config.train.accumulation_steps)):
+            mark(f"step {step + 1}, part {part + 1}")
+            with accelerator.accumulate(self.model):
+                outputs = self.model(batch.images_B3HW)
+                pairs = self.pairs(outputs, batch)
+                parts = self.loss_parts(outputs, batch, pairs)
+                accelerator.backward(parts.total)
+                self.move_centers(pairs)
+                if accelerator.sync_gradients and config.optim.clip_norm > 0:
+                    accelerator.clip_grad_norm_(self.model.parameters(), config.optim.clip_norm)
+                if self.guard is not None and accelerator.sync_gradients and not self.guard.lets_pass():
+                    self.guard.leave_out(step)
+                    applied = False
+                else:
+                    self.optimizer.step()
+                self.optimizer.zero_grad()
+            sums = sums.add(parts, outputs, batch)
+        if applied and self.average is not None:
+            self.average.update(self.unwrapped, step)
+        return sums if applied else given
+
+    def pairs(self, outputs: Outputs, batch: Batch) -> Pairs:
+        """What losses on pairs compare: images of all processes, or of this one. Every process must call it."""
+        loss = self.config.loss
+        if not loss.pairs_across_processes or not (loss.triplet or loss.circle or loss.center):
+            return Pairs(outputs.metric_feature_BE, batch.identity_B)
+        return Pairs(
+            all_gather_with_grad(outputs.metric_feature_BE, self.accelerator),
+            gather_labels(batch.identity_B, self.accelerator),
+        )
+
+    def loss_parts(self, outputs: Outputs, batch: Batch, pairs: Pairs) -> LossParts:
+        """The loss of a micro-batch by the run's settings."""
+        return loss_parts(
+            outputs,
+            batch.identity_B,
+            batch.attributes_BA,
+            self.config.loss,
+            classifier=self.config.model.classifier,
+            pairs=pairs,
+            center_IE=self.unwrapped.center_IE if self.config.loss.center else None,
+            class_weights=self.class_weights,
+        )
+
+    @torch.no_grad()
+    def move_centers(self, pairs: Pairs) -> None:
+        """Let the centers of the center loss, where there are any, follow the batch."""
+        if self.config.loss.center:
+            center_IE = self.unwrapped.center_IE
+            center_IE.copy_(moved_centers(center_IE, *pairs, self.config.loss.center_rate))
+
+
+def _torch_seed(seed: int, step: int, rank: int) -> int:
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+@dataclass(frozen=True)
+class EpochMeans:
+    """What an epoch came to so far, over all processes; all but the last are in metrics.jsonl."""
+
+    train_loss: float
+    identity_loss: float
+    attribute_loss: float
+    metric_loss: float
+    course_accuracy: float
+    finite_losses: int
+
+    @classmethod
+    def of(cls, sums: tuple[float, ...]) -> "EpochMeans":
+        """The means of `EpochSums.over_processes`."""
+        images, *values, finite = sums
+        loss, identity, attributes, pairs, right = (value / max(images, 1.0) for value in values)
+        return cls(loss, identity, attributes, pairs, right, int(finite))
+
+    def line(self) -> dict[str, float]:
+        """The numbers by name."""
+        return {
+            "train_loss": self.train_loss,
+            "identity_loss": self.identity_loss,
+            "attribute_loss": self.attribute_loss,
+            "metric_loss": self.metric_loss,
+            "course_accuracy": self.course_accuracy,
+        }
+
+
+def require_finite(means: EpochMeans, first_step: int, parts_per_step: int, checkpoints: str) -> None:
+    """Raise InputError when a loss of the epoch wasn't finite, naming the step; weights are no good since.
+
+    A loss that isn't finite spoils the weights, so that every later one isn't either: counting the finite ones
+    gives the step. parts_per_step: processes times accumulation steps.
+    """
+    if np.isfinite(means.train_loss):
+        return
+    step = first_step + means.finite_losses // parts_per_step
+    raise InputError(
+        f"the loss is not finite at step {step + 1}. Checkpoints from before are intact in {checkpoints}. Lower "
+        "--optim.learning-rate, clip gradients (--optim.clip-norm 5), or train without 16 bits "
+        "(--run.mixed-precision no)"
+    )

@@ -1,0 +1,246 @@
+import json
+import multiprocessing
+import os
+import resource
+import shutil
+import signal
+import tempfile
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from helpers.made_sets import draw_image
+from PIL import Image
+
+from reid_accel.data.crop_cache import CROPS_FILE, CropCache, Say, open_crop_cache
+from reid_accel.data.images import ImageSize, read_image, to_pixels
+from reid_accel.errors import InputError
+
+SIZE = SimpleNamespace(height_px=32, width_px=16, interpolation="bilinear", fit="stretch")
+
+
+def noise_images(folder: Path, number: int, size: tuple[int, int] = (20, 40)) -> list[Path]:
+    rng = np.random.default_rng(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{index:05d}.png" for index in range(number)]
+    for path in paths:
+        Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), np.uint8)).save(path)
+    return paths
+
+
+def opened(
+    paths: list[Path],
+    cache: Path,
+    fingerprint: str = "f",
+    on_bad_image: str = "error",
+    size: ImageSize = SIZE,
+    say: Say = lambda sentence: None,
+) -> CropCache:
+    return open_crop_cache(paths, size, fingerprint=fingerprint, cache_dir=cache, on_bad_image=on_bad_image, say=say)
+
+
+def test_rows_are_the_images_in_order(tmp_path: Path) -> None:
+    paths = noise_images(tmp_path / "images", 130)
+    store = opened(paths, tmp_path / "cache")
+    rows = np.array([129, 0, 64, 0])
+    expected = np.stack([to_pixels(read_image(paths[row]), SIZE) for row in rows])
+    assert np.array_equal(store.gather(rows).numpy(), expected)
+
+
+def test_second_opening_reads_no_image(tmp_path: Path) -> None:
+    paths = noise_images(tmp_path / "images", 3)
+    first = opened(paths, tmp_path / "cache").crops_N3HW.copy()
+    for path in paths:
+        path.unlink()
+    assert np.array_equal(opened(paths, tmp_path / "cache").crops_N3HW, first)
+    with pytest.raises(InputError):  # the control: another fingerprint is another store
+        opened(paths, tmp_path / "cache", fingerprint="g")
+
+
+def test_unreadable_images_stop_or_are_listed(tmp_path: Path) -> None:
+    paths = noise_images(tmp_path / "images", 5)
+    paths[3].write_bytes(b"not an image")
+    with pytest.raises(InputError, match=r"00003\.png.*on-bad-image skip"):
+        opened(paths, tmp_path / "cache")
+    store = opened(paths, tmp_path / "cache", on_bad_image="skip")
+    assert list(store.unreadable) == [3]
+    assert "00003.png" in store.unreadable[3]
+
+
+@pytest.mark.parametrize("damage", ["cut", "no index", "bad index", "another version", "one wrong byte", "not arrays"])
+def test_a_damaged_store_is_said_and_built_again(tmp_path: Path, damage: str) -> None:
+    paths, said = noise_images(tmp_path / "images", 5), []
+    whole = opened(paths, tmp_path / "cache").crops_N3HW.copy()
+    crops = next((tmp_path / "cache").rglob(CROPS_FILE))
+    index = crops.parent / "store.json"
+    if damage == "another version":
+        index.write_text(index.read_text().replace('"format": 2', '"format": 1'))
+    elif damage == "one wrong byte":
+        crops.write_bytes(crops.read_bytes()[:-100] + bytes([crops.read_bytes()[-100] ^ 1]) + crops.read_bytes()[-99:])
+    elif damage == "not arrays":
+        index.write_text("[]")
+    elif damage == "cut":
+        crops.write_bytes(crops.read_bytes()[:-100])
+    elif damage == "no index":
+        index.unlink()
+    else:
+        index.write_text("{")
+    assert np.array_equal(opened(paths, tmp_path / "cache", say=said.append).crops_N3HW, whole)
+    assert len(said) == 1
+    assert "decoded again" in said[0]
+    assert np.array_equal(opened(paths, tmp_path / "cache", say=said.append).crops_N3HW, whole)
+    assert len(said) == 1, "the second opening finds it whole"
+
+
+def build(paths: list[Path], cache: Path) -> None:
+    opened(paths, cache)
+
+
+def test_a_killed_build_leaves_nothing_that_is_taken_for_whole(tmp_path: Path) -> None:
+    paths = noise_images(tmp_path / "images", 400, size=(200, 400))
+    process = multiprocessing.get_context("fork").Process(target=build, args=(paths, tmp_path / "cache"))
+    process.start()
+    deadline = time.monotonic() + 30
+    while not list((tmp_path / "cache").rglob(f".*.part/{CROPS_FILE}")) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL, "the build was over before it could be killed"
+    assert not [p for p in (tmp_path / "cache" / "crops").iterdir() if not p.name.startswith(".")]
+    assert len(opened(paths, tmp_path / "cache").crops_N3HW) == 400
+
+
+def test_two_builders_at_once_end_with_one_store(tmp_path: Path) -> None:
+    paths = noise_images(tmp_path / "images", 200)
+    context = multiprocessing.get_context("fork")
+    builders = [context.Process(target=build, args=(paths, tmp_path / "cache")) for _ in range(2)]
+    for builder in builders:
+        builder.start()
+    for builder in builders:
+        builder.join()
+    assert [builder.exitcode for builder in builders] == [0, 0]
+    assert len(list((tmp_path / "cache" / "crops").iterdir())) == 1
+
+
+def test_a_store_that_another_builder_has_just_finished_is_not_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths, delete, finished = noise_images(tmp_path / "images", 20), shutil.rmtree, []
+
+    def delete_after_another_build(folder: Path, **given: bool) -> None:
+        if not finished:
+            other = multiprocessing.get_context("fork").Process(target=build, args=(paths, tmp_path / "cache"))
+            finished.append(other)
+            other.start()
+            other.join()
+            finished[0] = stores(tmp_path)
+        delete(folder, **given)
+
+    monkeypatch.setattr(shutil, "rmtree", delete_after_another_build)
+    opened(paths, tmp_path / "cache")
+    assert len(finished[0]) == 1
+    assert stores(tmp_path) == finished[0]
+
+
+def stores(folder: Path) -> dict[str, int]:
+    """Names and inode numbers of the stores that are whole: a replaced one has another number."""
+    return {path.name: path.stat().st_ino for path in (folder / "cache" / "crops").glob("[!.]*")}
+
+
+@pytest.mark.parametrize("damage", [True, False])
+def test_of_two_builders_the_slower_one_uses_what_is_there_if_it_is_whole(tmp_path: Path, damage: bool) -> None:
+    paths, there = noise_images(tmp_path / "images", 20), []
+
+    def another_is_faster(done: int, number: int) -> None:
+        other = multiprocessing.get_context("fork").Process(target=build, args=(paths, tmp_path / "cache"))
+        other.start()
+        other.join()
+        there.append(stores(tmp_path))
+        if damage:
+            next((tmp_path / "cache" / "crops").glob(f"[!.]*/{CROPS_FILE}")).write_bytes(b"damaged")
+
+    settings = {"fingerprint": "f", "cache_dir": tmp_path / "cache", "on_bad_image": "error"}
+    made = open_crop_cache(paths, SIZE, **settings, progress=another_is_faster)
+    assert len(there[0]) == 1
+    assert (stores(tmp_path) == there[0]) == (not damage)
+    assert np.array_equal(opened(paths, tmp_path / "cache").crops_N3HW, made.crops_N3HW)
+
+
+def test_a_cache_that_cannot_be_written_is_said_and_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths, said = noise_images(tmp_path / "images", 2), []
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    (tmp_path / "spare").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "spare"))
+    store = opened(paths, tmp_path / "cache", say=said.append)
+    assert len(store.crops_N3HW) == 2
+    assert len(said) == 1
+    assert "--data.cache-dir" in said[0]
+    for path in paths:
+        path.unlink()
+    assert np.array_equal(opened(paths, tmp_path / "cache").crops_N3HW, store.crops_N3HW), "found there again"
+
+
+def test_somebody_elses_spare_folder_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    (tmp_path / "spare").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "spare" / f"reid_accel-{os.getuid()}").symlink_to(tmp_path / "elsewhere")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "spare"))
+    with pytest.raises(InputError, match=r"--data\.cache-dir"):
+        opened(noise_images(tmp_path / "images", 2), tmp_path / "cache")
+
+
+def build_with_little_space(paths: list[Path], cache: Path) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, 4_000))  # a file of five crops doesn't fit
+    try:
+        build(paths, cache)
+    except InputError as error:
+        (cache / "said").write_text(str(error))
+        os._exit(3)
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    paths = noise_images(tmp_path / "images", 5)
+    process = multiprocessing.get_context("fork").Process(
+        target=build_with_little_space, args=(paths, tmp_path / "cache")
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == 3, "neither a bus error nor a trace"
+    assert "Free some space" in (tmp_path / "cache" / "said").read_text()
+    assert not list((tmp_path / "cache" / "crops").iterdir())
+    assert len(opened(paths, tmp_path / "cache").crops_N3HW) == 5
+
+
+def test_small_images_of_one_size_keep_it(tmp_path: Path) -> None:
+    paths = noise_images(tmp_path / "images", 5, size=(8, 16))
+    store = opened(paths, tmp_path / "cache")
+    assert store.crops_N3HW.shape == (5, 3, 16, 8)
+    assert np.array_equal(store.crops_N3HW[4], np.asarray(read_image(paths[4])).transpose(2, 0, 1))
+    letterboxed = SimpleNamespace(height_px=32, width_px=16, interpolation="bilinear", fit="letterbox")
+    assert opened(paths, tmp_path / "cache", size=letterboxed).crops_N3HW.shape == (5, 3, 32, 16)
+    noise_images(tmp_path / "more", 1, size=(9, 16))[0].rename(paths[2])
+    assert opened(paths, tmp_path / "cache", fingerprint="other").crops_N3HW.shape == (5, 3, 32, 16)
+
+
+def test_what_a_killed_build_left_long_ago_is_removed(tmp_path: Path) -> None:
+    paths = noise_images(tmp_path / "images", 2)
+    opened(paths, tmp_path / "cache")
+    (folder,) = (tmp_path / "cache" / "crops").iterdir()
+    old, recent = folder.with_name(f".{folder.name}.1.part"), folder.with_name(f".{folder.name}.2.part")
+    folder.rename(old)
+    recent.mkdir()
+    os.utime(old, (0, 0))
+    opened(paths, tmp_path / "cache")
+    assert not old.exists()
+    assert recent.exists()
+
+
+def test_index_says_what_was_wrong(tmp_path: Path) -> None:
+    paths = [draw_image(tmp_path / "a.png"), tmp_path / "missing.png"]
+    opened(paths, tmp_path / "cache", on_bad_image="skip")
+    index = json.loads(next((tmp_path / "cache").rglob("store.json")).read_text())
+    assert list(index["unreadable"]) == ["1"]

@@ -1,0 +1,86 @@
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from helpers.made_sets import draw_image
+from PIL import Image
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.functional import resize
+
+from reid_accel.data.images import LETTERBOX_COLOR, enlarge, read_image, to_pixels
+from reid_accel.errors import InputError
+
+
+def size(height: int, width: int, interpolation: str = "bilinear", fit: str = "stretch") -> SimpleNamespace:
+    return SimpleNamespace(height_px=height, width_px=width, interpolation=interpolation, fit=fit)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "1", "I;16", "LA"])
+def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
+    suffix = ".jpg" if mode == "CMYK" else ".png"
+    Image.new(mode, (10, 20)).save(tmp_path / f"image{suffix}")
+    assert read_image(tmp_path / f"image{suffix}").mode == "RGB"
+
+
+@pytest.mark.parametrize("damage", ["empty", "truncated", "text", "missing"])
+def test_unreadable_files_are_named(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "broken.jpg"
+    noise = np.random.default_rng(0).integers(0, 256, (128, 64, 3), np.uint8)
+    Image.fromarray(noise).save(path)
+    whole = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes({"empty": b"", "truncated": whole[: len(whole) // 2], "text": b"hello"}[damage])
+    with pytest.raises(InputError, match=r"cannot read the image .*broken\.jpg"):
+        read_image(path)
+
+
+def test_right_size_is_left_alone(tmp_path: Path) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (32, 16, 3), np.uint8)
+    assert np.array_equal(to_pixels(Image.fromarray(noise), size(32, 16)), noise.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_resizing_is_torchvisions(interpolation: str) -> None:
+    noise = Image.fromarray(np.random.default_rng(2).integers(0, 256, (100, 77, 3), np.uint8))
+    theirs = resize(noise, [64, 32], InterpolationMode(interpolation))
+    assert np.array_equal(to_pixels(noise, size(64, 32, interpolation)), np.asarray(theirs).transpose(2, 0, 1))
+
+
+def test_draw_image_control_differs(tmp_path: Path) -> None:
+    red = read_image(draw_image(tmp_path / "a.png", (255, 0, 0)))
+    assert not np.array_equal(np.asarray(red), np.asarray(read_image(draw_image(tmp_path / "b.png"))))
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("shape", [(128, 64), (100, 77)])
+def test_enlarging_on_the_device_is_torchvisions_and_nearly_pillows(interpolation: str, shape: tuple[int, int]) -> None:
+    blocks = Image.fromarray(np.random.default_rng(3).integers(0, 256, (12, 8, 3), np.uint8))
+    pixels = np.asarray(blocks.resize((shape[1], shape[0])))
+    small = torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None].float() / 255
+    ours = enlarge(small, size(256, 128, interpolation))
+    theirs = resize(small, [256, 128], InterpolationMode(interpolation), antialias=True).clamp(0, 1)
+    assert (ours - theirs).abs().max() < 1e-6
+    pillows = to_pixels(Image.fromarray(pixels), size(256, 128, interpolation))
+    # Pillow rounds to whole levels, once across and once down (and cuts off there what a bicubic filter overshoots)
+    assert (255 * ours[0] - torch.from_numpy(pillows.copy())).abs().max() <= 1.1
+    other = enlarge(small, size(256, 128, "bicubic" if interpolation == "bilinear" else "bilinear"))
+    assert (255 * (ours - other)).abs().max() > 2, "the control: the other interpolation differs"
+
+
+def test_what_is_large_enough_is_left_alone_on_the_device() -> None:
+    images = torch.rand(2, 3, 32, 16)
+    assert enlarge(images, size(32, 16)) is images
+
+
+def test_a_letterbox_keeps_the_shape_of_things() -> None:
+    square = Image.new("RGB", (50, 50), (250, 0, 0))
+    pixels = to_pixels(square, size(64, 32, fit="letterbox")).transpose(1, 2, 0)
+    assert pixels.shape == (64, 32, 3)
+    assert (pixels[16:48] == (250, 0, 0)).all()
+    assert (pixels[:15] == LETTERBOX_COLOR).all()
+    assert (pixels[49:] == LETTERBOX_COLOR).all()
+    assert (to_pixels(square, size(64, 32)).transpose(1, 2, 0) == (250, 0, 0)).all(), "the control: stretched"

@@ -1,0 +1,197 @@
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from reid_accel.errors import InputError
+from reid_accel.models.backbone import build_backbone, load_pretrained, normalization
+
+
+def built(name: str, last_stride: int = 2) -> torch.nn.Module:
+    return build_backbone(name, last_stride=last_stride, height_px=64, width_px=32).eval()
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "resnet18", "resnet50"])
+def test_last_stride_one_doubles_the_last_map_without_dilation(name: str) -> None:
+    images = torch.randn(1, 3, 64, 32, generator=torch.Generator().manual_seed(0))
+    coarse, fine = built(name), built(name, last_stride=1)
+    fine.load_state_dict(coarse.state_dict())  # the same weights fit
+    assert coarse.forward_features(images).shape[-2:] == (2, 1)
+    assert fine.forward_features(images).shape[-2:] == (4, 2)
+    dilations = {m.dilation for m in fine.modules() if isinstance(m, torch.nn.Conv2d)}
+    assert dilations == {(1, 1)}
+
+
+@pytest.mark.parametrize("name", ["mobilenetv3_small_050", "vit_tiny_patch16_224", "convnext_atto"])
+def test_other_families_give_pooled_features_at_this_size(name: str) -> None:
+    backbone = built(name)
+    assert backbone(torch.zeros(2, 3, 64, 32)).shape == (2, backbone.head_hidden_size)
+
+
+@pytest.mark.parametrize("name", ["mobilenetv3_small_050", "osnet_x0_25"])
+def test_last_stride_one_is_for_resnets(name: str) -> None:
+    with pytest.raises(InputError, match=rf"{name} has no layer4"):
+        built(name, last_stride=1)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [("resnet51", "resnet50"), ("osnet", "osnet_x0_5"), ("resnet50_ibn", "resnet50_ibn_a"), ("a_ibn_a", "resnet")],
+)
+def test_an_unknown_name_gets_the_close_ones(wrong: str, right: str) -> None:
+    with pytest.raises(InputError, match=rf"no model '{wrong}'; close names: .*{right}"):
+        built(wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "mean"),
+    [
+        ("resnet50", (0.485, 0.456, 0.406)),
+        ("resnet50_ibn_a", (0.485, 0.456, 0.406)),
+        ("osnet_x1_0", (0.485, 0.456, 0.406)),
+        ("vit_small_patch16_224", (0.5, 0.5, 0.5)),  # Steiner et al. 2022 trained them on -1..1
+        ("vit_base_patch16_clip_224", (0.48145466, 0.4578275, 0.40821073)),  # OpenAI's
+    ],
+)
+def test_colors_are_normalized_as_the_pretrained_weights_expect(name: str, mean: tuple[float, ...]) -> None:
+    assert normalization(name)[0] == mean
+
+
+def test_a_local_file_fills_the_backbone(tmp_path: Path) -> None:
+    source, target = built("test_resnet"), built("test_resnet")
+    weights = {key: value.clone() for key, value in source.state_dict().items()}
+    save_file(weights | {"fc.weight": torch.zeros(1000, 128)}, tmp_path / "weights.safetensors")
+    load_pretrained(target, "test_resnet", str(tmp_path / "weights.safetensors"))
+    assert all(torch.equal(value, weights[key]) for key, value in target.state_dict().items())
+
+
+def test_a_whole_model_of_this_package_gives_its_backbone(tmp_path: Path) -> None:
+    source, target = built("test_resnet"), built("test_resnet")
+    whole = {f"backbone.{key}": value for key, value in source.state_dict().items()}
+    save_file(whole | {"neck.weight": torch.zeros(3), "identity_classifier.weight": torch.zeros(5, 3)}, tmp_path / "m")
+    load_pretrained(target, "test_resnet", str(tmp_path / "m"))
+    assert all(torch.equal(value, source.state_dict()[key]) for key, value in target.state_dict().items())
+
+
+def test_a_file_that_does_not_fit_is_counted_by_kind(tmp_path: Path) -> None:
+    weights = built("test_resnet").state_dict()
+    missing, reshaped, *_ = sorted(name for name in weights if name.endswith("weight"))
+    del weights[missing]
+    weights[reshaped] = torch.zeros(1, 1)
+    save_file(weights | {f"head.{n}": torch.zeros(1) for n in range(4)}, tmp_path / "weights.safetensors")
+    expected = (
+        rf"backbone test_resnet: of its {len(weights) + 1} tensors 1 missing \({missing}\), "
+        rf"1 of another shape \({reshaped} 1 x 1 instead of [\dx ]+\), 4 unexpected \(head.0, head.1, head.2, ...\)"
+    )
+    with pytest.raises(InputError, match=expected):
+        load_pretrained(built("test_resnet"), "test_resnet", str(tmp_path / "weights.safetensors"))
+
+
+def test_a_pickle_is_not_read(tmp_path: Path) -> None:
+    torch.save(built("test_resnet").state_dict(), tmp_path / "weights.pth")
+    with pytest.raises(InputError, match="not a safetensors file"):
+        load_pretrained(built("test_resnet"), "test_resnet", str(tmp_path / "weights.pth"))
+
+
+def test_a_download_that_fails_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(InputError, match=r"could not be downloaded.*--model\.weights-file.*--model\.no-pretrained"):
+        load_pretrained(built("resnet10t"), "resnet10t", None)
+
+
+def test_a_model_without_pretrained_weights_says_so() -> None:
+    name = next(name for name in timm.list_models("resnet*") if not timm.list_models(name, pretrained=True))
+    with pytest.raises(InputError, match="no pretrained weights"):
+        load_pretrained(torch.nn.Identity(), name, None)
+
+
+@pytest.mark.parametrize("name", ["vit_small_patch16_224", "vit_small_patch14_dinov2", "convnext_tiny", "osnet_x0_25"])
+def test_families_build_at_a_persons_size(name: str) -> None:
+    backbone = build_backbone(name, last_stride=2, height_px=256, width_px=128).eval()
+    with torch.no_grad():
+        assert backbone(torch.zeros(1, 3, 256, 128)).shape == (1, backbone.head_hidden_size)
+
+
+def test_patches_of_fourteen_leave_the_rest_at_bottom_and_right_unseen() -> None:
+    backbone = build_backbone("eva02_tiny_patch14_224", last_stride=2, height_px=256, width_px=128).eval()
+    images = torch.randn(1, 3, 256, 128, generator=torch.Generator().manual_seed(0))
+    cut = images.clone()
+    cut[:, :, 252:], cut[:, :, :, 126:] = 0, 0
+    seen = images.clone()
+    seen[:, :, 251:] = 0
+    with torch.no_grad():
+        assert torch.equal(backbone(cut), backbone(images))
+        assert not torch.equal(backbone(seen), backbone(images))
+
+
+def resampled(position_1NC: torch.Tensor) -> torch.Tensor:
+    """test_vit's position embeddings, a class token and a square grid, for the 4 x 2 patches of 64 x 32 pixels."""
+    token, grid = position_1NC[:, :1], position_1NC[:, 1:]
+    side = int(grid.shape[1] ** 0.5)
+    square = grid.reshape(1, side, side, -1).permute(0, 3, 1, 2)
+    small = torch.nn.functional.interpolate(square, size=(4, 2), mode="bicubic", antialias=True, align_corners=False)
+    return torch.cat([token, small.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
+
+
+@pytest.mark.parametrize("downloaded", [True, False], ids=["downloaded", "a local file"])
+def test_position_embeddings_are_resampled_from_another_size(
+    downloaded: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    source, path = timm.create_model("test_vit"), tmp_path / "vit.safetensors"  # 160 x 160, and with a classifier
+    save_file(source.state_dict(), path)
+    backbone = built("test_vit")
+    if downloaded:
+        create = timm.create_model
+
+        def from_file(name: str, *, pretrained_cfg_overlay: dict[str, object], **settings: object) -> torch.nn.Module:
+            assert settings["pretrained"]
+            return create(name, pretrained_cfg_overlay=pretrained_cfg_overlay | {"file": str(path)}, **settings)
+
+        monkeypatch.setattr(timm, "create_model", from_file)
+    load_pretrained(backbone, "test_vit", None if downloaded else str(path))
+    weights = source.state_dict()
+    assert weights["pos_embed"].shape[1] == 101
+    torch.testing.assert_close(backbone.pos_embed, resampled(weights["pos_embed"]))
+    others = {key: value for key, value in backbone.state_dict().items() if key != "pos_embed"}
+    assert {key for key in weights if not key.startswith("head.")} == {*others, "pos_embed"}
+    assert all(torch.equal(value, weights[key]) for key, value in others.items())
+
+
+def test_a_vit_of_another_kind_is_not_resampled(tmp_path: Path) -> None:
+    save_file(timm.create_model("test_vit2").state_dict(), tmp_path / "vit.safetensors")
+    weights = timm.create_model("vit_tiny_patch16_224").state_dict()
+    save_file(weights, tmp_path / "tiny.safetensors")
+    for file, words in (("vit", "missing"), ("tiny", "unexpected")):
+        with pytest.raises(InputError, match=words):
+            load_pretrained(built("test_vit"), "test_vit", str(tmp_path / f"{file}.safetensors"))
+
+
+def test_a_norm_of_another_shape_stays_a_misfit(tmp_path: Path) -> None:
+    weights = timm.create_model("test_vit", num_classes=0).state_dict()
+    weights["norm.weight"] = torch.zeros(3)
+    save_file(weights, tmp_path / "vit.safetensors")
+    with pytest.raises(InputError, match=r"norm\.weight 3 instead of 64"):
+        load_pretrained(built("test_vit"), "test_vit", str(tmp_path / "vit.safetensors"))
+
+
+def test_osnet_fills_from_a_file_and_has_no_download(tmp_path: Path) -> None:
+    source, target = built("osnet_x0_25"), built("osnet_x0_25")
+    save_file(source.state_dict(), tmp_path / "osnet.safetensors")
+    load_pretrained(target, "osnet_x0_25", str(tmp_path / "osnet.safetensors"))
+    assert all(torch.equal(value, target.state_dict()[key]) for key, value in source.state_dict().items())
+    with pytest.raises(InputError, match=r"OSNet has no pretrained weights.*no-pretrained.*--model\.weights-file"):
+        load_pretrained(target, "osnet_x0_25", None)
+    with pytest.raises(InputError, match="does not fit the backbone osnet_x0_5: of its"):
+        load_pretrained(built("osnet_x0_5"), "osnet_x0_5", str(tmp_path / "osnet.safetensors"))
+
+
+def test_a_learned_pooling_starts_anew_with_pretrained_weights(tmp_path: Path) -> None:
+    source = built("test_resnet")
+    target = build_backbone("test_resnet", last_stride=2, height_px=64, width_px=32, pooling="gem")
+    save_file(source.state_dict(), tmp_path / "weights.safetensors")
+    load_pretrained(target, "test_resnet", str(tmp_path / "weights.safetensors"))
+    assert target.state_dict()["global_pool.exponent"].item() == 3
+    assert all(torch.equal(target.state_dict()[key], value) for key, value in source.state_dict().items())

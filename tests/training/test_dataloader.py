@@ -1,0 +1,63 @@
+"""The training input in this process: what of a run it needs, and that an image is its own in any batch."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.trainers import trainer
+
+from reid_accel.data.images import enlarge, to_bytes, to_float
+from reid_accel.data.sampler import rank_share
+from reid_accel.training import dataloader as training_input
+from reid_accel.training.dataloader import DeviceInput, patch_pool
+
+PATCHES = "--augment.patch-probability=0.5"
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+
+
+def input_of(root: Path, *flags: str) -> DeviceInput:
+    opened = trainer(root, *flags).input
+    assert isinstance(opened, DeviceInput)
+    return opened
+
+
+def images_of(source: DeviceInput, lists: list[np.ndarray], epoch: int = 3) -> torch.Tensor:
+    return torch.cat([batch.images_B3HW for batch in source.batches(lists, epoch)])
+
+
+@pytest.mark.parametrize("flag", [PATCHES, "--augment.trivial-augment=0.5"])
+def test_an_image_is_changed_alike_for_any_number_of_processes(small_market: Path, flag: str) -> None:
+    source, plain = input_of(small_market, flag), input_of(small_market)
+    batch = np.array([3, 0, 7, 12, 20, 5, 16, 1])
+    whole = images_of(source, [batch])
+    for world_size, parts in ((2, 1), (4, 1), (2, 2)):
+        for rank in range(world_size):
+            lists = rank_share(batch, rank=rank, world_size=world_size, micro_batches=parts)
+            places = [int(np.flatnonzero(batch == row)[0]) for row in np.concatenate(lists)]
+            own = input_of(small_market, flag)
+            assert torch.equal(images_of(own, lists), whole[places])
+    changed = (whole != images_of(plain, [batch])).flatten(1).any(1)
+    assert 0 < changed.sum() < len(batch), "the control: some are changed, and those that aren't keep their bits"
+    assert not torch.equal(images_of(source, [batch], epoch=4), whole)
+
+
+def test_the_pool_is_drawn_once_from_the_training_images(small_market: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_input, "POOL_SIZE", 5)
+    built = trainer(small_market, PATCHES)
+    images, size = built.data.images, built.input.architecture
+    pool = built.input.pool_P3HW
+    every = to_bytes(enlarge(to_float(images.store.gather(images.row_N)), size))
+    found = [int((every == member).flatten(1).all(1).nonzero().item()) for member in pool]
+    assert found == sorted(set(found))
+    assert len(found) == 5
+    assert torch.equal(patch_pool(images, size, 0, CPU), pool)
+    assert not torch.equal(patch_pool(images, size, 1, CPU), pool), "another seed draws others"
+    monkeypatch.setattr(training_input, "POOL_SIZE", 1_000)
+    assert torch.equal(patch_pool(images, size, 0, CPU), every), "a small set is its own pool"
+    assert input_of(small_market).pool_P3HW is None

@@ -1,0 +1,153 @@
+"""The training step in this process."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from helpers.trainers import trainer
+
+from reid_accel.attributes.annotations import write_market_mat
+from reid_accel.attributes.vocabulary import MARKET_GROUPS
+from reid_accel.errors import InputError
+from reid_accel.models.reid import Outputs
+from reid_accel.train import notes
+from reid_accel.training import trainer as loop
+from reid_accel.training.dataloader import Batch
+from reid_accel.training.ema import EMA
+from reid_accel.training.nonfinite import NonFiniteSkipper
+from reid_accel.training.trainer import EpochMeans, EpochSums, Trainer, course_accuracy, require_finite
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+
+
+def weights_after(built: Trainer, steps: int) -> torch.Tensor:
+    sums = EpochSums.restored((), built.accelerator)
+    batches = built.open_batches(built.epoch_batches(0)[:steps], epoch=0)
+    for step in range(steps):
+        sums = built.step(batches, step, sums)
+    return torch.cat([parameter.detach().flatten() for parameter in built.model.parameters()])
+
+
+def test_accumulated_parts_are_the_large_batch(small_market: Path) -> None:
+    start = weights_after(trainer(small_market), 0)
+    whole = weights_after(trainer(small_market), 2)
+    parts = weights_after(trainer(small_market, "--train.accumulation-steps=2"), 2)
+    other = weights_after(trainer(small_market, "--train.seed=0", "--optim.learning-rate=7e-4"), 2)
+    assert (whole - start).abs().max() > 1e-5
+    assert torch.allclose(parts, whole, atol=1e-7)
+    assert not torch.allclose(other, whole, atol=1e-7)
+
+
+def test_attributes_that_do_not_count_have_no_heads(small_market: Path) -> None:
+    people = {pid: tuple(0 for _ in MARKET_GROUPS) for pid in range(1, 13)}
+    write_market_mat(small_market / "market_attribute.mat", people, people)
+    for weights, heads in (((), 12), (("--loss.attributes=0",), 0), (("--loss.identity=0",), 12)):
+        assert len(trainer(small_market, *weights).unwrapped.attribute_heads) == heads
+
+
+def test_training_nothing_is_refused(small_market: Path) -> None:
+    with pytest.raises(InputError, match=r"no attributes, .* nothing would be trained\. Set --loss\.identity 1"):
+        trainer(small_market, "--loss.identity=0")
+
+
+def test_what_users_may_not_expect_is_noted(small_market: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def noted(*more: str) -> list[str]:
+        built = trainer(small_market, "--run.name=mine", "--model.no-attributes", *more)
+        return notes(built.config, built.accelerator, built.data)
+
+    assert not noted("--train.skip-nonfinite=1")
+    assert "starts, which is at random: set it to 0" in noted("--optim.frozen-epochs=2")[0]
+    assert "normalize nothing" in noted("--train.batch-norm=frozen")[0]
+    monkeypatch.setattr(Accelerator, "mixed_precision", "fp16")
+    assert "any number of steps" in noted("--train.skip-nonfinite=1")[0]
+    assert not noted()
+
+
+def test_a_backbone_has_its_own_normalization(small_market: Path) -> None:
+    for backbone, mean in (("test_vit", 0.5), ("resnet10t", 0.485)):
+        architecture = trainer(small_market, f"--model.backbone={backbone}").unwrapped.architecture
+        assert architecture.mean[0] == mean
+
+
+def test_clipping_bounds_the_step(small_market: Path) -> None:
+    arguments = ("--optim.clip-norm=0.001", "--optim.momentum=0", "--optim.weight-decay=0", "--optim.learning-rate=1")
+    start, clipped = weights_after(trainer(small_market), 0), weights_after(trainer(small_market, *arguments), 1)
+    assert (clipped - start).norm().item() == pytest.approx(0.001, rel=0.05)
+
+
+def test_course_accuracy_counts_attributes_and_identity() -> None:
+    identity_logits = torch.tensor([[[2.0, 1.0]], [[0.0, 5.0]]])  # right, wrong
+    hat, age = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.0, 0.0, 3.0], [1.0, 0.0, 0.0]])
+    outputs = Outputs(torch.zeros(2, 1), torch.zeros(2, 1), identity_logits, (hat, age), torch.zeros(2, 5))
+    batch = Batch(torch.zeros(2, 3, 1, 1), torch.tensor([0, 0]), torch.tensor([[0, 2], [1, -1]]))
+    # first image: identity, hat and age right; second: hat alone
+    assert course_accuracy(outputs, batch).item() == pytest.approx((3 / 3 + 1 / 3) / 2)
+
+
+def test_sums_are_restored_and_averaged(small_market: Path) -> None:
+    built = trainer(small_market)
+    sums = EpochSums.restored((), built.accelerator)
+    batches = built.open_batches(built.epoch_batches(0)[:2], epoch=0)
+    for step in range(2):
+        sums = built.step(batches, step, sums)
+    said = sums.over_processes(built.accelerator)
+    assert said[0] == 16
+    assert EpochSums.restored(said, built.accelerator).over_processes(built.accelerator) == said
+    assert EpochMeans.of(said).finite_losses == 2
+
+
+def test_the_first_spoilt_step_is_named() -> None:
+    means = EpochMeans(float("nan"), 0.0, 0.0, 0.0, 0.0, finite_losses=9)
+    with pytest.raises(InputError, match="not finite at step 104"):
+        require_finite(means, first_step=100, parts_per_step=3, checkpoints="run/checkpoints")
+    require_finite(EpochMeans(1.0, 0.0, 0.0, 0.0, 0.0, 9), 100, 3, "")
+
+
+def test_averaged_weights_follow_by_the_formula(small_market: Path) -> None:
+    built = trainer(small_market)
+    average = EMA(built.model, decay=0.5)
+    expected = {name: value.clone() for name, value in built.model.state_dict().items()}
+    following = dataclasses.replace(built, average=average)
+    sums = EpochSums.restored((), built.accelerator)
+    batches = following.open_batches(built.epoch_batches(0)[:2], epoch=0)
+    for step, decay in enumerate((0.1, 2 / 11)):
+        sums = following.step(batches, step, sums)
+        for name, value in built.model.state_dict().items():
+            if value.is_floating_point():
+                expected[name] = decay * expected[name] + (1 - decay) * value
+    averaged = average.model.state_dict()
+    for name, value in expected.items():
+        assert torch.allclose(averaged[name], value, atol=1e-6), name
+    assert any(not torch.equal(averaged[name], value) for name, value in built.model.state_dict().items())
+    assert EMA(built.model, decay=0.999).decay == 0.999
+
+
+def test_steps_without_a_finite_gradient_are_left_out_up_to_a_number(
+    small_market: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = trainer(small_market)
+    built.model.train()
+    guarded = dataclasses.replace(built, guard=NonFiniteSkipper(built.model, limit=1, checkpoints="run/checkpoints"))
+    real, calls = loop.loss_parts, []
+
+    def sometimes_infinite(*given, **named):
+        parts = real(*given, **named)
+        calls.append(1)
+        return parts._replace(total=parts.total * float("inf")) if len(calls) in (2, 3) else parts
+
+    monkeypatch.setattr(loop, "loss_parts", sometimes_infinite)
+    batches = guarded.open_batches(built.epoch_batches(0)[:3], epoch=0)
+    sums = guarded.step(batches, 0, EpochSums.restored((), built.accelerator))
+    before = {name: value.clone() for name, value in built.model.state_dict().items()}
+    again = guarded.step(batches, 1, sums)
+    assert again is sums
+    assert guarded.guard.skipped == 1
+    for name, value in built.model.state_dict().items():
+        assert torch.equal(value, before[name]), f"{name}: weights and statistics are as if the step had not been"
+    with pytest.raises(InputError, match="not finite at step 3, and 1 such steps were left out"):
+        guarded.step(batches, 2, sums)
