@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import numpy as np
 import torch
 import torchvision.transforms as T
 from PIL import Image
@@ -18,7 +17,7 @@ from reid_accel.config.schema import AugmentConfig, Config, ModelConfig
 from reid_accel.data.dataset import Ints
 from reid_accel.errors import InputError
 from reid_accel.models.backbone import normalization
-from reid_accel.training.dataloader import Batch
+from reid_accel.training.dataloader import Batch, Labels
 from reid_accel.training.run_data import TrainingSet
 
 
@@ -66,20 +65,19 @@ def usual_transform(size: ModelConfig, config: AugmentConfig) -> T.Compose:
     return T.Compose(steps)
 
 
-class ImageFiles(Dataset[tuple[Tensor, int, Tensor]]):
-    """Images opened and changed one at a time."""
+class ImageFiles(Dataset[tuple[Tensor, int]]):
+    """Images opened and changed one at a time, each with its row."""
 
-    def __init__(self, paths: Sequence[Path], identity_N: Ints, attributes_NA: Ints, transform: T.Compose) -> None:
+    def __init__(self, paths: Sequence[Path], transform: T.Compose) -> None:
         self.paths, self.transform = paths, transform
-        self.identity_N, self.attributes_NA = identity_N, attributes_NA
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, row: int) -> tuple[Tensor, int, Tensor]:
+    def __getitem__(self, row: int) -> tuple[Tensor, int]:
         with Image.open(self.paths[row]) as image:
             changed = self.transform(image.convert("RGB"))
-        return changed, int(self.identity_N[row]), torch.from_numpy(np.asarray(self.attributes_NA[row]))
+        return changed, row
 
 
 @dataclass(frozen=True)
@@ -87,6 +85,7 @@ class PerImageInput:
     """Stands where `training.input.DeviceInput` stands."""
 
     files: ImageFiles
+    labels: Labels
     device: torch.device
     workers: int = 0
 
@@ -98,13 +97,9 @@ class PerImageInput:
             num_workers=self.workers,
             pin_memory=self.device.type == "cuda",
         )
-        for images, identity_B, attributes_BA in loader:
-            on_device = images.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
-            yield Batch(
-                on_device,
-                identity_B.to(self.device, non_blocking=True),
-                attributes_BA.to(self.device, non_blocking=True),
-            )
+        for images_BCHW, row_B in loader:
+            on_device = images_BCHW.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+            yield self.labels.batch(on_device, row_B.to(self.device, non_blocking=True))
 
 
 def per_image_input(
@@ -113,7 +108,6 @@ def per_image_input(
     """The usual pipeline for the images that a run trains on; `table` is the split that they are from."""
     columns = table.cast_column("image", datasets.Image(decode=False))
     path_of = {str(row["name"]): Path(row["image"]["path"]) for row in columns}
-    images = data.images
-    paths = [path_of[name] for name in images.name_N]
-    transform = usual_transform(config.model, config.augment)
-    return PerImageInput(ImageFiles(paths, data.identity_N, images.attributes_NA, transform), device, workers)
+    paths = [path_of[name] for name in data.images.name_N]
+    files = ImageFiles(paths, usual_transform(config.model, config.augment))
+    return PerImageInput(files, Labels.of(data, device), device, workers)

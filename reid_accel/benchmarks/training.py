@@ -166,11 +166,11 @@ def _plain_way(trainer: Trainer, batch: Batch) -> Callable[[int], None]:
     """The same network as most code would train it: float32, channels first, the optimizer's loop over parameters."""
     model = ReIDModel(trainer.unwrapped.architecture).to(trainer.accelerator.device)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-5, foreach=False)
-    images_B3HW = batch.images_B3HW.contiguous(memory_format=torch.contiguous_format)
+    images_BCHW = batch.images_BCHW.contiguous(memory_format=torch.contiguous_format)
 
     def train(steps: int) -> None:
         for _ in range(steps * trainer.config.train.accumulation_steps):
-            outputs = model(images_B3HW)
+            outputs = model(images_BCHW)
             pairs = Pairs(outputs.metric_feature_BE, batch.identity_B)
             trainer.loss_parts(outputs, batch, pairs).total.backward()
             optimizer.step()
@@ -213,10 +213,13 @@ def random_batch(trainer: Trainer, size: int) -> Batch:
     architecture, device = trainer.unwrapped.architecture, trainer.accelerator.device
     images = torch.randn(size, 3, architecture.height_px, architecture.width_px, device=device)
     values = [torch.arange(size, device=device) % len(group.values) for group in architecture.groups]
+    rows = torch.arange(size, device=device)
     return Batch(
-        images.contiguous(memory_format=torch.channels_last),
-        torch.arange(size, device=device) % architecture.num_identities,
-        torch.stack(values, 1) if values else torch.empty((size, 0), dtype=torch.int64, device=device),
+        images_BCHW=images.contiguous(memory_format=torch.channels_last),
+        identity_B=rows % architecture.num_identities,
+        camera_B=rows % 2,
+        attributes_BA=torch.stack(values, 1) if values else torch.empty((size, 0), dtype=torch.int64, device=device),
+        row_B=rows,
     )
 
 
@@ -225,7 +228,7 @@ def _micro_batch(trainer: Trainer) -> int:
 
 
 def _forward_backward(trainer: Trainer, batch: Batch) -> None:
-    outputs = trainer.unwrapped(batch.images_B3HW)
+    outputs = trainer.unwrapped(batch.images_BCHW)
     trainer.accelerator.backward(trainer.loss_parts(outputs, batch, trainer.pairs(outputs, batch)).total)
     trainer.optimizer.zero_grad()
 

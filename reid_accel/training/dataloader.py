@@ -27,11 +27,35 @@ PATCH_STREAM = (0, 1)  # after the seed: sampling's generators have the epoch al
 
 
 class Batch(NamedTuple):
-    """What the network sees, on the training device; -1 marks an unknown attribute."""
+    """A micro-batch on the training device: float images, normalized, and what is known about each.
 
-    images_B3HW: Tensor
+    camera_B: -1 is unknown. attributes_BA: class indices, -1 is unknown. row_B: positions among the training images.
+    """
+
+    images_BCHW: Tensor
     identity_B: Tensor
+    camera_B: Tensor
     attributes_BA: Tensor
+    row_B: Tensor
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of all training images, on the training device."""
+
+    identity_N: Tensor
+    camera_N: Tensor
+    attributes_NA: Tensor
+
+    @classmethod
+    def of(cls, data: TrainingSet, device: torch.device) -> "Labels":
+        """The labels of a training set, copied to a device."""
+        columns = (data.identity_N, data.images.camera_N, data.images.attributes_NA)
+        return cls(*(torch.from_numpy(column).to(device) for column in columns))
+
+    def batch(self, images_BCHW: Tensor, row_B: Tensor) -> Batch:
+        """Some images with their labels; rows on the labels' device."""
+        return Batch(images_BCHW, self.identity_N[row_B], self.camera_N[row_B], self.attributes_NA[row_B], row_B)
 
 
 class TrainingInput(Protocol):
@@ -47,8 +71,7 @@ class DeviceInput:
 
     crops: Crops
     row_N: Ints
-    identity_N: Tensor
-    attributes_NA: Tensor
+    labels: Labels
     architecture: Architecture
     config: Config
     pool_P3HW: Tensor | None = None
@@ -67,7 +90,7 @@ class DeviceInput:
         draws_Bn = uniforms(config.train.seed, epoch, rows_B).float()
         images_B3HW = enlarge(to_float(crops_B3HW), size)
         changed = augment(images_B3HW, draws_Bn, config.augment, size.mean, size.std, self.pool_P3HW, changes_B)
-        return Batch(normalize(changed, size.mean, size.std), self.identity_N[rows_B], self.attributes_NA[rows_B])
+        return self.labels.batch(normalize(changed, size.mean, size.std), rows_B)
 
     def _changes(self, rows_B: Tensor, epoch: int) -> list[Change | None]:
         """What TrivialAugment does to each image: drawn on the host, where its rows are."""
@@ -91,8 +114,7 @@ def open_input(
     return DeviceInput(
         crops=place_crops(images.store, device, config.data.device_share, say),
         row_N=images.row_N,
-        identity_N=torch.from_numpy(data.identity_N).to(device),
-        attributes_NA=torch.from_numpy(images.attributes_NA).to(device),
+        labels=Labels.of(data, device),
         architecture=architecture,
         config=config,
         pool_P3HW=pool,

@@ -150,7 +150,7 @@ class Trainer:
         for part, batch in enumerate(islice(batches, config.train.accumulation_steps)):
             mark(f"step {step + 1}, part {part + 1}")
             with accelerator.accumulate(self.model):
-                outputs = self.model(batch.images_B3HW)
+                outputs = self.model(batch.images_BCHW)
                 pairs = self.pairs(outputs, batch)
                 parts = self.loss_parts(outputs, batch, pairs)
                 accelerator.backward(parts.total)

@@ -46,8 +46,8 @@ def test_per_image_input_gives_the_same_batches_but_for_chance(small_market: Pat
         assert torch.equal(ours.identity_B, theirs.identity_B)
         assert torch.equal(ours.attributes_BA, theirs.attributes_BA)
         # Pillow enlarges in whole levels: one level is 0.0175 after normalizing
-        assert (ours.images_B3HW - theirs.images_B3HW).abs().max() < 0.02
-        assert (ours.images_B3HW - theirs.images_B3HW.roll(1, 0)).abs().max() > 0.2, "the control: another order"
+        assert (ours.images_BCHW - theirs.images_BCHW).abs().max() < 0.02
+        assert (ours.images_BCHW - theirs.images_BCHW.roll(1, 0)).abs().max() > 0.2, "the control: another order"
 
 
 def test_per_image_augmentation_is_as_strong(small_market: Path) -> None:
@@ -61,9 +61,9 @@ def test_per_image_augmentation_is_as_strong(small_market: Path) -> None:
     usual = per_image_input(table, built.data, built.config, torch.device("cpu"))
     torch.manual_seed(0)
     rows = [np.arange(8)]
-    ours = torch.stack([next(built.input.batches(rows, epoch)).images_B3HW for epoch in range(150)])
-    theirs = torch.stack([next(usual.batches(rows, epoch)).images_B3HW for epoch in range(150)])
-    plain = next(trainer(small_market, *NO_CHANGE).input.batches(rows, 0)).images_B3HW
+    ours = torch.stack([next(built.input.batches(rows, epoch)).images_BCHW for epoch in range(150)])
+    theirs = torch.stack([next(usual.batches(rows, epoch)).images_BCHW for epoch in range(150)])
+    plain = next(trainer(small_market, *NO_CHANGE).input.batches(rows, 0)).images_BCHW
     spread = [(way - plain).square().mean().sqrt().item() for way in (ours, theirs)]
     assert spread[0] == pytest.approx(spread[1], rel=0.1)
     assert (ours.mean((0, 1, 3, 4)) - theirs.mean((0, 1, 3, 4))).abs().max() < 0.03

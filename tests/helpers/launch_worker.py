@@ -44,7 +44,7 @@ def main() -> None:
         micro_batches=1,
     )
     for rows_B, batch in zip(lists, trainer.input.batches(lists, 2), strict=True):
-        images |= {str(row): digest_of([image]) for row, image in zip(rows_B, batch.images_B3HW, strict=True)}
+        images |= {str(row): digest_of([image]) for row, image in zip(rows_B, batch.images_BCHW, strict=True)}
     said["own_statistics"] = digest_of(model.buffers())
     broadcast_buffers(model)
     said["statistics"] = digest_of(model.buffers())

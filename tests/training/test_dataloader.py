@@ -28,7 +28,7 @@ def input_of(root: Path, *flags: str) -> DeviceInput:
 
 
 def images_of(source: DeviceInput, lists: list[np.ndarray], epoch: int = 3) -> torch.Tensor:
-    return torch.cat([batch.images_B3HW for batch in source.batches(lists, epoch)])
+    return torch.cat([batch.images_BCHW for batch in source.batches(lists, epoch)])
 
 
 @pytest.mark.parametrize("flag", [PATCHES, "--augment.trivial-augment=0.5"])
@@ -61,3 +61,15 @@ def test_the_pool_is_drawn_once_from_the_training_images(small_market: Path, mon
     monkeypatch.setattr(training_input, "POOL_SIZE", 1_000)
     assert torch.equal(patch_pool(images, size, 0, CPU), every), "a small set is its own pool"
     assert input_of(small_market).pool_P3HW is None
+
+
+def test_a_batch_holds_images_and_the_labels_of_their_rows(small_market: Path) -> None:
+    built = trainer(small_market)
+    rows = np.array([3, 0, 20])
+    batch = next(built.input.batches([rows], 0))
+    expected = built.data.images.select(rows)
+    assert batch.row_B.tolist() == rows.tolist()
+    assert batch.identity_B.tolist() == built.data.identity_N[rows].tolist()
+    assert batch.camera_B.tolist() == expected.camera_N.tolist() == [2, 1, 1]
+    assert batch.attributes_BA.shape == expected.attributes_NA.shape
+    assert batch._fields == ("images_BCHW", "identity_B", "camera_B", "attributes_BA", "row_B")

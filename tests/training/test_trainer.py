@@ -84,7 +84,13 @@ def test_course_accuracy_counts_attributes_and_identity() -> None:
     identity_logits = torch.tensor([[[2.0, 1.0]], [[0.0, 5.0]]])  # right, wrong
     hat, age = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.0, 0.0, 3.0], [1.0, 0.0, 0.0]])
     outputs = Outputs(torch.zeros(2, 1), torch.zeros(2, 1), identity_logits, (hat, age), torch.zeros(2, 5))
-    batch = Batch(torch.zeros(2, 3, 1, 1), torch.tensor([0, 0]), torch.tensor([[0, 2], [1, -1]]))
+    batch = Batch(
+        images_BCHW=torch.zeros(2, 3, 1, 1),
+        identity_B=torch.tensor([0, 0]),
+        camera_B=torch.tensor([1, 1]),
+        attributes_BA=torch.tensor([[0, 2], [1, -1]]),
+        row_B=torch.tensor([0, 1]),
+    )
     # first image: identity, hat and age right; second: hat alone
     assert course_accuracy(outputs, batch).item() == pytest.approx((3 / 3 + 1 / 3) / 2)
 
