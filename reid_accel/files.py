@@ -1,37 +1,110 @@
-"""Writing files so that a reader finds the old one or the new one, never half of one."""
+"""Atomic writes: a reader finds the old file or folder, or the new one, never a part of one.
+
+Temporary names are `.NAME.PROCESS.part`, and `.NAME.PROCESS.old` for a folder that is being replaced. All permissions
+follow the umask, also those of files that a library creates for their owner alone, as safetensors does.
+"""
 
 import json
 import os
+import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+_LEFTOVER = re.compile(r"\.(?P<name>.+)\.\d+\.(?P<kind>part|old)")
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`; what was written there replaces `path` when the block ends well.
+    """Yield a temporary file beside `path` that replaces `path` when the block ends without an exception.
 
-    The file is on the disk (fsync) before it gets its name. When the block raises (a full disk, Ctrl-C),
-    the temporary file is removed and `path` is what it was before.
+    The content is synced to the disk before the file gets its name. When the block raises (a full disk, Ctrl-C), the
+    temporary file is removed and `path` is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        temporary.touch()
+        permissions = temporary.stat().st_mode
         yield temporary
-        with open(temporary, "rb+") as written:
-            os.fsync(written.fileno())
+        temporary.chmod(permissions)
+        _sync(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def replacing_folder(folder: Path, *, keep_existing: bool = False) -> Iterator[Path]:
+    """Yield a new temporary folder beside `folder` that replaces `folder` when the block ends without an exception.
+
+    All files are synced to the disk before the folder gets its name. When the block raises, the temporary folder is
+    removed and `folder` is unchanged. A process killed between the two renames leaves the old folder under its
+    temporary name: `remove_leftovers` puts it back. keep_existing: if another process has created `folder` in the
+    meantime, that one stays and the new one is discarded.
+    """
+    temporary, displaced = (folder.with_name(f".{folder.name}.{os.getpid()}.{kind}") for kind in ("part", "old"))
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        permissions = temporary.stat().st_mode & 0o666
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                file.chmod(permissions)
+                _sync(file)
+        _rename_folder(temporary, folder, displaced, keep_existing)
+        _sync(folder.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(displaced, ignore_errors=True)
+
+
+def _rename_folder(temporary: Path, folder: Path, displaced: Path, keep_existing: bool) -> None:
+    if folder.exists() and not keep_existing:
+        folder.rename(displaced)
+    try:
+        temporary.rename(folder)
+    except OSError:
+        if displaced.exists():
+            displaced.rename(folder)
+        if not (keep_existing and folder.exists()):
+            raise
+
+
+def remove_leftovers(parent: Path) -> None:
+    """Clean up after killed processes: put back displaced folders that have no successor, delete the rest.
+
+    Only for a folder that no other process writes to.
+    """
+    for path in sorted(parent.glob(".*.old")) + sorted(parent.glob(".*.part")):
+        match = _LEFTOVER.fullmatch(path.name)
+        if match is None:
+            continue
+        final = parent / match["name"]
+        if match["kind"] == "old" and not final.exists():
+            path.rename(final)
+        elif path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8 with LF endings, whole or not at all."""
+    """Write `text` atomically as UTF-8 with LF endings."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write `content` as indented JSON, whole or not at all; NaN is refused (write None instead)."""
+    """Write `content` atomically as indented JSON; NaN is refused (write None instead)."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")

@@ -8,7 +8,6 @@ function of seed, step and row, so there is no generator to save.
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -24,7 +23,7 @@ from torch.distributed.tensor import DTensor
 
 from reid_accel.distributed.fsdp import part_of, parts_of, whole
 from reid_accel.errors import InputError
-from reid_accel.files import write_json
+from reid_accel.files import remove_leftovers, replacing_folder, write_json
 
 FORMAT = 3
 MODEL_FILE = "model.safetensors"
@@ -102,59 +101,38 @@ def save_checkpoint(
     A full disk raises InputError and leaves the earlier checkpoints as they are.
     """
     final = checkpoint_of(folder, progress.step)
-    temporary, displaced = (folder / f".{final.name}.{os.getpid()}.{kind}" for kind in ("part", "old"))
     weights = _whole_copy(state.model.state_dict(), writes)
     tensors, layout = _flatten(state.optimizer.state_dict(), writes)
     averages = _whole_copy(state.average.state_dict(), writes) if state.average is not None else None
     if not writes:
         return final
-    _clear_up(folder)
+    remove_leftovers(folder)
     try:
-        temporary.mkdir(parents=True)
-        _save(weights, temporary / MODEL_FILE)
-        _save(tensors, temporary / OPTIMIZER_FILE)
-        if averages is not None:
-            _save(averages, temporary / EMA_FILE)
-        content = {
-            "format": FORMAT,
-            "progress": asdict(progress),
-            "optimizer": layout,
-            "scaler": state.scaler.state_dict() if state.scaler is not None else None,
-            "config": identity.config,
-            "data_fingerprint": identity.data_fingerprint,
-            "world_size": identity.world_size,
-            "sha256": {path.name: _digest(path) for path in sorted(temporary.iterdir())},
-        }
-        write_json(temporary / PROGRESS_FILE, content)
-        if final.exists():  # of the same step: within its epoch, or of a run that went on from further back
-            final.rename(displaced)
-        temporary.rename(final)
-        _sync_folder(folder)
+        with replacing_folder(final) as temporary:
+            save_file(weights, temporary / MODEL_FILE)
+            save_file(tensors, temporary / OPTIMIZER_FILE)
+            if averages is not None:
+                save_file(averages, temporary / EMA_FILE)
+            content = {
+                "format": FORMAT,
+                "progress": asdict(progress),
+                "optimizer": layout,
+                "scaler": state.scaler.state_dict() if state.scaler is not None else None,
+                "config": identity.config,
+                "data_fingerprint": identity.data_fingerprint,
+                "world_size": identity.world_size,
+                "sha256": {path.name: _digest(path) for path in sorted(temporary.iterdir())},
+            }
+            write_json(temporary / PROGRESS_FILE, content)
     except (OSError, SafetensorError) as error:
         raise InputError(
             f"the checkpoint {final} could not be written: {error}. The earlier checkpoints are intact; free "
             "some space and go on with --run.resume auto"
         ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        _clear_up(folder)
     for old in _by_age(folder)[:-keep]:
         if old != checkpoint_of(folder, progress.best_step or 0):
             shutil.rmtree(old, ignore_errors=True)
     return final
-
-
-def _clear_up(folder: Path) -> None:
-    """Put right what a killed process left: a displaced checkpoint without successor goes back, the rest goes.
-
-    Only process 0 writes here, so nobody is still at it.
-    """
-    for displaced in sorted(folder.glob(".step-*.old")):
-        final = folder / displaced.name[1:].partition(".")[0]
-        if not final.exists():
-            displaced.rename(final)
-    for leftover in [*folder.glob(".step-*.part"), *folder.glob(".step-*.old")]:
-        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _digest(path: Path) -> str:
@@ -169,20 +147,6 @@ def _whole_copy(state: Mapping[str, Tensor], kept: bool) -> dict[str, Tensor]:
     """All parts of all tensors, one after the other, in memory order where they are kept; empty where not."""
     copies = ((name, whole(tensor.detach())) for name, tensor in state.items())
     return {name: tensor.cpu().contiguous() for name, tensor in copies if kept}
-
-
-def _save(tensors: dict[str, Tensor], path: Path) -> None:
-    save_file(tensors, path)
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _flatten(state: Mapping[str, Any], kept: bool = True) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -243,7 +207,7 @@ def newest_checkpoint(folder: Path, say: Callable[[str], None]) -> Path | None:
 
     Only the process that writes here may ask.
     """
-    _clear_up(folder)
+    remove_leftovers(folder)
     for path in reversed(_by_age(folder)):
         try:
             _read_content(path)

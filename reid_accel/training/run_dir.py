@@ -1,7 +1,6 @@
 """The folder of a run: choosing it, and keeping the model in it."""
 
 import os
-import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +10,10 @@ from accelerate import Accelerator
 from reid_accel.config.schema import RunConfig
 from reid_accel.distributed.setup import broadcast_int
 from reid_accel.errors import InputError
+from reid_accel.files import remove_leftovers, replacing_folder
 from reid_accel.models.reid import ReIDModel
 
 RUNS = Path("runs")
-UNFINISHED = re.compile(r"\..+\.\d+\.(part|old)")  # .NAME.PROCESS.part
 MARKS_OF_A_RUN = ("config.yaml", "metrics.jsonl", "checkpoints", "model", "report.json")
 
 
@@ -36,7 +35,7 @@ def choose_run_folder(config: RunConfig, accelerator: Accelerator) -> Path:
         folder = Path(config.dir)
         if accelerator.is_main_process:
             _claim(folder, config)
-            _remove_unfinished(folder)
+            remove_leftovers(folder)
         accelerator.wait_for_everyone()
         return folder
     # process 0 looks and says the number to all: the others could see a folder that it just made
@@ -44,19 +43,8 @@ def choose_run_folder(config: RunConfig, accelerator: Accelerator) -> Path:
     folder = _numbered(config.name, number)
     folder.mkdir(parents=True, exist_ok=True)
     if accelerator.is_main_process:
-        _remove_unfinished(folder)
+        remove_leftovers(folder)
     return folder
-
-
-def _remove_unfinished(folder: Path) -> None:
-    """What a killed process was about to write (see `files.replacing`); nobody else writes into a run's folder."""
-    for path in sorted(folder.glob(".*")):
-        if UNFINISHED.fullmatch(path.name) is None:
-            continue
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
 
 
 def _numbered(name: str, number: int) -> Path:
@@ -103,24 +91,10 @@ def _clear(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
 def save_model(model: ReIDModel, folder: Path) -> None:
-    """Write config.json and model.safetensors; a model already there is replaced when the new one is whole."""
-    temporary, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{kind}") for kind in ("part", "old"))
+    """Write config.json and model.safetensors, replacing a model that is already there."""
     try:
-        model.save_pretrained(temporary)
-        for file in temporary.iterdir():
-            file.chmod(0o666 & ~_umask())  # safetensors writes files that only their owner may read
-        if folder.exists():
-            folder.rename(old)
-        temporary.rename(folder)
+        with replacing_folder(folder) as temporary:
+            model.save_pretrained(temporary)
     except OSError as error:
         raise InputError(f"the model could not be saved to {folder}: {error}; the earlier one is intact") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -312,3 +313,12 @@ def test_a_run_that_goes_back_does_not_take_up_what_came_later(tmp_path: Path) -
     assert newest_checkpoint(tmp_path, said.append) == first
     assert (tmp_path / "undone-step-00000005").is_dir()
     assert len(said) == 1
+
+
+def test_lab_mates_may_read_a_checkpoint(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        path = save(tmp_path, network(), KINDS["sgd"](network().parameters()), Progress(step=3))
+    finally:
+        os.umask(before)
+    assert {file.stat().st_mode & 0o777 for file in path.iterdir()} == {0o644}

@@ -21,10 +21,11 @@ def test_restarted_processes_go_on_where_they_were(monkeypatch: pytest.MonkeyPat
     assert resumed_after_restart(RunConfig(resume="a/checkpoint")).resume == "a/checkpoint"
 
 
-def test_what_a_killed_process_was_writing_goes_when_the_run_goes_on(tmp_path: Path) -> None:
+def test_what_a_killed_process_left_is_cleaned_up_when_the_run_is_resumed(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("kept")
-    (tmp_path / ".notes.old").write_text("somebody else's")
+    (tmp_path / ".notes.old").write_text("the user's")
     (tmp_path / ".report.json.77.part").write_text("half")
-    (tmp_path / ".model.77.old").mkdir()
+    (tmp_path / ".model.77.part").mkdir()
+    (tmp_path / ".model.77.old").mkdir()  # killed before the new model got its name
     choose_run_folder(RunConfig(dir=str(tmp_path), resume="auto"), Accelerator(cpu=True))
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".notes.old", "config.yaml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".notes.old", "config.yaml", "model"]
