@@ -63,7 +63,7 @@ from reid_accel.training.run_data import OpenedData, TrainingSet, open_data, req
 from reid_accel.training.run_dir import choose_run_folder, resumed_after_restart, save_model
 from reid_accel.training.trainer import EpochMeans, EpochSums, Trainer, require_finite
 
-DEFAULT_RECIPE = Path(__file__).resolve().parents[1] / "configs" / "quickstart.yaml"
+DEFAULT_RECIPE = "quickstart"
 STOPPED_FILE = "STOPPED"  # there after an orderly stop: launch/slurm.sh puts such a run back into the queue
 
 

@@ -1,11 +1,12 @@
 """Settings from a recipe (YAML) and the command line.
 
-A recipe is turned into flags and put before the command line's own, so that one strict parser sees everything: a
-word where a number belongs is refused wherever it was written.
+A recipe is turned into flags, which are parsed as strictly as the command line's own; the result is the default of the
+command line, so that help and errors show the recipe's values.
 """
 
 import dataclasses
 import difflib
+import itertools
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,8 @@ from typing import Any, TypeVar
 import tyro
 import yaml
 
+from reid_accel.config.help import registry
+from reid_accel.config.recipes import recipe_path
 from reid_accel.errors import InputError
 
 C = TypeVar("C")
@@ -38,54 +41,99 @@ def to_yaml(config: Any) -> str:
     return yaml.safe_dump(to_dict(config), sort_keys=False)
 
 
-def parse(kind: type[C], arguments: Sequence[str], *, default_recipe: Path | None = None) -> C:
-    """A config from a recipe (`--config FILE`, or the default one) and flags, flags last.
+def parse(kind: type[C], arguments: Sequence[str], *, default_recipe: str | None = None) -> C:
+    """A config from a recipe and flags; flags take precedence.
 
-    Raises InputError for a recipe that can't be used; leaves with a usage text (SystemExit 2) for a flag that
-    can't.
+    The recipe is that of `--config NAME_OR_FILE`, else the default one. `--help SECTION` shows the settings of one
+    section. Raises InputError for an unusable recipe; exits with a message (SystemExit 2) for an unusable flag.
     """
-    recipe, rest = _take_recipe(list(arguments), default_recipe)
-    flags = recipe_flags(kind, recipe) if recipe is not None else []
-    return tyro.cli(
-        kind,
-        args=[*flags, *rest],
-        description=f"{kind.__doc__}\n\n{_about_recipes(default_recipe)}",
-        prog=Path(sys.argv[0]).name,
-        console_outputs=os.environ.get("RANK", "0") == "0",
-    )
+    recipe, words = _take_recipe(list(arguments), default_recipe)
+    section, words = _take_help_section(kind, words)
+    if recipe is None:
+        return _parse(section or kind, words, description=_description(kind, default_recipe))
+    flags = recipe_flags(kind, recipe)
+    if len(_sections(kind)) < len(dataclasses.fields(kind)):  # it has required settings, which a recipe may lack
+        return _parse(section or kind, [*flags, *words], description=_description(kind, None))
+    default = _parse_recipe(kind, flags, recipe)
+    if section is not None:
+        name = dataclasses.fields(section)[0].name
+        _parse(section, words, default=section(**{name: getattr(default, name)}))
+    return _parse(kind, words, default=default, description=_description(kind, default_recipe))
 
 
-def _about_recipes(default: Path | None) -> str:
-    if default is None:
-        return "--config FILE reads settings from a YAML file; flags win over it."
-    return (
-        "--config FILE takes a recipe, a YAML file of settings such as those in configs/ (without it: "
-        f"{default.name}); flags win over it. The defaults below are those of settings that the recipe doesn't name."
-    )
+def recipe_config(kind: type[C], name: str) -> C:
+    """The config of a recipe alone."""
+    recipe = recipe_path(name)
+    return _parse_recipe(kind, recipe_flags(kind, recipe), recipe)
 
 
-def _take_recipe(arguments: list[str], default: Path | None) -> tuple[Path | None, list[str]]:
-    """The last `--config FILE` (or `--config=FILE`), and the other arguments."""
+def _parse(kind: type[Any], words: Sequence[str], **more: Any) -> Any:
+    command = Path(sys.argv[0]).name
+    if command == "reid-accel" and len(sys.argv) > 1:
+        command = f"{command} {sys.argv[1]}"
+    return tyro.cli(kind, args=words, prog=command, console_outputs=_is_main_process(), registry=registry, **more)
+
+
+def _parse_recipe(kind: type[C], flags: Sequence[str], recipe: Path) -> C:
+    try:
+        return _parse(kind, flags)
+    except SystemExit:
+        if _is_main_process():
+            print(f"this setting is in the recipe {recipe}", file=sys.stderr)
+        raise
+
+
+def _is_main_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _description(kind: type, default_recipe: str | None) -> str:
+    recipes = "`--config FILE`: read settings from a YAML file; flags take precedence."
+    if default_recipe is not None:
+        recipes = (
+            "`--config RECIPE`: start from the settings of a recipe, a YAML file or a packaged one (`reid-accel "
+            f"recipes` lists them; default: {default_recipe}); flags take precedence."
+        )
+    names = ", ".join(_sections(kind))
+    return f"{kind.__doc__}\n{recipes}\n`--help SECTION` shows the settings of one section: {names}."
+
+
+def _sections(kind: type) -> dict[str, type]:
+    """The fields of a config that are dataclasses themselves."""
+    factories = {f.name: f.default_factory for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    return {n: f for n, f in factories.items() if isinstance(f, type) and dataclasses.is_dataclass(f)}
+
+
+def _take_recipe(arguments: list[str], default: str | None) -> tuple[Path | None, list[str]]:
+    """The last `--config RECIPE` (or `--config=RECIPE`), and the other arguments."""
     recipe, rest, words = default, [], iter(arguments)
     for word in words:
         if word == "--config":
-            value = next(words, None)
-            if value is None:
-                raise InputError("--config needs a file, e.g. --config configs/market1501.yaml")
-            recipe = Path(value)
+            recipe = next(words, "")
         elif word.startswith("--config="):
-            recipe = Path(word.removeprefix("--config="))
+            recipe = word.removeprefix("--config=")
         else:
             rest.append(word)
-    return recipe, rest
+    if recipe == "":
+        raise InputError("--config needs a recipe, e.g. --config market1501")
+    return recipe_path(recipe) if recipe is not None else None, rest
+
+
+def _take_help_section(kind: type, words: list[str]) -> tuple[Any | None, list[str]]:
+    """For `--help SECTION`, a config of that section alone, and the arguments without its name."""
+    sections = _sections(kind)
+    for place, (word, following) in enumerate(itertools.pairwise(words)):
+        if word in ("-h", "--help") and following in sections:
+            section = sections[following]
+            field = (following, section, dataclasses.field(default_factory=section))
+            return dataclasses.make_dataclass(kind.__name__, [field]), [*words[: place + 1], *words[place + 2 :]]
+    return None, words
 
 
 def recipe_flags(kind: type, recipe: Path) -> list[str]:
     """A recipe as command-line flags; raises InputError at unknown names, with the nearest known one."""
     try:
         content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"there is no recipe {recipe}; the ready ones are in the folder configs/") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"the recipe {recipe} cannot be read: {error}") from error
     if content is None:
@@ -96,16 +144,15 @@ def recipe_flags(kind: type, recipe: Path) -> list[str]:
 def _flags(kind: type, content: Any, prefix: str, recipe: Path) -> list[str]:
     if not isinstance(content, Mapping):
         raise InputError(f"{recipe}: {prefix.rstrip('.') or 'the file'} must hold `name: value` lines, got {content!r}")
-    known = {f.name: f for f in dataclasses.fields(kind)}
+    known, sections = [f.name for f in dataclasses.fields(kind)], _sections(kind)
     flags: list[str] = []
     for name, value in content.items():
         if name not in known:
             near = difflib.get_close_matches(str(name), known, n=1)
             hint = f"; did you mean {prefix}{near[0]}?" if near else f" (known: {', '.join(known)})"
             raise InputError(f"{recipe}: there is no setting {prefix}{name}{hint}")
-        section: Any = known[name].default_factory
-        if isinstance(section, type) and dataclasses.is_dataclass(section):
-            flags += _flags(section, value, f"{prefix}{name}.", recipe)
+        if name in sections:
+            flags += _flags(sections[name], value, f"{prefix}{name}.", recipe)
         else:
             flags += _flag(f"{prefix}{name}", value)
     return flags

@@ -1,9 +1,15 @@
+import dataclasses
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import pytest
 
-from reid_accel.config.parse import parse, to_yaml
+from reid_accel.config.help import field_texts
+from reid_accel.config.parse import parse, recipe_config, to_yaml
+from reid_accel.config.recipes import recipes
 from reid_accel.config.schema import (
     AugmentConfig,
     Config,
@@ -69,15 +75,96 @@ def test_recipe_mistakes_are_named(tmp_path: Path, text: str, message: str) -> N
     assert message in str(info.value)
 
 
-def test_a_missing_recipe_says_where_the_ready_ones_are() -> None:
-    with pytest.raises(InputError, match="configs/"):
-        parse(Config, ["--config", "nowhere.yaml"])
+def test_an_unknown_recipe_is_refused_with_the_names_of_the_packaged_ones() -> None:
+    for name in ("nowhere.yaml", "market"):
+        with pytest.raises(InputError, match=f"no recipe {name}.* apr, bot, .*market1501, quickstart"):
+            parse(Config, ["--config", name])
+    with pytest.raises(InputError, match="--config needs a recipe"):
+        parse(Config, ["--config"])
 
 
-def test_a_mistyped_flag_is_refused_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_recipe_is_found_by_name_or_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert parse(Config, ["--config", "bot"]) == parse(Config, [f"--config={CONFIGS / 'bot.yaml'}"])
+    assert parse(Config, ["--config", "bot"]) == recipe_config(Config, "bot")
+    assert set(recipes()) == {path.stem for path in CONFIGS.glob("*.yaml")}
+
+
+def test_help_and_errors_show_the_recipes_own_values(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--help"], ["--help", "train"], ["--train.epochs", "many"]):
+        with pytest.raises(SystemExit):
+            parse(Config, ["--config", "bot", *arguments])
+        assert "Number of epochs. (default: 120)" in printed(capsys), arguments
+
+
+def test_help_of_a_section_shows_that_section_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--help", "data"], ["-h", "data", "--config", "bot"]):
+        with pytest.raises(SystemExit) as left:
+            parse(Config, arguments, default_recipe="quickstart")
+        assert left.value.code == 0
+        shown = printed(capsys)
+        assert "--data.root" in shown
+        assert "--train.epochs" not in shown
+
+
+def test_a_recipes_mistake_is_traced_to_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        parse(Config, ["--train.epoch", "3"])
-    assert "--train.epochs" in "".join(capsys.readouterr())
+        parse(Config, recipe(tmp_path, "train: {epochs: 0}"), default_recipe="quickstart")
+    assert f"in the recipe {tmp_path / 'recipe.yaml'}" in capsys.readouterr().err
+
+
+def test_every_setting_has_a_help_text_in_one_paragraph(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for kind in (Config, ScoringConfig, PredictionConfig):
+        with pytest.raises(SystemExit):
+            parse(kind, ["--help"], default_recipe="quickstart" if kind is Config else None)
+        shown = printed(capsys)
+        for name, text in all_texts(kind):
+            assert text.endswith("."), name
+            assert text in shown, name
+
+
+def all_texts(kind: type) -> Iterator[tuple[str, str]]:
+    """Every setting of a config with its help text."""
+    for field in dataclasses.fields(kind):
+        section = field.default_factory
+        if isinstance(section, type) and dataclasses.is_dataclass(section):
+            yield from all_texts(section)
+        else:
+            yield field.name, field_texts(kind).get(field.name, "")
+
+
+def printed(capsys: pytest.CaptureFixture[str]) -> str:
+    """All that was printed, without frames and line breaks."""
+    return " ".join("".join(capsys.readouterr()).replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("--augment.colour-jitter", "--augment.color-jitter"),
+        ("--loss.centre", "--loss.center"),
+        ("--train.epoch", "--train.epochs"),
+    ],
+)
+def test_an_unknown_flag_is_refused_with_the_nearest(
+    written: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parse(Config, [written, "1"])
+    assert f"{meant} " in printed(capsys)
+
+
+def test_settings_are_parsed_without_torch() -> None:
+    code = (
+        "import sys; from reid_accel.config import parse, schema; "
+        "parse.parse(schema.Config, [], default_recipe='bot'); "
+        "print([name for name in ('torch', 'numpy', 'datasets', 'accelerate') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 @pytest.mark.parametrize(
@@ -92,10 +179,13 @@ def test_a_mistyped_flag_is_refused_with_the_nearest(capsys: pytest.CaptureFixtu
         (lambda: TrainConfig(batch_size=4, images_per_identity=4), "train.images-per-identity must be"),
         (lambda: DataConfig(device_share=1.0), "data.device-share must be in [0, 1), got 1.0"),
         (lambda: DataConfig(validation_share=1.0), "data.validation-share must be in"),
-        (lambda: DataConfig(root="mine"), "data.root mine has no part in the set synthetic, which this package draws"),
+        (
+            lambda: DataConfig(root="mine"),
+            "data.root mine is not used by the data set synthetic, which this package draws",
+        ),
         (
             lambda: ScoringConfig(model="m", data=DataConfig(also=("synthetic:x",))),
-            "to score the model on further sets",
+            "to score the model on additional sets",
         ),
         (lambda: AugmentConfig(flip_probability=1.5), "augment.flip-probability must be between 0 and 1"),
         (lambda: AugmentConfig(patch_probability=-0.5), "augment.patch-probability must be between 0 and 1, got -0.5"),
@@ -140,13 +230,13 @@ def test_a_required_setting_is_asked_for(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_the_help_names_recipes_and_shows_only_what_counts(capsys: pytest.CaptureFixture[str]) -> None:
     said = {}
-    for kind, default in ((Config, CONFIGS / "quickstart.yaml"), (PredictionConfig, None)):
+    for kind, default in ((Config, "quickstart"), (PredictionConfig, None)):
         with pytest.raises(SystemExit):
             parse(kind, ["--help"], default_recipe=default)
         said[kind] = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert "--config FILE takes a recipe" in said[Config]
-    assert "(without it: quickstart.yaml)" in said[Config]
-    assert "--config FILE reads" in said[PredictionConfig]
+    assert "`--config RECIPE`: start from the settings of a recipe" in said[Config]
+    assert "default: quickstart)" in said[Config]
+    assert "`--config FILE`: read settings" in said[PredictionConfig]
     for option, counts in (("--score.flip", True), ("--score.rerank", False), ("--score.validation-queries", False)):
         assert option in said[Config]
         assert (option in said[PredictionConfig]) == counts
@@ -156,7 +246,7 @@ def test_losses_on_pairs_need_batches_of_people() -> None:
     with pytest.raises(InputError, match=r"set --train\.images-per-identity 4"):
         Config(loss=LossConfig(triplet=1.0))
     loss, train = LossConfig(triplet=1.0), TrainConfig(batch_size=32, images_per_identity=4, accumulation_steps=8)
-    with pytest.raises(InputError, match="losses on pairs see 4 images at once"):
+    with pytest.raises(InputError, match="metric losses see 4 images at once"):
         Config(loss=loss, train=train).micro_batch_size(1)
     wide = TrainConfig(batch_size=32, images_per_identity=4, accumulation_steps=2)
     assert Config(loss=loss, train=wide).micro_batch_size(4) == 4, "four processes together see 16"

@@ -1,0 +1,16 @@
+"""How a setting is refused: one sentence that names it, what it must be, and what it was."""
+
+from reid_accel.errors import InputError
+
+
+def check(condition: bool, name: str, requirement: str, value: object) -> None:
+    """Raise InputError `name must be requirement, got value` unless the condition holds."""
+    if not condition:
+        raise InputError(f"{name} must be {requirement}, got {value!r}")
+
+
+def check_each(config: object, section: str, names: tuple[str, ...], least: float, requirement: str) -> None:
+    """Check that several fields of a section are at least `least`."""
+    for name in names:
+        value = getattr(config, name)
+        check(value >= least, f"{section}.{name.replace('_', '-')}", requirement, value)

@@ -1,0 +1,105 @@
+"""Settings of the images: the data set, and how training images are augmented."""
+
+from dataclasses import dataclass
+from typing import Literal, cast, get_args
+
+from reid_accel.config.checks import check
+from reid_accel.errors import InputError
+
+DatasetName = Literal["synthetic", "synthetic-course", "market1501", "market-layout", "msmt17", "course"]
+
+
+def name_and_folder(entry: str, setting: str) -> tuple[DatasetName, str]:
+    """The two parts of an additional data set, NAME:FOLDER. Raises InputError for anything else."""
+    name, colon, folder = entry.partition(":")
+    known = get_args(DatasetName)
+    check(bool(colon) and name in known, setting, f"NAME:FOLDER with NAME one of {', '.join(known)}", entry)
+    return cast(DatasetName, name), folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """The data set and how it is read."""
+
+    name: DatasetName = "synthetic"
+    """Data set: `market1501`, `market-layout` (CUHK03-NP, DukeMTMC-reID, your own crops in that layout), `msmt17`,
+    `course`, or the pedestrians that this package draws: `synthetic`, `synthetic-course`."""
+    root: str | None = None
+    """Folder of the data set; not used by the synthetic ones."""
+    also: tuple[str, ...] = ()
+    """Additional training sets, NAME:FOLDER each (`msmt17:path/to/MSMT17_V1`). Validation and test images are those of
+    the main set only."""
+    on_bad_image: Literal["error", "skip"] = "error"
+    """Unreadable images: stop with an error, or skip them and list them in report.json."""
+    validation_share: float = 0.3
+    """Fraction of the training images held out for validation, split by identity; the best model is chosen on them. 0:
+    train on all images and keep the last model."""
+    cache_dir: str = "~/.cache/reid_accel"
+    """Cache folder for decoded images, tables and drawn pedestrians."""
+    device_share: float = 0.5
+    """Keep the decoded training images in GPU memory if they fit into this fraction of the free memory; else prefetch
+    them from the cache. Always prefetch: 0."""
+    synthetic_identities: int = 200
+    """Number of synthetic training identities. Sets of different sizes share identities: test a model on the set that
+    it was trained on, or on one with another seed."""
+    synthetic_seed: int = 0
+    """Seed of the synthetic pedestrians."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "also", tuple(self.also))
+        for entry in self.also:
+            name_and_folder(entry, "data.also")
+        if self.root is not None and self.name.startswith("synthetic"):
+            raise InputError(
+                f"data.root {self.root} is not used by the data set {self.name}, which this package draws: name the "
+                "layout of the folder with --data.name (market-layout, market1501, course), or choose a recipe "
+                "with --config"
+            )
+        check(0 <= self.validation_share < 1, "data.validation-share", "in [0, 1)", self.validation_share)
+        check(0 <= self.device_share < 1, "data.device-share", "in [0, 1)", self.device_share)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """Augmentation of training images, in batches on the training device."""
+
+    flip_probability: float = 0.5
+    """Probability of a horizontal flip."""
+    pad_px: int = 10
+    """Random crop: pad by this many pixels, then crop to size; 0: off."""
+    rotation_degrees: float = 0.0
+    """Largest random rotation, in either direction."""
+    color_jitter: float = 0.0
+    """Strength of color jitter: brightness, contrast and saturation are scaled by 1 ± this."""
+    white_balance: float = 0.0
+    """Strength of white balance jitter: red, green and blue are each scaled by 1 ± this, as another camera would."""
+    erase_probability: float = 0.0
+    """Probability of random erasing (Zhong et al. 2020), which can hide attributes."""
+    erase_min_area: float = 0.02
+    """Smallest erased fraction of the image."""
+    erase_max_area: float = 0.4
+    """Largest erased fraction of the image."""
+    erase_with: Literal["mean", "noise"] = "mean"
+    """Fill of erased areas: the mean color, or normal noise per pixel."""
+    patch_probability: float = 0.0
+    """Probability of pasting a patch of another training image (random patch, Zhou et al. 2021)."""
+    patch_min_area: float = 0.01
+    """Smallest patch, as a fraction of the image."""
+    patch_max_area: float = 0.5
+    """Largest patch, as a fraction of the image."""
+    trivial_augment: float = 0.0
+    """Probability of TrivialAugment (Müller and Hutter 2021): one of 14 operations at a random strength, among them
+    rotation by up to 135 degrees and translation by up to 32 pixels."""
+
+    def __post_init__(self) -> None:
+        shares = ("flip_probability", "color_jitter", "white_balance", "erase_probability", "patch_probability")
+        for name in (*shares, "trivial_augment"):
+            value = getattr(self, name)
+            check(0 <= value <= 1, f"augment.{name.replace('_', '-')}", "between 0 and 1", value)
+        check(self.pad_px >= 0, "augment.pad-px", "0 or more", self.pad_px)
+        degrees = self.rotation_degrees
+        check(0 <= degrees <= 180, "augment.rotation-degrees", "between 0 and 180", degrees)
+        for name in ("erase", "patch"):
+            areas = (getattr(self, f"{name}_min_area"), getattr(self, f"{name}_max_area"))
+            names = f"augment.{name}-min-area, {name}-max-area"
+            check(0 < areas[0] <= areas[1] < 1, names, "0 < min <= max < 1", areas)

@@ -1,0 +1,121 @@
+"""Settings of the network and of its loss."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from reid_accel.config.checks import check, check_each
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The network: backbone, neck, attribute heads, re-weighting, identity classifier."""
+
+    backbone: str = "resnet50"
+    """Any timm model name, a timm ResNet's name followed by `_ibn_a` (IBN-a), or `osnet_x0_25` to `osnet_x1_0`."""
+    pretrained: bool = True
+    """Start from timm's ImageNet weights (downloaded once)."""
+    weights_file: str | None = None
+    """Initialize the backbone from this local .safetensors file instead of downloading weights: a timm model, or a
+    model trained by this package (RUN/model/model.safetensors)."""
+    height_px: int = 256
+    """Input height."""
+    width_px: int = 128
+    """Input width."""
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    """Interpolation of the resize (always antialiased)."""
+    fit: Literal["stretch", "letterbox"] = "stretch"
+    """Resize to the input shape (`stretch`, as in the literature), or keep the aspect ratio and pad (`letterbox`)."""
+    last_stride: Literal[1, 2] = 2
+    """Stride of a ResNet's last stage; 1 doubles the resolution (Luo et al. 2019), without dilation."""
+    pooling: Literal["avg", "max", "gem"] = "avg"
+    """Global pooling of convolutional networks: average, maximum, or generalized mean (Radenovic et al. 2019)."""
+    stripes: tuple[int, ...] = (1,)
+    """Horizontal stripes to pool, each with its own neck and identity classifier: 1 for global pooling only, `1 2 4`
+    for global, halves and quarters (Fu et al. 2019), 6 as in Sun et al. 2018."""
+    neck: Literal["fc", "bn"] = "fc"
+    """Layer after pooling: `fc` is the course report's fully connected layer, `bn` is the BNNeck (Luo et al. 2019):
+    metric losses use the features before batch norm, classification and retrieval those after it."""
+    neck_units: int = 512
+    """Output size of the neck `fc` per stripe."""
+    classifier: Literal["linear", "arcface", "cosface"] = "linear"
+    """Identity classifier: linear, ArcFace (Deng et al. 2019) or CosFace (Wang et al. 2018)."""
+    attributes: bool = True
+    """Train attribute heads if the data set has attributes."""
+    reweight: bool = True
+    """Re-weight attribute scores by a learned confidence (Lin et al. 2019, section 4.2)."""
+    attribute_scores: Literal["probabilities", "logits"] = "probabilities"
+    """Output of the attribute heads that is re-weighted and appended to the feature."""
+    metric: Literal["euclidean", "cosine"] = "euclidean"
+    """Distance used for retrieval."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stripes", tuple(self.stripes))
+        counts, most = self.stripes, self.height_px // 16  # rows of the last feature map, where it has many
+        check(
+            bool(counts) and all(0 < count <= most for count in counts),
+            "model.stripes",
+            f"numbers from 1 to {most} at model.height-px {self.height_px}",
+            counts,
+        )
+        for name, value in (("model.height-px", self.height_px), ("model.width-px", self.width_px)):
+            check(value > 0 and value % 32 == 0, name, "a positive multiple of 32", value)
+        check(self.neck_units > 0, "model.neck-units", "positive", self.neck_units)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Weights of the loss terms; 0 turns a term off (`attributes`: the attribute heads, too)."""
+
+    identity: float = 1.0
+    """Weight of the identity cross-entropy."""
+    attributes: float = 1.0
+    """Weight of the attribute cross-entropies, reduced over groups by `attribute_reduction`."""
+    attribute_reduction: Literal["sum", "mean"] = "mean"
+    """Sum or mean of the cross-entropies over attribute groups."""
+    balance_attributes: bool = False
+    """Class-balanced attribute loss: weight values by inverse frequency."""
+    label_smoothing: float = 0.0
+    """Label smoothing of the identity loss (0.1 in Luo et al. 2019)."""
+    classifier_margin: float = 0.35
+    """Margin of the classifier: an angle in radians for arcface (0.5 in the paper), a cosine for cosface (0.35)."""
+    classifier_scale: float = 30.0
+    """Scale of the cosine logits of arcface and cosface."""
+    triplet: float = 0.0
+    """Weight of the batch-hard triplet loss (Hermans et al. 2017); needs train.images-per-identity."""
+    triplet_margin: float = 0.3
+    """Margin of the triplet loss; 0: soft margin."""
+    circle: float = 0.0
+    """Weight of the circle loss (Sun et al. 2020); needs train.images-per-identity."""
+    circle_margin: float = 0.25
+    """Margin m of the circle loss."""
+    circle_scale: float = 64.0
+    """Scale gamma of the circle loss."""
+    center: float = 0.0
+    """Weight of the center loss (Wen et al. 2016; 0.0005 in Luo et al. 2019)."""
+    center_rate: float = 0.5
+    """Update rate of the centers."""
+    pairs_across_processes: bool = True
+    """Metric losses compare the images of all processes, so that they don't depend on the number of processes; else
+    only those of the same process."""
+
+    @property
+    def trains_identities(self) -> bool:
+        """Whether any loss term separates identities."""
+        return self.identity + self.triplet + self.circle > 0
+
+    def __post_init__(self) -> None:
+        weights = ("identity", "attributes", "triplet", "circle", "center")
+        margins = ("triplet_margin", "circle_margin", "classifier_margin")
+        check_each(self, "loss", (*weights, *margins), 0, "0 or more")
+        for name in ("circle_scale", "classifier_scale"):
+            check(getattr(self, name) > 0, f"loss.{name.replace('_', '-')}", "above 0", getattr(self, name))
+        check(
+            not self.center or self.pairs_across_processes,
+            "loss.pairs-across-processes",
+            "on with loss.center, whose centers are the same on all processes",
+            self.pairs_across_processes,
+        )
+        check(0 < self.center_rate <= 1, "loss.center-rate", "in (0, 1]", self.center_rate)
+        check(0 <= self.label_smoothing < 1, "loss.label-smoothing", "in [0, 1)", self.label_smoothing)
+        is_something = self.trains_identities or self.attributes > 0
+        check(is_something, "loss.identity + attributes + triplet + circle", "above 0", 0)

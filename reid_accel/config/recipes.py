@@ -1,0 +1,43 @@
+"""The recipes (configs/) and launch files (launch/) that come with the package, by name."""
+
+from pathlib import Path
+
+from reid_accel.errors import InputError
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def recipes() -> dict[str, Path]:
+    """The packaged recipes by name."""
+    return _shipped("configs")
+
+
+def recipe_path(name: str) -> Path:
+    """The file of a packaged recipe (`market1501`), or a recipe given by its path. Raises InputError for neither."""
+    return _by_name(name, recipes(), "recipe")
+
+
+def launch_file_path(name: str) -> Path:
+    """The file of a packaged launch file (`multi_gpu`), or one given by its path. Raises InputError for neither."""
+    return _by_name(name, _shipped("launch"), "launch file")
+
+
+def title_of(recipe: Path) -> str:
+    """What a recipe is for: its first line."""
+    with recipe.open(encoding="utf-8") as file:
+        return file.readline().lstrip("# ").rstrip()
+
+
+def _shipped(folder: str) -> dict[str, Path]:
+    """YAML files by name: an installed package has the folder inside, a checkout has it at its root."""
+    inside = _PACKAGE / folder
+    place = inside if inside.is_dir() else _PACKAGE.parent / folder
+    return {path.stem: path for path in sorted(place.glob("*.yaml"))}
+
+
+def _by_name(name: str, known: dict[str, Path], kind: str) -> Path:
+    if name in known:
+        return known[name]
+    if not Path(name).is_file():
+        raise InputError(f"there is no {kind} {name}: give the path of a YAML file, or one of {', '.join(known)}")
+    return Path(name)

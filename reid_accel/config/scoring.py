@@ -1,0 +1,98 @@
+"""Settings of evaluation and prediction."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from reid_accel.config.checks import check_each
+from reid_accel.config.data import DataConfig, name_and_folder
+from reid_accel.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig:
+    """Embedding of images, and the prediction files."""
+
+    batch_size: int = 128
+    """Images per forward pass of a process."""
+    flip: bool = False
+    """Flip test-time augmentation: average embeddings and attribute scores over each image and its mirror image."""
+    crops: Literal[1, 5] = 1
+    """Crop test-time augmentation; 5: average over the image and its four corner crops (7/8 of the size, resized)."""
+    rank_list_length: int = 50
+    """Names per query in reid_test.txt."""
+    multicolor_columns: bool = False
+    """Write classification_test.csv with 30 columns (separate columns for multi-color) instead of 28."""
+
+    def __post_init__(self) -> None:
+        check_each(self, "score", ("batch_size", "rank_list_length"), 1, "positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig(PredictConfig):
+    """Evaluation of models."""
+
+    average_precision: Literal["standard", "trapezoid"] = "standard"
+    """AP definition: `standard` (papers since 2018) or `trapezoid` (Market-1501's original MATLAB code)."""
+    rerank: bool = False
+    """Also report scores after k-reciprocal re-ranking (Zhong et al. 2017: k1 = 20, k2 = 6, lambda = 0.3)."""
+    query_expansion: int = 0
+    """Also report scores after alpha query expansion with this many neighbors; 0: off."""
+    validation_queries: int = 100
+    """Number of validation images drawn as queries against all validation images (course protocol)."""
+    shown_queries: int = 10
+    """Number of best and of worst queries shown in report.html."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_each(self, "score", ("validation_queries",), 1, "positive")
+        check_each(self, "score", ("query_expansion", "shown_queries"), 0, "0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoringConfig:
+    """Evaluate a saved model on a data set, or evaluate saved features."""
+
+    model: str | None = None
+    """Model folder (RUN/model) or hub repository (user/name). If not set, saved `features` are evaluated."""
+    features: str | None = None
+    """Folder for the embeddings of query and gallery: written if a model is given, else read. Saved features need
+    neither images nor a GPU."""
+    data: DataConfig = field(default_factory=DataConfig)
+    also: tuple[str, ...] = ()
+    """Additional sets to evaluate on, NAME:FOLDER each (`msmt17:path/to/MSMT17_V1`); one table compares them, and each
+    has its own report."""
+    score: ScoreConfig = field(default_factory=ScoreConfig)
+    seed: int = 0
+    """Seed of the validation queries of the course protocols."""
+    dir: str | None = None
+    """Report folder. Default: runs/score, or the first free one of runs/score-2, runs/score-3, ..."""
+
+    def __post_init__(self) -> None:
+        if self.model is None and self.features is None:
+            raise InputError("give --model RUN/model to score a model, or --features DIR to score saved features")
+        object.__setattr__(self, "also", tuple(self.also))
+        for entry in self.also:
+            name_and_folder(entry, "also")
+        if self.data.also:
+            raise InputError("data.also names training sets; to score the model on additional sets, use --also")
+        if self.also and self.features is not None:
+            raise InputError("--also scores several sets, --features stores one set: use only one of them")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionConfig:
+    """Predict attributes and rank lists for unlabeled images with a saved model."""
+
+    model: str
+    """Model folder (RUN/model) or hub repository (user/name)."""
+    queries: str
+    """Query images: a folder (searched recursively) or a single image."""
+    test: str
+    """Images to classify and to rank for each query: a folder (searched recursively) or a single image."""
+    on_bad_image: Literal["error", "skip"] = "error"
+    """Unreadable images: stop with an error, or skip them."""
+    cache_dir: str = "~/.cache/reid_accel"
+    """Cache folder for decoded images."""
+    score: PredictConfig = field(default_factory=PredictConfig)
+    dir: str = "."
+    """Output folder of classification_test.csv and reid_test.txt."""
