@@ -57,11 +57,12 @@ from reid_accel.training.checkpoint import (
 )
 from reid_accel.training.dataloader import open_input
 from reid_accel.training.ema import EMA
+from reid_accel.training.metrics import EpochSums, epoch_numbers, require_finite
 from reid_accel.training.nonfinite import NonFiniteSkipper
 from reid_accel.training.optim import build_optimizer
 from reid_accel.training.run_data import OpenedData, TrainingSet, open_data, require_matches, split_training_images
 from reid_accel.training.run_dir import choose_run_folder, resumed_after_restart, save_model
-from reid_accel.training.trainer import EpochMeans, EpochSums, Trainer, require_finite
+from reid_accel.training.trainer import Trainer
 
 DEFAULT_RECIPE = "quickstart"
 STOPPED_FILE = "STOPPED"  # there after an orderly stop: launch/slurm.sh puts such a run back into the queue
@@ -366,13 +367,14 @@ def train_epoch(run: Run, progress: Progress) -> Progress:
     sums = EpochSums.restored(progress.epoch_sums, accelerator)
     first, begun, saved = progress, time.perf_counter(), time.perf_counter()
 
-    def numbers_so_far() -> tuple[EpochMeans, dict[str, float]]:
-        means = EpochMeans.of(sums.over_processes(accelerator))
+    def numbers_so_far() -> dict[str, Any]:
+        total = sums.over_processes(accelerator)
         seconds = time.perf_counter() - begun
         done = (progress.position - first.position) * config.train.batch_size
         parts_per_step = accelerator.num_processes * config.train.accumulation_steps
-        require_finite(means, progress.step - progress.position, parts_per_step, str(run.folder / "checkpoints"))
-        return means, {**means.line(), "learning_rate": trainer.rate, "images_per_second": done / seconds}
+        require_finite(total, progress.step - progress.position, parts_per_step, str(run.folder / "checkpoints"))
+        speed = {"learning_rate": trainer.rate, "images_per_second": done / seconds}
+        return epoch_numbers(total, config.loss) | speed
 
     def checkpoint_within_epoch() -> None:
         numbers_so_far()  # raises when the weights are spoilt: those are not to be kept
@@ -390,11 +392,11 @@ def train_epoch(run: Run, progress: Progress) -> Progress:
             show(progress.position)
 
             if progress.step % config.run.log_every_steps == 0:
-                means, numbers = numbers_so_far()
+                numbers = numbers_so_far()
                 run.tracking.log(progress.step, {"epoch": progress.epoch + 1, **numbers})
                 show(
                     progress.position,
-                    loss=means.train_loss,
+                    loss=numbers["loss"],
                     lr=trainer.rate,
                     speed=numbers["images_per_second"],
                 )
@@ -406,7 +408,7 @@ def train_epoch(run: Run, progress: Progress) -> Progress:
                 saved = time.perf_counter()
             if stop:
                 return progress
-    _, numbers = numbers_so_far()
+    numbers = numbers_so_far()
     if trainer.guard is not None:
         numbers["skipped_steps"] = progress.skipped_steps
     return progress.after_epoch({"epoch": progress.epoch + 1, **numbers}, time.perf_counter() - begun)
@@ -454,6 +456,7 @@ def validation_line(run: Run, validation: LabeledSet) -> dict[str, Any]:
     scored = score_within(validation, protocol, config.model.metric, config.score, config.train.seed)
     attributes = attribute_entry(validation, run.trainer.data.images.attributes_NA)
     return {
+        "validation_protocol": protocol,
         "validation_mAP": scored[1].mean_ap if scored is not None else None,
         "validation_attribute_accuracy": attributes["conventions"]["12 groups"]["accuracy"] if attributes else None,
     }

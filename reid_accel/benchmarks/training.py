@@ -24,10 +24,11 @@ from reid_accel.benchmarks.counting import copy_rate, count_work, product_rate, 
 from reid_accel.data.dataset import Ints
 from reid_accel.files import write_json
 from reid_accel.hardware import tf32
-from reid_accel.models.losses import Pairs
+from reid_accel.models.losses import Pairs, total
 from reid_accel.models.reid import ReIDModel
 from reid_accel.training.dataloader import Batch, DeviceInput, TrainingInput
-from reid_accel.training.trainer import EpochSums, Trainer
+from reid_accel.training.metrics import EpochSums
+from reid_accel.training.trainer import Trainer
 
 RESIDENT = "network: one resident batch"
 LOOP = "whole loop, real data"
@@ -129,7 +130,7 @@ def _ways(
     """What is timed: each a function of the number of optimizer steps."""
 
     def train(batches: Iterator[Batch], steps: int) -> None:
-        sums = EpochSums.restored((), trainer.accelerator)
+        sums = EpochSums.restored({}, trainer.accelerator)
         for step in range(steps):
             sums = trainer.step(batches, step, sums)
 
@@ -172,7 +173,7 @@ def _plain_way(trainer: Trainer, batch: Batch) -> Callable[[int], None]:
         for _ in range(steps * trainer.config.train.accumulation_steps):
             outputs = model(images_BCHW)
             pairs = Pairs(outputs.metric_feature_BE, batch.identity_B)
-            trainer.loss_parts(outputs, batch, pairs).total.backward()
+            total(trainer.loss_terms(outputs, batch, pairs)).backward()
             optimizer.step()
             optimizer.zero_grad()
 
@@ -229,13 +230,13 @@ def _micro_batch(trainer: Trainer) -> int:
 
 def _forward_backward(trainer: Trainer, batch: Batch) -> None:
     outputs = trainer.unwrapped(batch.images_BCHW)
-    trainer.accelerator.backward(trainer.loss_parts(outputs, batch, trainer.pairs(outputs, batch)).total)
+    trainer.accelerator.backward(total(trainer.loss_terms(outputs, batch, trainer.pairs(outputs, batch))))
     trainer.optimizer.zero_grad()
 
 
 def _seconds_of_step(trainer: Trainer, batch: Batch, turns: int = 3) -> float:
     device, taken = trainer.accelerator.device, []
-    sums = EpochSums.restored((), trainer.accelerator)
+    sums = EpochSums.restored({}, trainer.accelerator)
     for _ in range(turns + 1):
         synchronize(device)
         begun = time.perf_counter()

@@ -103,6 +103,11 @@ class LossConfig:
         """Whether any loss term separates identities."""
         return self.identity + self.triplet + self.circle > 0
 
+    @property
+    def uses_pairs(self) -> bool:
+        """Whether any loss compares the images of a batch with each other or with centers."""
+        return self.triplet + self.circle + self.center > 0
+
     def __post_init__(self) -> None:
         weights = ("identity", "attributes", "triplet", "circle", "center")
         margins = ("triplet_margin", "circle_margin", "classifier_margin")

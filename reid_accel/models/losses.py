@@ -1,10 +1,10 @@
-"""The parts of the training loss: functions of outputs and labels, nothing else.
+"""The terms of the training loss: functions of outputs and labels, nothing else.
 
 Legend: B batch, P parts, I identities, A attribute groups, V values of one group.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -14,14 +14,17 @@ from reid_accel.config.schema import LossConfig
 from reid_accel.models.metric_losses import arcface_logits, center_loss, circle_loss, cosface_logits, triplet_loss
 from reid_accel.models.reid import Outputs
 
+LossTerms = dict[str, Tensor]
+"""The terms of the loss by name, each a scalar times its weight: their sum is the loss."""
 
-class LossParts(NamedTuple):
-    """The loss and what it is made of, each a scalar tensor."""
 
-    total: Tensor
-    identity: Tensor
-    attributes: Tensor
-    pairs: Tensor
+class Labeled(Protocol):
+    """The labels of a batch; -1 marks an unknown attribute."""
+
+    @property
+    def identity_B(self) -> Tensor: ...
+    @property
+    def attributes_BA(self) -> Tensor: ...
 
 
 class Pairs(NamedTuple):
@@ -31,30 +34,39 @@ class Pairs(NamedTuple):
     identity_C: Tensor
 
 
-def loss_parts(
+def loss_terms(
     outputs: Outputs,
-    identity_B: Tensor,
-    attributes_BA: Tensor,
+    batch: Labeled,
     config: LossConfig,
     *,
     classifier: str = "linear",
     pairs: Pairs | None = None,
     center_IE: Tensor | None = None,
     class_weights: Sequence[Tensor] | None = None,
-) -> LossParts:
-    """Weighted sum of the identity loss, the attributes' cross-entropies (course report, section 3; Lin et al., eq. 5)
-    and the losses on pairs.
+) -> LossTerms:
+    """All terms that are on, weighted, under the names of their weights in `LossConfig`.
 
-    pairs: not given, those of `outputs`. center_IE: the centers of the center loss. class_weights: of each attribute
-    group's values.
+    The identity term is there at weight 0 too, because data parallelism needs a gradient of every parameter.
+    pairs: what losses on pairs compare, if not the images of `outputs`. center_IE: the centers of the center loss.
+    class_weights: of each attribute group's values.
     """
-    identity = identity_loss(outputs.identity_logits_BPI, identity_B, config, classifier)
-    attributes = attribute_loss(outputs.attribute_logits, attributes_BA, config.attribute_reduction, class_weights)
-    if not outputs.attribute_logits:
-        attributes = identity.new_zeros(())
-    compared = metric_loss(pairs or Pairs(outputs.metric_feature_BE, identity_B), config, center_IE)
-    total = config.identity * identity + config.attributes * attributes + compared
-    return LossParts(total, identity, attributes, compared)
+    feature_CE, identity_C = pairs or Pairs(outputs.metric_feature_BE, batch.identity_B)
+    terms = {"identity": identity_loss(outputs.identity_logits_BPI, batch.identity_B, config, classifier)}
+    if outputs.attribute_logits:
+        reduction = config.attribute_reduction
+        terms["attributes"] = attribute_loss(outputs.attribute_logits, batch.attributes_BA, reduction, class_weights)
+    if config.triplet:
+        terms["triplet"] = triplet_loss(feature_CE, identity_C, config.triplet_margin or None)
+    if config.circle:
+        terms["circle"] = circle_loss(feature_CE, identity_C, config.circle_margin, config.circle_scale)
+    if config.center and center_IE is not None:
+        terms["center"] = center_loss(feature_CE, identity_C, center_IE)
+    return {name: getattr(config, name) * term for name, term in terms.items()}
+
+
+def total(terms: LossTerms) -> Tensor:
+    """The loss: the sum of its terms."""
+    return torch.stack(list(terms.values())).sum()
 
 
 def identity_loss(logits_BPI: Tensor, identity_B: Tensor, config: LossConfig, classifier: str = "linear") -> Tensor:
@@ -66,19 +78,6 @@ def identity_loss(logits_BPI: Tensor, identity_B: Tensor, config: LossConfig, cl
     elif classifier == "cosface":
         logits_BI = cosface_logits(logits_BI, identity_B, config.classifier_margin, config.classifier_scale)
     return F.cross_entropy(logits_BI.float(), identity_B, label_smoothing=config.label_smoothing)
-
-
-def metric_loss(pairs: Pairs, config: LossConfig, center_IE: Tensor | None = None) -> Tensor:
-    """Weighted sum of the triplet, circle and center losses that are on; 0 without any."""
-    feature_CE, identity_C = pairs
-    total = feature_CE.new_zeros((), dtype=torch.float32)
-    if config.triplet:
-        total = total + config.triplet * triplet_loss(feature_CE, identity_C, config.triplet_margin or None)
-    if config.circle:
-        total = total + config.circle * circle_loss(feature_CE, identity_C, config.circle_margin, config.circle_scale)
-    if config.center and center_IE is not None:
-        total = total + config.center * center_loss(feature_CE, identity_C, center_IE)
-    return total
 
 
 def attribute_loss(

@@ -4,7 +4,7 @@ import errno
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -71,19 +71,25 @@ def epoch_bar(console: Console, epoch: int, epochs: int, steps: int, done: int) 
         yield update
 
 
-def epoch_line(line: dict[str, Any], epochs: int) -> str:
-    """One line per epoch: losses, the course report's accuracy, validation, speed."""
-    losses = [f"id {line['identity_loss']:.3f}", f"attr {line['attribute_loss']:.3f}"]
-    if line["metric_loss"]:
-        losses.append(f"pairs {line['metric_loss']:.3f}")
+def epoch_line(line: Mapping[str, Any], epochs: int) -> str:
+    """One line per epoch: the loss and its weighted terms, accuracies on the training images, validation, speed.
+
+    >>> line = {"epoch": 3, "loss": 1.5, "losses": {"identity": 1.5}, "identity_accuracy": 0.9}
+    >>> line |= {"attribute_accuracy": None, "images_per_second": 80.0}
+    >>> epoch_line(line, 12)
+    'epoch   3/12  loss 1.500 (identity 1.500)  train identity 90.0 %  80 img/s'
+    """
+    terms = " + ".join(f"{name} {value:.3f}" for name, value in line["losses"].items())
+    accuracies = {
+        "train identity": line["identity_accuracy"],
+        "train attributes": line["attribute_accuracy"],
+        f"val mAP ({line.get('validation_protocol')})": line.get("validation_mAP"),
+        "val attributes": line.get("validation_attribute_accuracy"),
+    }
     parts = [
         f"epoch {line['epoch']:>3}/{epochs}",
-        f"loss {line['train_loss']:.3f} ({', '.join(losses)})",
-        f"train acc {100 * line['course_accuracy']:.1f} %",
+        f"loss {line['loss']:.3f} ({terms})",
+        *(f"{name} {100 * value:.1f} %" for name, value in accuracies.items() if value is not None),
+        f"{line['images_per_second']:.0f} img/s",
     ]
-    if line.get("validation_mAP") is not None:
-        parts.append(f"val mAP {100 * line['validation_mAP']:.1f} %")
-    if line.get("validation_attribute_accuracy") is not None:
-        parts.append(f"attr {100 * line['validation_attribute_accuracy']:.1f} %")
-    parts.append(f"{line['images_per_second']:.0f} img/s")
     return "  ".join(parts)

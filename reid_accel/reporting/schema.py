@@ -51,18 +51,20 @@ class DataFacts(TypedDict):
 
 class EpochAlways(TypedDict):
     epoch: int
-    train_loss: float
-    identity_loss: float
-    attribute_loss: float | None
-    metric_loss: float
-    course_accuracy: float | None
+    loss: float
+    losses: dict[str, float]
+    identity_accuracy: float | None
+    attribute_accuracy: float | None
     learning_rate: float
     images_per_second: float
 
 
 class Epoch(EpochAlways, total=False):
-    """One line of the training history; the last two are there for epochs that were validated."""
+    """One line of the training history. losses: the weighted terms that add up to the loss, of those that are on.
+    Accuracies are on the training images, attributes where they are known. The validation fields are there for epochs
+    that were validated."""
 
+    validation_protocol: str
     validation_mAP: float | None
     validation_attribute_accuracy: float | None
 

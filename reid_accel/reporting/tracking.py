@@ -46,13 +46,16 @@ class Tracking:
             accelerator.init_trackers(PROJECT, config=dict(flat(config or {})))
 
     def log(self, step: int, values: Mapping[str, Any]) -> None:
-        """Write `values` down as of `step`; what is not finite becomes null, for JSON has no word for it."""
+        """Log `values` as of `step`: nested as they are to the file, with dotted names to the trackers.
+
+        What is not finite becomes null, since JSON has no name for it.
+        """
         line = {"step": step} | {name: _finite(value) for name, value in values.items()}
         if self._accelerator.is_main_process:
             with open(self.path, "a", encoding="utf-8", newline="\n") as file:
                 file.write(json.dumps(line, allow_nan=False) + "\n")
             self.lines += 1
-        numbers = {name: value for name, value in line.items() if isinstance(value, int | float)}
+        numbers = {name: value for name, value in flat(line) if isinstance(value, int | float)}
         self._accelerator.log(numbers, step=step)
 
     def _keep(self, count: int, step: int) -> int:
@@ -96,6 +99,8 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str
 
 
 def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(inner) for name, inner in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -25,7 +25,7 @@ from reid_accel.distributed.fsdp import part_of, parts_of, whole
 from reid_accel.errors import InputError
 from reid_accel.files import remove_leftovers, replacing_folder, write_json
 
-FORMAT = 3
+FORMAT = 4
 MODEL_FILE = "model.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"
 EMA_FILE = "ema.safetensors"
@@ -49,7 +49,7 @@ class Progress:
     skipped_steps: int = 0
     logged_lines: int = 0
     seconds: float = 0.0
-    epoch_sums: tuple[float, ...] = ()
+    epoch_sums: Mapping[str, float] = field(default_factory=dict)
     history: tuple[dict[str, Any], ...] = field(default=())
 
     def after_step(self, skipped_steps: int = 0) -> "Progress":
@@ -63,7 +63,7 @@ class Progress:
             self,
             epoch=self.epoch + 1,
             position=0,
-            epoch_sums=(),
+            epoch_sums={},
             history=history,
             seconds=self.seconds + seconds,
         )
@@ -297,7 +297,7 @@ def load_checkpoint(
     if state.scaler is not None and content["scaler"] is not None:
         state.scaler.load_state_dict(content["scaler"])
     values = content["progress"]
-    progress = Progress(**{**values, "epoch_sums": tuple(values["epoch_sums"]), "history": tuple(values["history"])})
+    progress = Progress(**{**values, "history": tuple(values["history"])})
     if content["world_size"] != identity.world_size:
         say(
             f"the checkpoint is from {content['world_size']} processes, this run has {identity.world_size}: the order "
@@ -306,7 +306,7 @@ def load_checkpoint(
         )
     if differing:
         say(f"going on in spite of other settings ({'; '.join(differing)}); epoch {progress.epoch + 1} begins anew")
-        return replace(progress, step=progress.step - progress.position, position=0, epoch_sums=())
+        return replace(progress, step=progress.step - progress.position, position=0, epoch_sums={})
     return progress
 
 

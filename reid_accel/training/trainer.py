@@ -6,7 +6,7 @@ Legend: B images of a micro-batch, A attribute groups.
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,61 +18,16 @@ from reid_accel.data.dataset import Ints
 from reid_accel.data.sampler import identity_batches, rank_share, shuffled_batches
 from reid_accel.distributed.gather_batch import all_gather_with_grad, gather_labels
 from reid_accel.distributed.watchdog import mark
-from reid_accel.errors import InputError
-from reid_accel.models.losses import LossParts, Pairs, loss_parts
+from reid_accel.models.losses import LossTerms, Pairs, loss_terms, total
 from reid_accel.models.metric_losses import moved_centers
 from reid_accel.models.reid import Outputs, ReIDModel
 from reid_accel.training.dataloader import Batch, TrainingInput
 from reid_accel.training.ema import EMA
+from reid_accel.training.metrics import EpochSums
 from reid_accel.training.nonfinite import NonFiniteSkipper
 from reid_accel.training.optim import set_rate
 from reid_accel.training.run_data import TrainingSet
 from reid_accel.training.schedule import lr_multiplier
-
-
-class EpochSums(NamedTuple):
-    """Running sums of an epoch on this process, all on the device until somebody asks."""
-
-    images: Tensor
-    loss: Tensor
-    identity_loss: Tensor
-    attribute_loss: Tensor
-    metric_loss: Tensor
-    right_answers: Tensor
-    finite_steps: Tensor
-
-    @classmethod
-    def restored(cls, sums: tuple[float, ...], accelerator: Accelerator) -> "EpochSums":
-        """Sums to go on from (of all processes; empty: nothing seen yet); the first process carries them."""
-        values = sums if sums and accelerator.is_main_process else (0.0,) * len(cls._fields)
-        return cls(*(torch.tensor(value, dtype=torch.float64, device=accelerator.device) for value in values))
-
-    def over_processes(self, accelerator: Accelerator) -> tuple[float, ...]:
-        """The sums over all processes; every process must call it."""
-        added = accelerator.reduce(torch.stack(list(self)), reduction="sum")
-        assert isinstance(added, Tensor)
-        return tuple(added.tolist())
-
-    def add(self, parts: LossParts, outputs: Outputs, batch: Batch) -> "EpochSums":
-        """The sums with one more micro-batch."""
-        size = len(batch.identity_B)
-        return EpochSums(
-            self.images + size,
-            self.loss + parts.total.detach().double() * size,
-            self.identity_loss + parts.identity.detach().double() * size,
-            self.attribute_loss + parts.attributes.detach().double() * size,
-            self.metric_loss + parts.pairs.detach().double() * size,
-            self.right_answers + course_accuracy(outputs, batch) * size,
-            self.finite_steps + parts.total.detach().isfinite(),
-        )
-
-
-def course_accuracy(outputs: Outputs, batch: Batch) -> Tensor:
-    """(right attributes + right identity) / (attributes + 1), averaged over the batch (course report)."""
-    right_B = (outputs.identity_logits_BPI.mean(1).argmax(1) == batch.identity_B).double()
-    for a, logit in enumerate(outputs.attribute_logits):
-        right_B = right_B + (logit.argmax(1) == batch.attributes_BA[:, a])
-    return right_B.mean() / (len(outputs.attribute_logits) + 1)
 
 
 @dataclass(frozen=True)
@@ -152,8 +107,9 @@ class Trainer:
             with accelerator.accumulate(self.model):
                 outputs = self.model(batch.images_BCHW)
                 pairs = self.pairs(outputs, batch)
-                parts = self.loss_parts(outputs, batch, pairs)
-                accelerator.backward(parts.total)
+                terms = self.loss_terms(outputs, batch, pairs)
+                loss = total(terms)
+                accelerator.backward(loss)
                 self.move_centers(pairs)
                 if accelerator.sync_gradients and config.optim.clip_norm > 0:
                     accelerator.clip_grad_norm_(self.model.parameters(), config.optim.clip_norm)
@@ -163,7 +119,7 @@ class Trainer:
                 else:
                     self.optimizer.step()
                 self.optimizer.zero_grad()
-            sums = sums.add(parts, outputs, batch)
+            sums = sums.add(terms, loss, outputs, batch)
         if applied and self.average is not None:
             self.average.update(self.unwrapped, step)
         return sums if applied else given
@@ -171,19 +127,18 @@ class Trainer:
     def pairs(self, outputs: Outputs, batch: Batch) -> Pairs:
         """What losses on pairs compare: images of all processes, or of this one. Every process must call it."""
         loss = self.config.loss
-        if not loss.pairs_across_processes or not (loss.triplet or loss.circle or loss.center):
+        if not (loss.uses_pairs and loss.pairs_across_processes):
             return Pairs(outputs.metric_feature_BE, batch.identity_B)
         return Pairs(
             all_gather_with_grad(outputs.metric_feature_BE, self.accelerator),
             gather_labels(batch.identity_B, self.accelerator),
         )
 
-    def loss_parts(self, outputs: Outputs, batch: Batch, pairs: Pairs) -> LossParts:
-        """The loss of a micro-batch by the run's settings."""
-        return loss_parts(
+    def loss_terms(self, outputs: Outputs, batch: Batch, pairs: Pairs) -> LossTerms:
+        """The loss of a micro-batch, term by term."""
+        return loss_terms(
             outputs,
-            batch.identity_B,
-            batch.attributes_BA,
+            batch,
             self.config.loss,
             classifier=self.config.model.classifier,
             pairs=pairs,
@@ -201,48 +156,3 @@ class Trainer:
 
 def _torch_seed(seed: int, step: int, rank: int) -> int:
     return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-@dataclass(frozen=True)
-class EpochMeans:
-    """What an epoch came to so far, over all processes; all but the last are in metrics.jsonl."""
-
-    train_loss: float
-    identity_loss: float
-    attribute_loss: float
-    metric_loss: float
-    course_accuracy: float
-    finite_losses: int
-
-    @classmethod
-    def of(cls, sums: tuple[float, ...]) -> "EpochMeans":
-        """The means of `EpochSums.over_processes`."""
-        images, *values, finite = sums
-        loss, identity, attributes, pairs, right = (value / max(images, 1.0) for value in values)
-        return cls(loss, identity, attributes, pairs, right, int(finite))
-
-    def line(self) -> dict[str, float]:
-        """The numbers by name."""
-        return {
-            "train_loss": self.train_loss,
-            "identity_loss": self.identity_loss,
-            "attribute_loss": self.attribute_loss,
-            "metric_loss": self.metric_loss,
-            "course_accuracy": self.course_accuracy,
-        }
-
-
-def require_finite(means: EpochMeans, first_step: int, parts_per_step: int, checkpoints: str) -> None:
-    """Raise InputError when a loss of the epoch wasn't finite, naming the step; weights are no good since.
-
-    A loss that isn't finite spoils the weights, so that every later one isn't either: counting the finite ones
-    gives the step. parts_per_step: processes times accumulation steps.
-    """
-    if np.isfinite(means.train_loss):
-        return
-    step = first_step + means.finite_losses // parts_per_step
-    raise InputError(
-        f"the loss is not finite at step {step + 1}. Checkpoints from before are intact in {checkpoints}. Lower "
-        "--optim.learning-rate, clip gradients (--optim.clip-norm 5), or train without 16 bits "
-        "(--run.mixed-precision no)"
-    )

@@ -45,7 +45,8 @@ def test_a_recipe_trains(path: Path, cache: Path, tmp_path: Path, monkeypatch: p
     report = read_json(tmp_path / "run/report.json")
     history = report["training"]["history"]
     assert len(history) == 2
-    assert history[1]["train_loss"] < history[0]["train_loss"]
-    assert (history[0]["metric_loss"] > 0) == bool(recipe.loss.triplet or recipe.loss.circle)
-    assert (history[0]["attribute_loss"] > 0) == recipe.model.attributes
+    assert history[1]["loss"] < history[0]["loss"]
+    on = {name for name in ("triplet", "circle", "center") if getattr(recipe.loss, name)}
+    assert set(history[0]["losses"]) == on | {"identity"} | ({"attributes"} if recipe.model.attributes else set())
+    assert sum(history[0]["losses"].values()) == pytest.approx(history[0]["loss"], rel=1e-5)
     assert report["retrieval"][0]["mAP"] > 0

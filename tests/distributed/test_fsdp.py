@@ -32,7 +32,7 @@ def settings(folder: Path, run: str, *more: str) -> list[str]:
 
 
 def losses_of(folder: Path, run: str) -> torch.Tensor:
-    return torch.tensor([line["train_loss"] for line in log_of(folder / run)])
+    return torch.tensor([line["loss"] for line in log_of(folder / run)])
 
 
 @pytest.fixture(scope="module")

@@ -55,7 +55,7 @@ def happen(what: str) -> None:
 def install(what: str, place: str, number: int) -> None:
     """Let the fault happen when a place is reached for the number-th time."""
     if place == "part":
-        wrap(loop_module, "loss_parts", what, number)
+        wrap(loop_module, "loss_terms", what, number)
     elif place == "step":
         wrap(loop_module.EpochSums, "add", what, number)
     elif place == "checkpoint":

@@ -15,8 +15,8 @@ from reid_accel.data.sampler import rank_share
 from reid_accel.distributed.setup import any_rank, broadcast_buffers, process_group_scope, start_accelerator
 from reid_accel.retrieval.embed import embeddings_of, predict_sharded
 from reid_accel.train import build_model, build_trainer
+from reid_accel.training.metrics import EpochSums
 from reid_accel.training.run_data import open_data, split_training_images
-from reid_accel.training.trainer import EpochSums
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
     trainer = build_trainer(config, accelerator, model, training)
     said = {"world_size": accelerator.num_processes, "rank": accelerator.process_index, "start": digest(model)}
 
-    seen, sums = [], EpochSums.restored((), accelerator)
+    seen, sums = [], EpochSums.restored({}, accelerator)
     for epoch in range(2):
         rows_SB = trainer.epoch_batches(epoch)[:2]
         seen += rows_SB.tolist()

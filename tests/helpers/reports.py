@@ -15,13 +15,13 @@ def example_report() -> Report:
     history = [
         {
             "epoch": epoch,
-            "train_loss": 6.4 * 0.86**epoch + 0.8 + 0.2 * rng.random(),
-            "identity_loss": 5.0 * 0.85**epoch + 0.5,
-            "metric_loss": 0.0,
-            "attribute_loss": 1.4 * 0.9**epoch + 0.3,
-            "course_accuracy": 1 - 0.45 * 0.88**epoch,
+            "loss": 5.0 * 0.85**epoch + 0.5 + 1.4 * 0.9**epoch + 0.3,
+            "losses": {"identity": 5.0 * 0.85**epoch + 0.5, "attributes": 1.4 * 0.9**epoch + 0.3},
+            "identity_accuracy": 1 - 0.9 * 0.88**epoch,
+            "attribute_accuracy": 1 - 0.35 * 0.88**epoch,
             "learning_rate": 3e-4 * min(1.0, epoch / 3) * (0.5 + 0.5 * np.cos(np.pi * epoch / 24)),
             "images_per_second": 182 + 8 * rng.random(),
+            "validation_protocol": "market1501",
             "validation_mAP": 0.72 - 0.55 * 0.86**epoch + 0.01 * rng.random(),
             "validation_attribute_accuracy": 0.88 - 0.2 * 0.85**epoch,
         }

@@ -1,10 +1,11 @@
 import math
+from typing import NamedTuple
 
 import pytest
 import torch
 
 from reid_accel.config.schema import LossConfig
-from reid_accel.models.losses import attribute_loss, balancing_weights, identity_loss, loss_parts
+from reid_accel.models.losses import LossTerms, attribute_loss, balancing_weights, identity_loss, loss_terms, total
 from reid_accel.models.metric_losses import center_loss, circle_loss, triplet_loss
 from reid_accel.models.reid import Outputs
 
@@ -94,35 +95,65 @@ def outputs(groups: int) -> Outputs:
     return Outputs(random(4, 8), random(4, 6), random(4, 1, 5), logits, random(4, 3))
 
 
-def test_parts_are_weighted() -> None:
-    identity, attributes = torch.tensor([0, 1, 2, 3]), torch.tensor([[0, 1]] * 4)
-    parts = loss_parts(outputs(2), identity, attributes, LossConfig(identity=0.5, attributes=3.0))
-    assert parts.total.item() == pytest.approx(0.5 * parts.identity.item() + 3 * parts.attributes.item(), rel=1e-6)
-    assert parts.attributes > 0
+class Labels(NamedTuple):
+    """What losses need of a batch."""
+
+    identity_B: torch.Tensor
+    attributes_BA: torch.Tensor
 
 
-def test_without_heads_there_is_the_identity_alone() -> None:
-    identity = torch.tensor([0, 1, 2, 3])
-    parts = loss_parts(outputs(0), identity, torch.empty((4, 0), dtype=torch.int64), LossConfig())
-    assert parts.total == parts.identity
-    assert parts.attributes == 0
+def terms_of(groups: int, labels: Labels, center_IE: torch.Tensor | None = None, **weights: float) -> LossTerms:
+    return loss_terms(outputs(groups), labels, LossConfig(**weights), center_IE=center_IE)  # type: ignore[arg-type]
 
 
-def test_losses_on_pairs_are_weighted_and_see_the_pair_features() -> None:
+def test_terms_are_weighted_and_add_up_to_the_loss() -> None:
+    labels = Labels(torch.tensor([0, 1, 2, 3]), torch.tensor([[0, 1]] * 4))
+    plain, weighted = terms_of(2, labels), terms_of(2, labels, identity=0.5, attributes=3.0)
+    assert list(weighted) == ["identity", "attributes"]
+    assert weighted["identity"].item() == pytest.approx(0.5 * plain["identity"].item(), rel=1e-6)
+    assert weighted["attributes"].item() == pytest.approx(3 * plain["attributes"].item(), rel=1e-6)
+    assert total(weighted).item() == pytest.approx(sum(term.item() for term in weighted.values()), rel=1e-6)
+
+
+def test_without_attributes_there_is_the_identity_alone() -> None:
+    labels = Labels(torch.tensor([0, 1, 2, 3]), torch.empty((4, 0), dtype=torch.int64))
+    terms = terms_of(0, labels)
+    assert list(terms) == ["identity"]
+    assert total(terms) == terms["identity"]
+
+
+def test_an_identity_loss_of_weight_0_still_reaches_its_classifier() -> None:
+    """Data parallelism waits for a gradient of every parameter."""
+    out = outputs(0)
+    out.identity_logits_BPI.requires_grad_()
+    labels = Labels(torch.tensor([0, 0, 1, 1]), torch.empty((4, 0), dtype=torch.int64))
+    total(loss_terms(out, labels, LossConfig(identity=0, triplet=1.0))).backward()
+    assert out.identity_logits_BPI.grad is not None
+    assert out.identity_logits_BPI.grad.abs().max() == 0
+
+
+def test_losses_on_pairs_are_terms_of_their_own_and_see_the_pair_features() -> None:
     out, identity = outputs(0), torch.tensor([0, 0, 1, 1])
-    none = torch.empty((4, 0), dtype=torch.int64)
+    labels = Labels(identity, torch.empty((4, 0), dtype=torch.int64))
     center_IE = random(2, 6)
-    config = LossConfig(identity=0.5, triplet=2.0, circle=0.1, center=0.01, circle_scale=8)
-    parts = loss_parts(out, identity, none, config, center_IE=center_IE)
-    by_hand = (
-        2 * triplet_loss(out.metric_feature_BE, identity, 0.3)
-        + 0.1 * circle_loss(out.metric_feature_BE, identity, 0.25, 8)
-        + 0.01 * center_loss(out.metric_feature_BE, identity, center_IE)
-    )
-    assert parts.pairs.item() == pytest.approx(by_hand.item(), rel=1e-6)
-    assert parts.total.item() == pytest.approx(0.5 * parts.identity.item() + by_hand.item(), rel=1e-6)
-    soft = loss_parts(out, identity, none, LossConfig(triplet=1.0, triplet_margin=0))
-    assert soft.pairs.item() == pytest.approx(triplet_loss(out.metric_feature_BE, identity, None).item(), rel=1e-6)
+    terms = terms_of(0, labels, center_IE, identity=0.5, triplet=2.0, circle=0.1, center=0.01, circle_scale=8)
+    by_hand = {
+        "triplet": 2 * triplet_loss(out.metric_feature_BE, identity, 0.3),
+        "circle": 0.1 * circle_loss(out.metric_feature_BE, identity, 0.25, 8),
+        "center": 0.01 * center_loss(out.metric_feature_BE, identity, center_IE),
+    }
+    assert {name: terms[name].item() for name in by_hand} == {
+        name: pytest.approx(value.item(), rel=1e-6) for name, value in by_hand.items()
+    }
+    soft = terms_of(0, labels, triplet=1.0, triplet_margin=0)["triplet"]
+    assert soft.item() == pytest.approx(triplet_loss(out.metric_feature_BE, identity, None).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("weights", "uses"), [({}, False), ({"triplet": 1}, True), ({"circle": 1}, True), ({"center": 1}, True)]
+)
+def test_settings_know_whether_losses_compare_images(weights: dict[str, float], uses: bool) -> None:
+    assert LossConfig(**weights).uses_pairs == uses  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("classifier", ["arcface", "cosface"])

@@ -162,7 +162,7 @@ def test_curves_go_down_where_values_fall_and_skip_what_is_not_a_number() -> Non
     report = example_report()
     assert report["training"] is not None
     history = report["training"]["history"]
-    history[3]["train_loss"] = float("nan")
+    history[3]["loss"] = float("nan")
     history[4]["validation_mAP"] = None
     page = Page(render(report, [], []))
     lines = [attributes["points"] or "" for tag, attributes in page.tags if tag == "polyline"]

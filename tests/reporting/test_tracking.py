@@ -36,22 +36,22 @@ def _lines(folder: Path) -> list[dict[str, Any]]:
 
 def test_each_call_is_one_line_that_is_on_disk_at_once(tmp_path: Path, accelerator: Accelerator) -> None:
     tracking = Tracking(tmp_path, accelerator)
-    tracking.log(10, {"epoch": 1, "train_loss": 2.5})
-    assert _lines(tmp_path) == [{"step": 10, "epoch": 1, "train_loss": 2.5}]
-    tracking.log(20, {"epoch": 1, "train_loss": float("nan"), "validation_mAP": None})
-    assert _lines(tmp_path)[1] == {"step": 20, "epoch": 1, "train_loss": None, "validation_mAP": None}
+    tracking.log(10, {"epoch": 1, "loss": 2.5})
+    assert _lines(tmp_path) == [{"step": 10, "epoch": 1, "loss": 2.5}]
+    tracking.log(20, {"epoch": 1, "loss": float("nan"), "validation_mAP": None})
+    assert _lines(tmp_path)[1] == {"step": 20, "epoch": 1, "loss": None, "validation_mAP": None}
 
 
 def test_a_resumed_run_forgets_what_it_will_do_again(tmp_path: Path, accelerator: Accelerator) -> None:
     first = Tracking(tmp_path, accelerator)
     for step in (1, 2, 2, 3):  # the second line of step 2 is the epoch's, and was written after the checkpoint
-        first.log(step, {"train_loss": step})
+        first.log(step, {"loss": step})
     assert first.lines == 4
     with open(tmp_path / "metrics.jsonl", "a", encoding="utf-8") as file:
         file.write('{"step": 2, "train_lo')  # killed while writing
     resumed = Tracking(tmp_path, accelerator, resume_step=2, resume_lines=2)
-    resumed.log(3, {"train_loss": 30})
-    assert [(line["step"], line["train_loss"]) for line in _lines(tmp_path)] == [(1, 1), (2, 2), (3, 30)]
+    resumed.log(3, {"loss": 30})
+    assert [(line["step"], line["loss"]) for line in _lines(tmp_path)] == [(1, 1), (2, 2), (3, 30)]
     assert resumed.lines == 3
     anew = Tracking(tmp_path, accelerator, resume_step=1, resume_lines=3)  # an epoch that begins again
     assert anew.lines == len(_lines(tmp_path)) == 1
@@ -61,7 +61,7 @@ def test_only_the_main_process_writes(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"step": 9}\n')
     other: Any = OtherProcess()
     tracking = Tracking(tmp_path, other, resume_step=1, resume_lines=1)
-    tracking.log(5, {"train_loss": 1.0})
+    tracking.log(5, {"loss": 1.0})
     tracking.close()
     assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 9}\n'
 
@@ -86,8 +86,9 @@ def test_tensorboard_gets_the_same_numbers_and_the_settings(tmp_path: Path) -> N
 
     settings = {"train": {"epochs": 2, "size": (128, 64), "resume": None}}
     tracking = Tracking(tmp_path, Accelerator(cpu=True), ["tensorboard"], settings)
-    tracking.log(7, {"epoch": 1, "train_loss": 1.25, "validation_mAP": None})
+    tracking.log(7, {"epoch": 1, "loss": 1.25, "losses": {"identity": 1.0}, "validation_mAP": None})
     tracking.close()
     events = EventAccumulator(str(tmp_path / "reid_accel")).Reload()
-    assert [(event.step, event.value) for event in events.Scalars("train_loss")] == [(7, 1.25)]
-    assert _lines(tmp_path)[0]["train_loss"] == 1.25
+    assert [(event.step, event.value) for event in events.Scalars("loss")] == [(7, 1.25)]
+    assert [(event.step, event.value) for event in events.Scalars("losses.identity")] == [(7, 1.0)]
+    assert _lines(tmp_path)[0]["loss"] == 1.25

@@ -53,7 +53,12 @@ def test_going_on_is_the_same_as_not_having_stopped(tmp_path: Path, kind: str) -
     for number in range(3):
         step(model, optimizer, number)
     progress = Progress(
-        step=3, epoch=1, position=2, best_score=0.1 + 0.2, epoch_sums=(1.5, 0.1), history=({"epoch": 1},)
+        step=3,
+        epoch=1,
+        position=2,
+        best_score=0.1 + 0.2,
+        epoch_sums={"images": 16.0, "loss": 0.1},
+        history=({"epoch": 1},),
     )
     path = save(tmp_path, model, optimizer, progress)
     other = network(seed=1)
@@ -201,10 +206,10 @@ def test_another_model_other_settings_and_other_images_are_refused(tmp_path: Pat
 def test_going_on_anyway_says_what_differs_and_begins_the_epoch_anew(tmp_path: Path) -> None:
     model, said = network(), []
     optimizer = KINDS["adam"](model.parameters())
-    path = save(tmp_path, model, optimizer, Progress(step=13, epoch=2, position=3, epoch_sums=(1.0,)))
+    path = save(tmp_path, model, optimizer, Progress(step=13, epoch=2, position=3, epoch_sums={"images": 8.0}))
     changed = RunFingerprint({**SETTINGS, "train": {"value": 2}}, "others")
     progress = load_checkpoint(path, TrainingState(model, optimizer), changed, anyway=True, say=said.append)
-    assert (progress.step, progress.epoch, progress.position, progress.epoch_sums) == (10, 2, 0, ())
+    assert (progress.step, progress.epoch, progress.position, progress.epoch_sums) == (10, 2, 0, {})
     assert "train.value: 1 then, 2 now" in said[0]
     assert "files have changed" in said[0]
     with pytest.raises(InputError, match="of another model"):

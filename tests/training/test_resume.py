@@ -146,7 +146,7 @@ def test_frozen_statistics_make_two_processes_one(folder: Path) -> None:
         flags = settings(folder, run, f"--train.batch-norm={statistics}", "--train.epochs=5", "--optim.name=sgd")
         launch(FAULTY, *words, *flags, "--optim.learning-rate=0.05", folder=folder, processes=processes)
         lines = [json.loads(line) for line in (folder / run / "metrics.jsonl").read_text().splitlines()]
-        return torch.tensor([line["train_loss"] for line in lines if "validation_mAP" not in line][:20])
+        return torch.tensor([line["loss"] for line in lines if "validation_mAP" not in line][:20])
 
     one, two = losses("frozen1", 1, "frozen"), losses("frozen2", 2, "frozen")
     assert len(one) == 20

@@ -11,13 +11,13 @@ from helpers.trainers import trainer
 from reid_accel.attributes.annotations import write_market_mat
 from reid_accel.attributes.vocabulary import MARKET_GROUPS
 from reid_accel.errors import InputError
-from reid_accel.models.reid import Outputs
+from reid_accel.models.losses import LossTerms
 from reid_accel.train import notes
 from reid_accel.training import trainer as loop
-from reid_accel.training.dataloader import Batch
 from reid_accel.training.ema import EMA
+from reid_accel.training.metrics import EpochSums
 from reid_accel.training.nonfinite import NonFiniteSkipper
-from reid_accel.training.trainer import EpochMeans, EpochSums, Trainer, course_accuracy, require_finite
+from reid_accel.training.trainer import Trainer
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,7 @@ def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def weights_after(built: Trainer, steps: int) -> torch.Tensor:
-    sums = EpochSums.restored((), built.accelerator)
+    sums = EpochSums.restored({}, built.accelerator)
     batches = built.open_batches(built.epoch_batches(0)[:steps], epoch=0)
     for step in range(steps):
         sums = built.step(batches, step, sums)
@@ -80,46 +80,12 @@ def test_clipping_bounds_the_step(small_market: Path) -> None:
     assert (clipped - start).norm().item() == pytest.approx(0.001, rel=0.05)
 
 
-def test_course_accuracy_counts_attributes_and_identity() -> None:
-    identity_logits = torch.tensor([[[2.0, 1.0]], [[0.0, 5.0]]])  # right, wrong
-    hat, age = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.0, 0.0, 3.0], [1.0, 0.0, 0.0]])
-    outputs = Outputs(torch.zeros(2, 1), torch.zeros(2, 1), identity_logits, (hat, age), torch.zeros(2, 5))
-    batch = Batch(
-        images_BCHW=torch.zeros(2, 3, 1, 1),
-        identity_B=torch.tensor([0, 0]),
-        camera_B=torch.tensor([1, 1]),
-        attributes_BA=torch.tensor([[0, 2], [1, -1]]),
-        row_B=torch.tensor([0, 1]),
-    )
-    # first image: identity, hat and age right; second: hat alone
-    assert course_accuracy(outputs, batch).item() == pytest.approx((3 / 3 + 1 / 3) / 2)
-
-
-def test_sums_are_restored_and_averaged(small_market: Path) -> None:
-    built = trainer(small_market)
-    sums = EpochSums.restored((), built.accelerator)
-    batches = built.open_batches(built.epoch_batches(0)[:2], epoch=0)
-    for step in range(2):
-        sums = built.step(batches, step, sums)
-    said = sums.over_processes(built.accelerator)
-    assert said[0] == 16
-    assert EpochSums.restored(said, built.accelerator).over_processes(built.accelerator) == said
-    assert EpochMeans.of(said).finite_losses == 2
-
-
-def test_the_first_spoilt_step_is_named() -> None:
-    means = EpochMeans(float("nan"), 0.0, 0.0, 0.0, 0.0, finite_losses=9)
-    with pytest.raises(InputError, match="not finite at step 104"):
-        require_finite(means, first_step=100, parts_per_step=3, checkpoints="run/checkpoints")
-    require_finite(EpochMeans(1.0, 0.0, 0.0, 0.0, 0.0, 9), 100, 3, "")
-
-
 def test_averaged_weights_follow_by_the_formula(small_market: Path) -> None:
     built = trainer(small_market)
     average = EMA(built.model, decay=0.5)
     expected = {name: value.clone() for name, value in built.model.state_dict().items()}
     following = dataclasses.replace(built, average=average)
-    sums = EpochSums.restored((), built.accelerator)
+    sums = EpochSums.restored({}, built.accelerator)
     batches = following.open_batches(built.epoch_batches(0)[:2], epoch=0)
     for step, decay in enumerate((0.1, 2 / 11)):
         sums = following.step(batches, step, sums)
@@ -139,16 +105,15 @@ def test_steps_without_a_finite_gradient_are_left_out_up_to_a_number(
     built = trainer(small_market)
     built.model.train()
     guarded = dataclasses.replace(built, guard=NonFiniteSkipper(built.model, limit=1, checkpoints="run/checkpoints"))
-    real, calls = loop.loss_parts, []
+    real, calls = loop.total, []
 
-    def sometimes_infinite(*given, **named):
-        parts = real(*given, **named)
+    def sometimes_infinite(terms: LossTerms) -> torch.Tensor:
         calls.append(1)
-        return parts._replace(total=parts.total * float("inf")) if len(calls) in (2, 3) else parts
+        return real(terms) * (float("inf") if len(calls) in (2, 3) else 1.0)
 
-    monkeypatch.setattr(loop, "loss_parts", sometimes_infinite)
+    monkeypatch.setattr(loop, "total", sometimes_infinite)
     batches = guarded.open_batches(built.epoch_batches(0)[:3], epoch=0)
-    sums = guarded.step(batches, 0, EpochSums.restored((), built.accelerator))
+    sums = guarded.step(batches, 0, EpochSums.restored({}, built.accelerator))
     before = {name: value.clone() for name, value in built.model.state_dict().items()}
     again = guarded.step(batches, 1, sums)
     assert again is sums

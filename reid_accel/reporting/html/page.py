@@ -252,21 +252,19 @@ def _training(training: Training | None) -> Markup:
 
 
 def _losses(history: Sequence[Epoch]) -> list[Curve]:
-    curves = [
-        Curve("total", "c1", _series(history, "train_loss")),
-        Curve("identity", "c2", _series(history, "identity_loss")),
-        Curve("attributes", "c3", _series(history, "attribute_loss")),
+    names = list(dict.fromkeys(name for line in history for name in line["losses"]))
+    terms = [
+        Curve(name, f"c{2 + n % 3}", tuple((float(line["epoch"]), line["losses"][name]) for line in history))
+        for n, name in enumerate(names)
     ]
-    if any(line["metric_loss"] for line in history):
-        curves.append(Curve("pairs", "c4", _series(history, "metric_loss")))
-    return curves
+    return [Curve("total", "c1", _series(history, "loss")), *terms]
 
 
 def _accuracies(history: Sequence[Epoch]) -> list[Curve]:
     return [
         Curve("validation mAP", "c1", _series(history, "validation_mAP", 100)),
         Curve("validation attributes", "c2", _series(history, "validation_attribute_accuracy", 100)),
-        Curve("train, attributes + identity", "c3", _series(history, "course_accuracy", 100)),
+        Curve("train identity", "c3", _series(history, "identity_accuracy", 100)),
     ]
 
 

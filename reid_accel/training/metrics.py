@@ -1,0 +1,97 @@
+"""What a training epoch amounts to: running sums on the device, and their means by name.
+
+Legend: B images of a micro-batch, A attribute groups.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from reid_accel.config.schema import LossConfig
+from reid_accel.errors import InputError
+from reid_accel.models.losses import LossTerms
+from reid_accel.models.reid import Outputs
+from reid_accel.training.dataloader import Batch
+
+TERM = "losses."  # what a loss term's name starts with among the sums
+
+
+@dataclass(frozen=True)
+class EpochSums:
+    """Sums over this process's micro-batches by name; they stay on the device until somebody reads them."""
+
+    values: Mapping[str, Tensor]
+
+    @classmethod
+    def restored(cls, sums: Mapping[str, float], accelerator: Accelerator) -> "EpochSums":
+        """Sums of all processes to continue from (empty at an epoch's start); process 0 carries them."""
+        values = {
+            name: value if accelerator.is_main_process else 0.0 for name, value in {"images": 0.0, **sums}.items()
+        }
+        return cls(
+            {name: torch.tensor(values[name], dtype=torch.float64, device=accelerator.device) for name in values}
+        )
+
+    def over_processes(self, accelerator: Accelerator) -> dict[str, float]:
+        """The sums over all processes; every process must call it."""
+        total = accelerator.reduce(torch.stack(list(self.values.values())), reduction="sum")
+        assert isinstance(total, Tensor)
+        return dict(zip(self.values, total.tolist(), strict=True))
+
+    def add(self, terms: LossTerms, loss: Tensor, outputs: Outputs, batch: Batch) -> "EpochSums":
+        """The sums with one more micro-batch."""
+        images = len(batch.identity_B)
+        counted: dict[str, Tensor | float] = {
+            "images": images,
+            "finite_losses": loss.detach().isfinite().double(),
+            "loss": loss.detach().double() * images,
+            **{f"{TERM}{name}": term.detach().double() * images for name, term in terms.items()},
+            **right_answers(outputs, batch),
+        }
+        zero = torch.zeros_like(self.values["images"])
+        return EpochSums({name: self.values.get(name, zero) + value for name, value in counted.items()})
+
+
+def right_answers(outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+    """How many identities are right, and how many of the known attributes."""
+    identity_B = outputs.identity_logits_BPI.mean(1).argmax(1)
+    counts = {"right_identities": (identity_B == batch.identity_B).sum()}
+    if outputs.attribute_logits:
+        chosen_BA = torch.stack([logit.argmax(1) for logit in outputs.attribute_logits], dim=1)
+        counts["right_attributes"] = (chosen_BA == batch.attributes_BA).sum()  # unknown (-1) is never chosen
+        counts["known_attributes"] = (batch.attributes_BA >= 0).sum()
+    return {name: count.double() for name, count in counts.items()}
+
+
+def epoch_numbers(sums: Mapping[str, float], config: LossConfig) -> dict[str, Any]:
+    """The means of `EpochSums.over_processes` for log and report: loss, its weighted terms, accuracies."""
+    images = max(sums["images"], 1.0)
+    terms = {name.removeprefix(TERM): value / images for name, value in sums.items() if name.startswith(TERM)}
+    known = sums.get("known_attributes", 0.0)
+    return {
+        "loss": sums["loss"] / images,
+        "losses": {name: value for name, value in terms.items() if getattr(config, name) > 0},
+        "identity_accuracy": sums["right_identities"] / images if config.identity > 0 else None,
+        "attribute_accuracy": sums["right_attributes"] / known if known else None,
+    }
+
+
+def require_finite(sums: Mapping[str, float], first_step: int, parts_per_step: int, checkpoints: str) -> None:
+    """Raise InputError, naming the step, if a loss of the epoch was not finite.
+
+    Such a loss spoils the weights, so that every later one is not finite either: the number of finite ones gives the
+    step. parts_per_step: processes times accumulation steps.
+    """
+    if np.isfinite(sums["loss"]):
+        return
+    step = first_step + int(sums["finite_losses"]) // parts_per_step
+    raise InputError(
+        f"the loss is not finite at step {step + 1}. Checkpoints from before are intact in {checkpoints}. Lower "
+        "--optim.learning-rate, clip gradients (--optim.clip-norm 5), or train without 16 bits "
+        "(--run.mixed-precision no)"
+    )
