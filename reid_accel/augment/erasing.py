@@ -1,4 +1,4 @@
-"""Hiding a part of some images: erasing, and patches of other images.
+"""Covering a part of some images: random erasing, and patches of other images.
 
 Legend: B batch, P pool, H W pixels. Images are float, in 0..1; the pool is uint8.
 """
@@ -9,28 +9,28 @@ import math
 import torch
 from torch import Tensor
 
-from reid_accel.augment.rng import integers
+from reid_accel.augment.rng import Draws, Stream, integers
 from reid_accel.config.schema import AugmentConfig
 from reid_accel.data.images import per_channel, to_float
 
 
-def erase_boxes(draws_Bn: Tensor, config: AugmentConfig, size: torch.Size) -> Tensor:
+def erase_boxes(draws: Draws, config: AugmentConfig, size: torch.Size) -> Tensor:
     """Where images are erased: see `random_boxes`."""
     areas = (config.erase_min_area, config.erase_max_area)
-    return random_boxes(draws_Bn[:, 4:9], config.erase_probability, areas, size)
+    return random_boxes(draws[Stream.ERASE_BOX], config.erase_probability, areas, size)
 
 
-def patch_boxes(draws_Bn: Tensor, config: AugmentConfig, size: torch.Size) -> Tensor:
+def patch_boxes(draws: Draws, config: AugmentConfig, size: torch.Size) -> Tensor:
     """Where images get a patch: see `random_boxes`."""
     areas = (config.patch_min_area, config.patch_max_area)
-    return random_boxes(draws_Bn[:, 17:22], config.patch_probability, areas, size)
+    return random_boxes(draws[Stream.PATCH_BOX], config.patch_probability, areas, size)
 
 
 def random_boxes(draws_B5: Tensor, probability: float, areas: tuple[float, float], size: torch.Size) -> Tensor:
-    """B x 4 boxes (top, left, bottom, right) in pixels; empty for images that keep everything.
+    """B x 4 boxes (top, left, bottom, right) in pixels; empty for images that are not chosen.
 
-    Area uniform between the two shares, aspect ratio log-uniform between 0.3 and 1 / 0.3, cut at the border
-    (Zhong et al., AAAI 2020, draw again instead when a box doesn't fit).
+    draws: chosen?, area, aspect ratio, top, left. The area is uniform between the two shares, the aspect ratio
+    log-uniform between 0.3 and 1 / 0.3; a box is cut at the border (Zhong et al., AAAI 2020, draw another one instead).
     """
     height, width = size
     chosen_B = draws_B5[:, 0] < probability
@@ -46,8 +46,8 @@ def random_boxes(draws_B5: Tensor, probability: float, areas: tuple[float, float
 
 
 def erase(images_B3HW: Tensor, boxes_B4: Tensor, paint: tuple[float, ...] | Tensor) -> Tensor:
-    """Paint each image's box (top, left, bottom, right; the last two exclusive) in a color, or with pixels of its own
-    (B x 3 x H x W)."""
+    """Fill each image's box (top, left, bottom, right; the last two exclusive) with one color, or with the pixels at
+    the same place of B x 3 x H x W."""
     device = images_B3HW.device
     y = torch.arange(images_B3HW.shape[-2], device=device).view(1, 1, -1, 1)
     x = torch.arange(images_B3HW.shape[-1], device=device).view(1, 1, 1, -1)
@@ -59,11 +59,11 @@ def erase(images_B3HW: Tensor, boxes_B4: Tensor, paint: tuple[float, ...] | Tens
 
 
 def patches(pool_P3HW: Tensor, draws_B4: Tensor, boxes_B4: Tensor) -> Tensor:
-    """Pixels for each image's box from an image of the pool: B x 3 x H x W, of which only the box is meant.
+    """Pixels for each image's box, cut from an image of the pool: B x 3 x H x W; outside the box they mean nothing.
 
-    The patch has the box's size and a place of its own in its image, and every second one is mirrored: Zhou et al.,
-    "Learning generalizable omni-scale representations for person re-identification", TPAMI 2021, whose code also turns
-    patches by up to 10 degrees. draws: image of the pool, top, left, mirrored?.
+    A patch is cut at a random place of its source image and mirrored in half of the cases: Zhou et al., "Learning
+    generalizable omni-scale representations for person re-identification", TPAMI 2021, whose code also rotates patches
+    by up to 10 degrees. draws: image of the pool, top, left, mirrored?.
     """
     number, _, height, width = pool_P3HW.shape
     device = pool_P3HW.device
@@ -73,7 +73,7 @@ def patches(pool_P3HW: Tensor, draws_B4: Tensor, boxes_B4: Tensor) -> Tensor:
     y_BH = torch.arange(height, device=device) - top + source_top
     x_BW = torch.arange(width, device=device) - left
     x_BW = torch.where(draws_B4[:, 3:4] < 0.5, right - left - 1 - x_BW, x_BW) + source_left
-    # outside the box the places may be beyond the image
+    # pixels outside the box may have their place outside the source image
     rows_BH1 = y_BH.clamp(0, height - 1).long().unsqueeze(2)
     columns_B1W = x_BW.clamp(0, width - 1).long().unsqueeze(1)
     places_B1n = (rows_BH1 * width + columns_B1W).flatten(1).unsqueeze(1)
@@ -84,12 +84,12 @@ def patches(pool_P3HW: Tensor, draws_B4: Tensor, boxes_B4: Tensor) -> Tensor:
 def noise(images_B3HW: Tensor, draws_B2: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """Normal noise in the images' shape, standard normal once it is normalized (Zhong et al., "RE-R").
 
-    Each image looks through a window of its own, at a place of its own, at one field of random numbers: as random
-    to a network as fresh ones, for the price of a copy.
+    Each image gets a window, at a random place, of one field of random numbers: as random to a network as fresh
+    numbers, for the price of a copy. draws: top, left.
     """
     height, width = images_B3HW.shape[-2:]
     device = images_B3HW.device
-    field = _field_of_noise(2 * height, 2 * width, device)
+    field = _noise_field(2 * height, 2 * width, device)
     rows_BH = integers(draws_B2[:, 0], height + 1).view(-1, 1) + torch.arange(height, device=device)
     columns_BW = integers(draws_B2[:, 1], width + 1).view(-1, 1) + torch.arange(width, device=device)
     window = field[:, rows_BH[:, :, None], columns_BW[:, None, :]].transpose(0, 1)
@@ -97,6 +97,6 @@ def noise(images_B3HW: Tensor, draws_B2: Tensor, mean: tuple[float, ...], std: t
 
 
 @functools.lru_cache(maxsize=4)
-def _field_of_noise(height: int, width: int, device: torch.device) -> Tensor:
+def _noise_field(height: int, width: int, device: torch.device) -> Tensor:
     numbers = torch.randn((3, height, width), generator=torch.Generator().manual_seed(0))
     return numbers.to(device)

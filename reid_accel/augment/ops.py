@@ -1,18 +1,17 @@
-"""Augmentation in batches on the training device, with parameters of each image's own.
+"""Augmentation in batches on the training device, each image with random parameters of its own.
 
 Legend: B batch, H W pixels. Images are float, in 0..1 until `normalize`.
 """
 
 import math
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from reid_accel.augment.erasing import erase, erase_boxes, noise, patch_boxes, patches
-from reid_accel.augment.rng import integers
-from reid_accel.augment.trivial_augment import Change, change_each
+from reid_accel.augment.rng import Draws, Stream, integers, symmetric
+from reid_accel.augment.trivial_augment import change_each, draw_changes
 from reid_accel.config.schema import AugmentConfig
 from reid_accel.data.images import per_channel
 
@@ -34,47 +33,43 @@ def normalize(images_B3HW: Tensor, mean: tuple[float, ...], std: tuple[float, ..
 
 def augment(
     images_B3HW: Tensor,
-    draws_Bn: Tensor,
+    draws: Draws,
     config: AugmentConfig,
-    fill: tuple[float, ...],
+    mean: tuple[float, ...],
     std: tuple[float, ...] = IMAGENET_STD,
     pool_P3HW: Tensor | None = None,
-    changes_B: Sequence[Change | None] = (),
 ) -> Tensor:
-    """Color, rotation, padded random crop, flip, TrivialAugment, patch, erasing, in this order, as `config` says.
+    """Every augmentation that `config` turns on, in a fixed order. Returns new images; the given ones are not changed.
 
-    images: float 0..1. draws: B x `NUM_DRAWS` from `uniforms`, on the images' device. fill: the color that
-    stands for nothing (the normalization's mean); noise has the normalization's `std` about it. pool: what patches are
-    cut from, uint8, P x 3 x H x W. changes: what TrivialAugment does to each image. Returns new images; the given
-    ones stay as they are.
+    images: float 0..1. mean, std: of the normalization; the mean fills what lies outside an image, and noise is
+    standard normal once normalized. pool: the images that patches are cut from, uint8, P x 3 x H x W.
     """
+    images = images_B3HW
     if config.color_jitter > 0:
-        factors = 1 + (2 * draws_Bn[:, 9:12] - 1) * config.color_jitter
-        images_B3HW = jitter_color(images_B3HW, *factors.unbind(1))
+        images = jitter_color(images, *(1 + symmetric(draws[Stream.COLOR], config.color_jitter)).unbind(1))
     if config.white_balance > 0:
-        images_B3HW = balance(images_B3HW, 1 + (2 * draws_Bn[:, 12:15] - 1) * config.white_balance)
+        images = balance(images, 1 + symmetric(draws[Stream.WHITE_BALANCE], config.white_balance))
     if config.rotation_degrees > 0:
-        images_B3HW = rotate(images_B3HW, (2 * draws_Bn[:, 3] - 1) * config.rotation_degrees, fill)
+        images = rotate(images, symmetric(draws[Stream.ROTATION][:, 0], config.rotation_degrees), mean)
     if config.pad_px > 0:
-        shift_y, shift_x = (integers(draws_Bn[:, place], 2 * config.pad_px + 1) for place in (1, 2))
-        images_B3HW = padded_crop(images_B3HW, shift_y, shift_x, config.pad_px, fill)
+        images = padded_crop(images, integers(draws[Stream.CROP], 2 * config.pad_px + 1), config.pad_px, mean)
     if config.flip_probability > 0:
-        images_B3HW = flip(images_B3HW, draws_Bn[:, 0] < config.flip_probability)
+        images = flip(images, draws[Stream.FLIP][:, 0] < config.flip_probability)
     if config.trivial_augment > 0:
-        images_B3HW = change_each(images_B3HW, changes_B, fill)
+        changes = draw_changes(draws.on_host(Stream.TRIVIAL_AUGMENT), config.trivial_augment)
+        images = change_each(images, changes, mean)
     if config.patch_probability > 0:
         assert pool_P3HW is not None, "patches need a pool"
-        boxes_B4 = patch_boxes(draws_Bn, config, images_B3HW.shape[-2:])
-        images_B3HW = erase(images_B3HW, boxes_B4, patches(pool_P3HW, draws_Bn[:, 22:26], boxes_B4))
+        boxes_B4 = patch_boxes(draws, config, images.shape[-2:])
+        images = erase(images, boxes_B4, patches(pool_P3HW, draws[Stream.PATCH_SOURCE], boxes_B4))
     if config.erase_probability > 0:
-        boxes_B4 = erase_boxes(draws_Bn, config, images_B3HW.shape[-2:])
-        paint = noise(images_B3HW, draws_Bn[:, 15:17], fill, std) if config.erase_with == "noise" else fill
-        images_B3HW = erase(images_B3HW, boxes_B4, paint)
-    return images_B3HW
+        paint = noise(images, draws[Stream.ERASE_NOISE], mean, std) if config.erase_with == "noise" else mean
+        images = erase(images, erase_boxes(draws, config, images.shape[-2:]), paint)
+    return images
 
 
 def jitter_color(images_B3HW: Tensor, brightness_B: Tensor, contrast_B: Tensor, saturation_B: Tensor) -> Tensor:
-    """Scale brightness, then the distance to the mean gray, then that to each pixel's gray; 1 changes nothing."""
+    """Scale brightness, the distance to the mean gray, and the distance to each pixel's gray; 1 changes nothing."""
     brightness, contrast, saturation = (f.view(-1, 1, 1, 1) for f in (brightness_B, contrast_B, saturation_B))
     images = (images_B3HW * brightness).clamp_(0, 1)
     mean_gray = _gray(images).mean((2, 3), keepdim=True)
@@ -84,7 +79,7 @@ def jitter_color(images_B3HW: Tensor, brightness_B: Tensor, contrast_B: Tensor, 
 
 
 def _gray(images_B3HW: Tensor) -> Tensor:
-    """B x 1 x H x W; several times faster than a product and a sum over the channels."""
+    """B x 1 x H x W; several times faster than multiplying and summing over the channels."""
     red, green, blue = images_B3HW.unbind(1)
     return (red * GRAY[0]).add_(green, alpha=GRAY[1]).add_(blue, alpha=GRAY[2]).unsqueeze(1)
 
@@ -99,21 +94,21 @@ def flip(images_B3HW: Tensor, flipped_B: Tensor) -> Tensor:
     return torch.where(flipped_B.view(-1, 1, 1, 1), images_B3HW.flip(-1), images_B3HW)
 
 
-def padded_crop(images_B3HW: Tensor, top_B: Tensor, left_B: Tensor, pad_px: int, fill: tuple[float, ...]) -> Tensor:
-    """Pad all four sides, then cut the H x W window whose corner is (top, left), each in 0..2 pad."""
+def padded_crop(images_B3HW: Tensor, corner_B2: Tensor, pad_px: int, fill: tuple[float, ...]) -> Tensor:
+    """Pad all four sides, then cut the H x W window with the given corner (top, left), each in 0..2 pad."""
     batch, channels, height, width = images_B3HW.shape
     device, wide = images_B3HW.device, width + 2 * pad_px
     color = per_channel(fill, device).to(images_B3HW.dtype)
     padded = color.repeat(batch, 1, height + 2 * pad_px, wide)
     padded[:, :, pad_px : pad_px + height, pad_px : pad_px + width] = images_B3HW
-    rows_BH1 = top_B.view(-1, 1, 1) + torch.arange(height, device=device).view(-1, 1)
-    columns_B1W = left_B.view(-1, 1, 1) + torch.arange(width, device=device)
+    rows_BH1 = corner_B2[:, :1, None] + torch.arange(height, device=device).view(-1, 1)
+    columns_B1W = corner_B2[:, 1:, None] + torch.arange(width, device=device)
     places = (rows_BH1 * wide + columns_B1W).view(batch, 1, -1).expand(-1, channels, -1)
     return padded.flatten(2).gather(2, places).view(images_B3HW.shape)
 
 
 def rotate(images_B3HW: Tensor, degrees_B: Tensor, fill: tuple[float, ...]) -> Tensor:
-    """Turn each image counter-clockwise about its center, bilinear, corners filled."""
+    """Rotate each image counter-clockwise about its center, bilinear; corners are filled."""
     batch, _, height, width = images_B3HW.shape
     radians = degrees_B.to(images_B3HW.dtype) * (math.pi / 180)
     cos, sin = radians.cos(), radians.sin()

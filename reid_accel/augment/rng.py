@@ -1,31 +1,78 @@
-"""What is random of an image, as numbers.
+"""The random numbers of training images, in named streams: one stream for each random choice of an augmentation.
 
-They come from (seed, epoch, row) by a counter-based generator, so that they depend neither on the number of processes
-nor on the image's place in a batch, and nothing has to be saved.
+They come from (seed, epoch, row) by a counter-based generator: they depend neither on the number of processes nor on
+an image's place in a batch, and a checkpoint need not store any generator state.
 Legend: B batch.
 """
+
+from dataclasses import dataclass
+from enum import Enum
 
 import torch
 from torch import Tensor
 
-NUM_DRAWS = 30
-"""Random numbers per image: flip, shift y, shift x, rotation, erase?, area, ratio, top, left, brightness, contrast,
-saturation, white balance of red, green, blue, place in the field of noise y, x; from 17 on patch?, area, ratio, top,
-left, image of the pool, top and left in it, mirrored?; from 26 on trivial augment?, operation, level, sign. New ones
-come last, so that a run keeps its numbers."""
 
+class Stream(Enum):
+    """A random choice: the place of its first number among an image's numbers, and how many it takes.
 
-def uniforms(seed: int, epoch: int, rows_B: Tensor, num: int = NUM_DRAWS) -> Tensor:
-    """B x num float64 numbers in [0, 1), on the device of the rows: a function of (seed, epoch, row, place) alone.
-
-    SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) over the four counters; int64 wraps around as uint64 does.
+    A new stream begins where the last one ends. Places never change, so that old runs can be reproduced.
     """
+
+    FLIP = (0, 1)
+    CROP = (1, 2)  # shift down, shift right
+    ROTATION = (3, 1)
+    ERASE_BOX = (4, 5)  # chosen?, area, aspect ratio, top, left
+    COLOR = (9, 3)  # brightness, contrast, saturation
+    WHITE_BALANCE = (12, 3)  # red, green, blue
+    ERASE_NOISE = (15, 2)  # top and left in the field of noise
+    PATCH_BOX = (17, 5)  # as ERASE_BOX
+    PATCH_SOURCE = (22, 4)  # image of the pool, top and left in it, mirrored?
+    TRIVIAL_AUGMENT = (26, 4)  # chosen?, operation, level, sign
+
+    def __init__(self, first: int, num: int) -> None:
+        self.first, self.num = first, num
+
+
+NUM_DRAWS = max(stream.first + stream.num for stream in Stream)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The random numbers of a batch's images: `draws[Stream.CROP]` is B x 2."""
+
+    seed: int
+    epoch: int
+    host_rows_B: Tensor
+    rows_B: Tensor  # on the device
+    numbers_Bn: Tensor
+
+    @classmethod
+    def of(cls, seed: int, epoch: int, host_rows_B: Tensor, device: torch.device | None = None) -> "Draws":
+        """The numbers of some rows on a device (default: the host)."""
+        rows_B = host_rows_B.to(device, non_blocking=True)
+        return cls(seed, epoch, host_rows_B, rows_B, uniforms(seed, epoch, rows_B).float())
+
+    def __getitem__(self, stream: Stream) -> Tensor:
+        """B x num float32 numbers in [0, 1], on the device."""
+        return self.numbers_Bn[:, stream.first : stream.first + stream.num]
+
+    def on_host(self, stream: Stream) -> Tensor:
+        """B x num float64 numbers in [0, 1), computed on the host, so that nothing waits for the device."""
+        return uniforms(self.seed, self.epoch, self.host_rows_B, stream)
+
+
+def uniforms(seed: int, epoch: int, rows_B: Tensor, stream: Stream | None = None) -> Tensor:
+    """B x num float64 numbers in [0, 1) on the rows' device; without `stream` those of all streams, B x NUM_DRAWS.
+
+    SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) over seed, epoch, row and place; int64 wraps around as uint64 does.
+    """
+    first, num = (stream.first, stream.num) if stream is not None else (0, NUM_DRAWS)
     state_B = _mix(torch.full_like(rows_B, seed))
     state_B = _mix(state_B ^ epoch)
     state_B = _mix(state_B ^ rows_B)
-    places = torch.arange(1, num + 1, device=rows_B.device) * _GOLDEN
+    places = torch.arange(first + 1, first + num + 1, device=rows_B.device) * _GOLDEN
     bits_Bn = _mix(state_B[:, None] + places[None, :])
-    return _shifted(bits_Bn, 11).double() / float(1 << 53)
+    return _shift_right(bits_Bn, 11).double() / float(1 << 53)
 
 
 def _signed(unsigned: int) -> int:
@@ -37,16 +84,21 @@ _GOLDEN = _signed(0x9E3779B97F4A7C15)
 
 def _mix(state: Tensor) -> Tensor:
     state = state + _GOLDEN
-    state = (state ^ _shifted(state, 30)) * _signed(0xBF58476D1CE4E5B9)
-    state = (state ^ _shifted(state, 27)) * _signed(0x94D049BB133111EB)
-    return state ^ _shifted(state, 31)
+    state = (state ^ _shift_right(state, 30)) * _signed(0xBF58476D1CE4E5B9)
+    state = (state ^ _shift_right(state, 27)) * _signed(0x94D049BB133111EB)
+    return state ^ _shift_right(state, 31)
 
 
-def _shifted(state: Tensor, places: int) -> Tensor:
-    """A shift to the right that brings in zeros, as unsigned numbers have it."""
-    return (state >> places) & ((1 << (64 - places)) - 1)
+def _shift_right(state: Tensor, bits: int) -> Tensor:
+    """A logical shift: zeros come in from the left, as for unsigned integers."""
+    return (state >> bits) & ((1 << (64 - bits)) - 1)
 
 
 def integers(uniform_B: Tensor, bound: int) -> Tensor:
     """0..bound-1, each equally likely."""
     return (uniform_B * bound).long().clamp_(max=bound - 1)
+
+
+def symmetric(uniform_B: Tensor, limit: float) -> Tensor:
+    """Between -limit and limit, each equally likely."""
+    return (2 * uniform_B - 1) * limit

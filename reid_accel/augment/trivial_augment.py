@@ -1,9 +1,9 @@
 """TrivialAugment: one random operation at a random strength for an image.
 
 Müller and Hutter, "TrivialAugment: tuning-free yet state-of-the-art data augmentation", ICCV 2021; the wide ranges.
-The operations are torchvision's; they take strengths as numbers of the host, and so one image at a time. What an image
-gets is drawn on the host, which knows its row: nothing is read back from the device. On a GPU the six that resample or
-sharpen still copy a small matrix there, and torch waits for such copies.
+The operations are torchvision's, which take the strength as a Python number and therefore one image at a time. They are
+drawn on the host, so that nothing is read back from the device. On a GPU the six operations that resample or sharpen
+still copy a small matrix to the device, and torch waits for such copies.
 Legend: B batch, H W pixels.
 """
 
@@ -18,15 +18,15 @@ from torch import Tensor
 
 from reid_accel.data.images import to_bytes, to_float
 
-LEVELS = 31  # each range is cut into so many strengths
+LEVELS = 31  # strengths per operation
 Color = list[float]  # of uint8 images: 0..255
 
 
 @dataclass(frozen=True)
 class Operation:
-    """apply: of a uint8 image, 3 x H x W, a strength and the color of what is beyond the image, gives a new image.
+    """apply: (uint8 image 3 x H x W, strength, color outside the image) -> new image.
 
-    strengths: one for each level; the sign of signed ones is drawn.
+    strengths: one for each level; signed: whether the strength's sign is drawn, too.
     """
 
     name: str
@@ -89,23 +89,23 @@ OPERATIONS = (
 )
 
 
-def drawn_changes(draws_B4: Tensor, probability: float) -> list[Change | None]:
+def draw_changes(draws_B4: Tensor, probability: float) -> list[Change | None]:
     """What each image gets; None for those that stay as they are.
 
-    draws: from `uniforms`, of rows on the host: changed?, operation, level, sign.
+    draws: on the host; chosen?, operation, level, sign.
     """
     assert draws_B4.device.type == "cpu", "reading from the device would wait for it"
-    return [_drawn(draws) if draws[0] < probability else None for draws in draws_B4.tolist()]
+    return [_draw_change(draws) if draws[0] < probability else None for draws in draws_B4.tolist()]
 
 
-def _drawn(draws: Sequence[float]) -> Change:
+def _draw_change(draws: Sequence[float]) -> Change:
     operation = OPERATIONS[int(draws[1] * len(OPERATIONS))]
     strength = operation.strengths[int(draws[2] * LEVELS)]
     return Change(operation, -strength if operation.signed and draws[3] < 0.5 else strength)
 
 
 def change_each(images_B3HW: Tensor, changes_B: Sequence[Change | None], fill: tuple[float, ...]) -> Tensor:
-    """Change float images in 0..1, in uint8 as the operations are defined; fill: the color beyond an image.
+    """Change float images in 0..1 by operations on uint8; fill: the color outside an image.
 
     Images without a change keep their bits.
     """

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from reid_accel.augment.ops import augment, normalize
-from reid_accel.augment.rng import uniforms
-from reid_accel.augment.trivial_augment import Change, drawn_changes
+from reid_accel.augment.rng import Draws
 from reid_accel.config.schema import Config
 from reid_accel.data.dataset import ImageDataset, Ints
 from reid_accel.data.images import ImageSize, enlarge, to_bytes, to_float
@@ -83,21 +82,12 @@ class DeviceInput:
                 yield self.finish(torch.from_numpy(rows_B), crops_B3HW, epoch)
 
     def finish(self, rows_B: Tensor, crops_B3HW: Tensor, epoch: int) -> Batch:
-        """Enlarge, augment and normalize stored crops, and put their labels beside them. rows: on the host."""
-        size, config = self.architecture, self.config
-        changes_B = self._changes(rows_B, epoch)
-        rows_B = rows_B.to(crops_B3HW.device, non_blocking=True)
-        draws_Bn = uniforms(config.train.seed, epoch, rows_B).float()
+        """Enlarge, augment and normalize stored crops, and add their labels. rows: on the host."""
+        size = self.architecture
+        draws = Draws.of(self.config.train.seed, epoch, rows_B, crops_B3HW.device)
         images_B3HW = enlarge(to_float(crops_B3HW), size)
-        changed = augment(images_B3HW, draws_Bn, config.augment, size.mean, size.std, self.pool_P3HW, changes_B)
-        return self.labels.batch(normalize(changed, size.mean, size.std), rows_B)
-
-    def _changes(self, rows_B: Tensor, epoch: int) -> list[Change | None]:
-        """What TrivialAugment does to each image: drawn on the host, where its rows are."""
-        probability = self.config.augment.trivial_augment
-        if not probability:
-            return []
-        return drawn_changes(uniforms(self.config.train.seed, epoch, rows_B)[:, 26:30], probability)
+        changed = augment(images_B3HW, draws, self.config.augment, size.mean, size.std, self.pool_P3HW)
+        return self.labels.batch(normalize(changed, size.mean, size.std), draws.rows_B)
 
 
 def open_input(

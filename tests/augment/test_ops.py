@@ -17,7 +17,7 @@ from reid_accel.augment.ops import (
     padded_crop,
     rotate,
 )
-from reid_accel.augment.rng import NUM_DRAWS, uniforms
+from reid_accel.augment.rng import NUM_DRAWS, Draws, Stream, uniforms
 from reid_accel.config.schema import AugmentConfig
 from reid_accel.data.images import to_float
 
@@ -29,8 +29,8 @@ def images(number: int = 6) -> torch.Tensor:
     return to_float(torch.from_numpy(pixels))
 
 
-def draws(number: int, seed: int = 0, epoch: int = 0) -> torch.Tensor:
-    return uniforms(seed, epoch, torch.arange(number)).float()
+def draws(number: int, first: int = 0) -> Draws:
+    return Draws.of(0, 0, torch.arange(first, number))
 
 
 def test_random_numbers_depend_on_seed_epoch_and_row_alone() -> None:
@@ -51,13 +51,24 @@ def test_random_numbers_are_splitmix64s() -> None:
 
     for seed, epoch, row in ((0, 0, 0), (3, 200, 12_935), (2**31, 7, 10**6)):
         state = mixed(mixed(mixed(seed) ^ epoch) ^ row)
-        expected = [(mixed((state + n * 0x9E3779B97F4A7C15) % 2**64) >> 11) / 2**53 for n in range(1, 5)]
-        assert uniforms(seed, epoch, torch.tensor([row]), 4)[0].tolist() == expected
+        expected = [(mixed((state + n * 0x9E3779B97F4A7C15) % 2**64) >> 11) / 2**53 for n in range(1, NUM_DRAWS + 1)]
+        assert uniforms(seed, epoch, torch.tensor([row]))[0].tolist() == expected
 
 
-def test_further_places_leave_the_numbers_of_the_first_ones() -> None:
+def test_streams_do_not_overlap_and_keep_their_places() -> None:
+    places = [place for stream in Stream for place in range(stream.first, stream.first + stream.num)]
+    assert places == list(range(NUM_DRAWS))
+    assert [stream.first for stream in Stream][:10] == [0, 1, 3, 4, 9, 12, 15, 17, 22, 26], "old runs draw the same"
+
+
+def test_a_stream_is_the_same_alone_and_among_all() -> None:
     rows = torch.tensor([0, 3, 12_935])
-    assert torch.equal(uniforms(5, 7, rows, NUM_DRAWS + 10)[:, :NUM_DRAWS], uniforms(5, 7, rows))
+    numbers = Draws.of(5, 7, rows)
+    for stream in Stream:
+        alone = uniforms(5, 7, rows, stream)
+        assert alone.shape == (3, stream.num)
+        assert torch.equal(alone.float(), numbers[stream])
+        assert torch.equal(alone, numbers.on_host(stream))
 
 
 def test_random_numbers_are_uniform_and_independent() -> None:
@@ -80,13 +91,13 @@ def test_flip_is_torchvisions() -> None:
 
 def test_padded_crop_is_torchvisions() -> None:
     batch = images()
-    top, left = torch.tensor([0, 3, 8, 5, 4, 1]), torch.tensor([8, 0, 4, 2, 7, 6])
+    corners = torch.tensor([[0, 8], [3, 0], [8, 4], [5, 2], [4, 7], [1, 6]])
     color = torch.tensor(FILL).view(3, 1, 1)
     expected = [
         TF.crop(TF.pad(image - color, [4, 4, 4, 4]), int(y), int(x), 32, 16) + color
-        for image, y, x in zip(batch, top, left, strict=True)
+        for image, (y, x) in zip(batch, corners, strict=True)
     ]
-    assert torch.allclose(padded_crop(batch, top, left, 4, FILL), torch.stack(expected), atol=1e-7)
+    assert torch.allclose(padded_crop(batch, corners, 4, FILL), torch.stack(expected), atol=1e-7)
 
 
 def test_rotation_is_torchvisions() -> None:
@@ -190,13 +201,13 @@ def test_nothing_asked_for_is_nothing_done() -> None:
 def test_an_image_is_changed_alike_in_any_batch() -> None:
     config = AugmentConfig(rotation_degrees=10, erase_probability=0.5, color_jitter=0.3, white_balance=0.1)
     whole = augment(images(), draws(6), config, FILL)
-    part = augment(images()[2:4], draws(6)[2:4], config, FILL)
+    part = augment(images()[2:4], draws(4, first=2), config, FILL)
     assert torch.equal(whole[2:4], part)
 
 
 def test_noise_is_standard_normal_once_normalized() -> None:
     gray = torch.full((500, 3, 32, 16), 0.5)
-    paint = noise(gray, draws(500)[:, 15:17], IMAGENET_MEAN, IMAGENET_STD)
+    paint = noise(gray, draws(500)[Stream.ERASE_NOISE], IMAGENET_MEAN, IMAGENET_STD)
     numbers = normalize(paint, IMAGENET_MEAN, IMAGENET_STD)
     # one field of 64 x 32 numbers a channel lies behind all windows: standard error 0.022 for a channel's mean
     assert numbers.mean((0, 2, 3)).abs().max() < 0.1
@@ -217,7 +228,7 @@ def test_noise_fills_the_box_and_nothing_else() -> None:
         inside[top:bottom, left:right] = True
         assert torch.equal(image[:, ~inside], before[:, ~inside])
         assert (image[:, inside] != before[:, inside]).all()
-    again = augment(batch[3:], draws(6)[3:], config, FILL)
+    again = augment(batch[3:], draws(6, first=3), config, FILL)
     assert torch.equal(again, changed[3:]), "whatever else is in the batch"
 
 

@@ -6,8 +6,8 @@ import torch
 from torchvision.transforms.v2 import TrivialAugmentWide
 
 from reid_accel.augment.ops import augment
-from reid_accel.augment.rng import uniforms
-from reid_accel.augment.trivial_augment import LEVELS, OPERATIONS, Change, change_each, drawn_changes
+from reid_accel.augment.rng import Draws, Stream, uniforms
+from reid_accel.augment.trivial_augment import LEVELS, OPERATIONS, Change, change_each, draw_changes
 from reid_accel.config.schema import AugmentConfig
 from reid_accel.data.images import to_bytes, to_float
 
@@ -24,8 +24,8 @@ def pixels(number: int = 6) -> torch.Tensor:
     return smooth.round().to(torch.uint8)
 
 
-def draws(number: int, epoch: int = 0) -> torch.Tensor:
-    return uniforms(0, epoch, torch.arange(number))[:, 26:30]
+def draws(number: int) -> torch.Tensor:
+    return uniforms(0, 0, torch.arange(number), Stream.TRIVIAL_AUGMENT)
 
 
 def torchvisions(image: torch.Tensor, name: str, strength: float) -> torch.Tensor:
@@ -66,7 +66,7 @@ def test_the_beyond_is_painted_in_the_given_color() -> None:
 
 def test_every_operation_strength_and_sign_is_equally_likely() -> None:
     number = 40_000
-    changes = drawn_changes(draws(number), 0.7)
+    changes = draw_changes(draws(number), 0.7)
     made = [change for change in changes if change is not None]
     assert len(made) / number == pytest.approx(0.7, abs=0.01)
     counts = np.bincount([NAMES.index(change.operation.name) for change in made], minlength=14) / len(made)
@@ -79,26 +79,25 @@ def test_every_operation_strength_and_sign_is_equally_likely() -> None:
 
 
 def test_an_image_is_changed_alike_in_any_batch() -> None:
-    numbers, given = draws(40), to_float(pixels(40))
-    whole = augment(given, numbers, ALWAYS, FILL, changes_B=drawn_changes(numbers, 1))
+    given = to_float(pixels(40))
+    whole = augment(given, Draws.of(0, 0, torch.arange(40)), ALWAYS, FILL)
     order = torch.tensor([31, 4, 5, 17, 0])
-    part = augment(given[order], numbers[order], ALWAYS, FILL, changes_B=drawn_changes(numbers[order], 1))
-    assert torch.equal(part, whole[order])
-    other = augment(given[order], numbers[:5], ALWAYS, FILL, changes_B=drawn_changes(numbers[:5], 1))
-    assert not torch.equal(other, whole[order])
+    assert torch.equal(augment(given[order], Draws.of(0, 0, order), ALWAYS, FILL), whole[order])
+    assert not torch.equal(augment(given[order], Draws.of(0, 0, torch.arange(5)), ALWAYS, FILL), whole[order])
 
 
 def test_what_is_not_changed_keeps_its_bits_and_its_place() -> None:
     given = torch.rand(20, 3, 48, 24, generator=torch.Generator().manual_seed(0))
-    before, changes = given.clone(), drawn_changes(draws(20), 0.5)
+    before, changes = given.clone(), draw_changes(draws(20), 0.5)
     changed = change_each(given, changes, FILL)
     kept = torch.tensor([change is None for change in changes])
     assert torch.equal(changed[kept], given[kept])
     assert 0 < kept.sum() < 20
     assert torch.equal(given, before)
-    assert torch.equal(augment(given, draws(20), AugmentConfig(flip_probability=0, pad_px=0), FILL), given), "off"
+    off = AugmentConfig(flip_probability=0, pad_px=0)
+    assert torch.equal(augment(given, Draws.of(0, 0, torch.arange(20)), off, FILL), given)
 
 
 def test_a_mistaken_number_of_changes_is_caught() -> None:
     with pytest.raises(ValueError, match="zip"):
-        augment(to_float(pixels()), draws(6), ALWAYS, FILL)
+        change_each(to_float(pixels()), [None] * 5, FILL)
