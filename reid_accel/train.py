@@ -21,12 +21,11 @@ from reid_accel.config.schema import Config, ModelConfig, RunConfig
 from reid_accel.data.builders import SYNTHETIC_NAMES
 from reid_accel.data.crop_cache import Say
 from reid_accel.data.dataset import ImageDataset
+from reid_accel.distributed.collectives import Group
 from reid_accel.distributed.fsdp import check_sharding, replica, shard
 from reid_accel.distributed.setup import (
     EXIT_STOPPED,
     StopRequest,
-    broadcast_buffers,
-    broadcast_int,
     process_group_scope,
     start_accelerator,
 )
@@ -91,7 +90,7 @@ class Run:
         Each process has batch norm's statistics of its own part of the images; the saved ones are process 0's.
         """
         model = self.trainer.average.model if self.trainer.average is not None else self.model
-        broadcast_buffers(model)
+        Group.of().broadcast_buffers(model)
         return replica(model)
 
 
@@ -266,7 +265,7 @@ def resume(
     path: Path | None = Path(config.resume)
     if config.resume == "auto":  # process 0 chooses: a file system may show others something else
         path = newest_checkpoint(folder / "checkpoints", say) if accelerator.is_main_process else None
-        step = broadcast_int(accelerator, step_of(path) if path is not None else -1)
+        step = Group.of().broadcast_int(step_of(path) if path is not None else -1)
         path = checkpoint_of(folder / "checkpoints", step) if step >= 0 else None
     if path is None:
         say(f"there is no checkpoint in {folder / 'checkpoints'}: starting at the beginning")

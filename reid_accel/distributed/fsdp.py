@@ -18,7 +18,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from reid_accel.config.schema import RunConfig
-from reid_accel.distributed.setup import broadcast_buffers
+from reid_accel.distributed.collectives import Group
 from reid_accel.errors import InputError
 from reid_accel.models.reid import ReIDModel, on_device
 
@@ -64,7 +64,7 @@ def _blocks(backbone: nn.Module) -> list[nn.Module]:
 
 def _before_training_pass(model: nn.Module, inputs: Any) -> None:
     if model.training:
-        broadcast_buffers(model)
+        Group.of().broadcast_buffers(model)
 
 
 def own_part(tensor: Tensor) -> Tensor:

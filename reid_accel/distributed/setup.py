@@ -13,10 +13,10 @@ from types import FrameType
 
 import torch
 import torch.distributed as dist
-import torch.nn as nn
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, parse_flag_from_env
 
+from reid_accel.distributed.collectives import Group
 from reid_accel.distributed.watchdog import die_with_launcher, report_failure, start_watchdog, stop_watchdog
 from reid_accel.errors import InputError
 from reid_accel.hardware import choose_precision, cpu_threads
@@ -71,13 +71,6 @@ def _left_process_group() -> bool:
     leaving.start()
     leaving.join(LEAVING_SECONDS)
     return not leaving.is_alive()
-
-
-def broadcast_buffers(model: nn.Module) -> None:
-    """Batch norm's statistics, and what else isn't learned, as process 0 has them; every process must call it."""
-    if dist.is_initialized():
-        for buffer in model.buffers():
-            dist.broadcast(buffer, src=0)
 
 
 def start_accelerator(
@@ -179,24 +172,5 @@ class StopRequest:
         """
         if accelerator.num_processes > 1 and step % every_steps:
             return False, False
-        stop, save = any_rank(accelerator, self.signal_name is not None, save)
+        stop, save = Group.of().any(self.signal_name is not None, save)
         return stop, save
-
-
-def any_rank(accelerator: Accelerator, *flags: bool) -> tuple[bool, ...]:
-    """Each flag is true on all processes when it is on one; every process must call it."""
-    if accelerator.num_processes == 1:
-        return flags
-    votes = accelerator.reduce(torch.tensor(flags, dtype=torch.float32, device=accelerator.device), reduction="sum")
-    assert isinstance(votes, torch.Tensor)
-    return tuple(bool(vote > 0) for vote in votes.tolist())
-
-
-def broadcast_int(accelerator: Accelerator, number: int) -> int:
-    """Process 0's number, on every process; every process must call it."""
-    if accelerator.num_processes == 1:
-        return number
-    told = torch.tensor([number if accelerator.is_main_process else 0], device=accelerator.device)
-    told = accelerator.reduce(told, reduction="sum")
-    assert isinstance(told, torch.Tensor)
-    return int(told.item())

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from reid_accel.distributed.ranks import ALONE
+from reid_accel.distributed.collectives import ALONE
 from reid_accel.errors import InputError
 from reid_accel.retrieval.checks import (
     BoolArray,

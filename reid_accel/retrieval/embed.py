@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from accelerate import Accelerator
 from torch import Tensor
 
@@ -21,6 +20,7 @@ from reid_accel.augment.ops import normalize
 from reid_accel.data.dataset import ImageDataset, Ints
 from reid_accel.data.images import ImageSize, enlarge, to_float
 from reid_accel.data.prefetch import place_crops
+from reid_accel.distributed.collectives import Group
 from reid_accel.hardware import tf32
 from reid_accel.models.reid import Architecture, Outputs, ReIDModel, comparable
 from reid_accel.retrieval.sharded import shard_rows
@@ -70,8 +70,9 @@ def predict_sharded(
     rows = shard_rows(len(images), accelerator.num_processes, accelerator.process_index)
     with tf32(allowed=False):
         own = _predict_rows(model, images, rows, accelerator.device, batch_size, flip, crops)
+    group = Group.of()
     row_numbers = torch.arange(rows.start, rows.stop, device=accelerator.device)
-    small = [_from_everyone(column) for column in (row_numbers, own.attribute_BA, own.junk_score_B)]
+    small = [group.all_gather_rows(column) for column in (row_numbers, own.attribute_BA, own.junk_score_B)]
     attribute_NA, junk_score_N = place_by_row(small[0], (small[1], small[2]), len(images))
     return Predictions(own.embedding_BD, rows, attribute_NA, junk_score_N)
 
@@ -166,43 +167,9 @@ def embeddings_of(predictions: Predictions, rows_Q: Ints) -> Tensor:
     found_QD = shard_SD.new_zeros((len(rows_Q), shard_SD.shape[1]))
     places = torch.from_numpy(np.flatnonzero(own_Q)).to(shard_SD.device)
     found_QD[places] = shard_SD[torch.from_numpy(rows_Q[own_Q] - predictions.first_row).to(shard_SD.device)]
-    if _world_size() > 1:
-        dist.all_reduce(found_QD)  # one process's numbers and zeros: exact
-    return found_QD
+    return Group.of().all_reduce(found_QD)  # one process's numbers and zeros: exact
 
 
 def whole_embedding(predictions: Predictions) -> Tensor | None:
     """All embeddings, N x D, on the CPU of process 0 (None on the others), for writing them down."""
-    if _world_size() == 1:
-        return predictions.embedding_SD.cpu()
-    padded, lengths = _padded(predictions.embedding_SD)
-    received = [torch.empty_like(padded) for _ in lengths] if dist.get_rank() == 0 else None
-    dist.gather(padded, received, dst=0)
-    if received is None:
-        return None
-    return torch.cat([part[:length].cpu() for part, length in zip(received, lengths, strict=True)])
-
-
-def _from_everyone(shard: Tensor) -> Tensor:
-    """The shards of all processes one after the other, on every process; lengths may differ."""
-    if _world_size() == 1:
-        return shard
-    padded, lengths = _padded(shard)
-    received = [torch.empty_like(padded) for _ in lengths]
-    dist.all_gather(received, padded)
-    return torch.cat([part[:length] for part, length in zip(received, lengths, strict=True)])
-
-
-def _padded(shard: Tensor) -> tuple[Tensor, list[int]]:
-    """The shard at the length of the longest one, and the lengths of all."""
-    length = torch.tensor([len(shard)], device=shard.device)
-    said = [torch.zeros_like(length) for _ in range(_world_size())]
-    dist.all_gather(said, length)
-    lengths = [int(n) for n in torch.cat(said)]
-    padded = shard.new_zeros((max(lengths), *shard.shape[1:]))
-    padded[: len(shard)] = shard
-    return padded, lengths
-
-
-def _world_size() -> int:
-    return dist.get_world_size() if dist.is_initialized() else 1
+    return Group.of().gather_rows(predictions.embedding_SD.cpu())

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from reid_accel.distributed.ranks import Ranks
+from reid_accel.distributed.collectives import Group
 from reid_accel.retrieval.checks import BoolArray, Int64Array, check_k
 from reid_accel.retrieval.distances import GalleryTiles, distance_panels, prepare_gallery, query_block_rows
 from reid_accel.retrieval.expansion import expand_queries
@@ -43,7 +43,7 @@ def count_matches(
     relatives: MatchRows,
     query_rows: Int64Array | None,
     settings: Settings,
-    ranks: Ranks,
+    ranks: Group,
 ) -> Counts:
     """The counts that `finish_scores` turns into scores, the same on every rank.
 
@@ -64,7 +64,7 @@ def count_matches(
         relatives,
         first_row=shard.first_row,
         num_rows=len(shard.feature_SD),
-        sum_over_ranks=ranks.add_up,
+        sum_over_ranks=ranks.all_reduce,
     )
 
 
@@ -75,14 +75,14 @@ def list_nearest(
     dropped_G: BoolArray | None,
     removed: Cells | None,
     settings: Settings,
-    ranks: Ranks,
+    ranks: Group,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(distances, rows) of the k nearest of the whole gallery [Q, K], the same on every rank."""
     block = settings.gallery_block
     tiles = ranks.together(lambda: shard.tiles(settings.metric, dropped_G, block))
     rows = query_block_rows(len(query_QD), shard.num_gallery, settings.chunk_bytes, block)
     distance_QK, row_QK = nearest_rows(query_QD, tiles, k, metric=settings.metric, query_block=rows, removed=removed)
-    return merge_nearest(ranks.stack(distance_QK), ranks.stack(row_QK), k)
+    return merge_nearest(ranks.all_gather(distance_QK), ranks.all_gather(row_QK), k)
 
 
 def _expand(
@@ -91,7 +91,7 @@ def _expand(
     relatives: MatchRows,
     query_rows: Int64Array | None,
     settings: Settings,
-    ranks: Ranks,
+    ranks: Group,
 ) -> torch.Tensor:
     """Queries averaged with what they find by cosine: no junk, and not themselves under course-strict."""
     expansion = settings.query_expansion
@@ -108,7 +108,7 @@ def _expand(
         held_QK = (column_QK >= 0) & (column_QK < len(shard.feature_SD))
         feature_QKD = query_QD.new_zeros(*row_QK.shape, query_QD.shape[1], dtype=torch.float32)
         feature_QKD[held_QK] = shard.feature_SD[column_QK[held_QK]].float()
-        return ranks.add_up(feature_QKD)
+        return ranks.all_reduce(feature_QKD)
 
     return expand_queries(query_QD, row_QK, rows_of_all_ranks, expansion)
 

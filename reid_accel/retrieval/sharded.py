@@ -18,8 +18,7 @@ import numpy.typing as npt
 import torch
 import torch.distributed as dist
 
-from reid_accel.distributed.process_group import exchanges_of
-from reid_accel.distributed.ranks import ALONE, Ranks
+from reid_accel.distributed.collectives import ALONE, Group
 from reid_accel.errors import InputError
 from reid_accel.retrieval.api import read_unlisted, reported_distances
 from reid_accel.retrieval.checks import (
@@ -80,7 +79,7 @@ def evaluate_sharded(
     rank gets the same scores. A row that no rank holds or two ranks hold is refused on all of them, and so
     is anything that is wrong on one rank only.
     """
-    exchange = exchanges_of(group)
+    exchange = Group.of(group)
 
     def read() -> tuple[Settings, Problem]:
         settings = Settings(
@@ -138,7 +137,7 @@ def top_k_sharded(
     group: dist.ProcessGroup | None = None,
 ) -> tuple[Int64Array, npt.NDArray[np.float32]]:
     """`ranking.top_k` with this rank's gallery rows only; the rows it returns are global, and the same on all ranks."""
-    exchange = exchanges_of(group)
+    exchange = Group.of(group)
 
     def read() -> tuple[Settings, Problem]:
         settings = Settings(metric=metric, chunk_bytes=chunk_bytes, gallery_block=gallery_block)
@@ -199,13 +198,13 @@ def _read_problem(
     )
 
 
-def _check_shards(problem: Problem, shard: Shard, block: int, exchange: Ranks) -> None:
+def _check_shards(problem: Problem, shard: Shard, block: int, exchange: Group) -> None:
     """Refuse, on every rank, shards that aren't the whole gallery once each, and queries that differ."""
     query_bytes = problem.query_QD.contiguous().view(torch.uint8)
     labels = (problem.shard_pids, problem.shard_cameras)
     alike = [shard.num_gallery, block, query_bytes.numel(), int(query_bytes.sum(dtype=torch.int64))]
     alike += [int(label is not None) for label in labels]
-    told_WI = exchange.stack(torch.tensor([shard.first_row, len(shard.feature_SD), *alike])).tolist()
+    told_WI = exchange.all_gather(torch.tensor([shard.first_row, len(shard.feature_SD), *alike])).tolist()
     for rank, (*_, number, size, length, checksum, pids, cameras) in enumerate(told_WI):
         if [number, size, length, checksum, pids, cameras] != told_WI[0][2:]:
             raise InputError(
@@ -230,13 +229,13 @@ def _check_rows_once(held_W: list[range], num_gallery: int, block: int) -> None:
         raise InputError(f"the ranks hold gallery rows 0 to {next_row - 1}, but num_gallery is {num_gallery}")
 
 
-def _whole_labels(label_S: Int64Array | None, shard: Shard, exchange: Ranks) -> Int64Array | None:
+def _whole_labels(label_S: Int64Array | None, shard: Shard, exchange: Group) -> Int64Array | None:
     """The labels of the whole gallery, from those of each rank."""
     if label_S is None:
         return None
     whole = torch.zeros(shard.num_gallery, dtype=torch.int64)
     whole[shard.first_row : shard.first_row + len(label_S)] = torch.from_numpy(label_S)
-    return exchange.add_up(whole).numpy()
+    return exchange.all_reduce(whole).numpy()
 
 
 def _count_on_first_rank(
@@ -245,10 +244,10 @@ def _count_on_first_rank(
     relatives: MatchRows,
     query_rows: Int64Array | None,
     settings: Settings,
-    exchange: Ranks,
+    exchange: Group,
 ) -> Counts:
     """Bring the gallery to rank 0, count there, and tell the others."""
-    gallery_GD = exchange.collect(shard.feature_SD)
+    gallery_GD = exchange.gather_rows(shard.feature_SD)
 
     def count() -> Counts:
         if gallery_GD is None:
@@ -259,7 +258,7 @@ def _count_on_first_rank(
 
     counts = exchange.together(count)
     return Counts(
-        exchange.add_up(torch.from_numpy(counts.distance_R)).numpy(),
-        exchange.add_up(torch.from_numpy(counts.before_R)).numpy(),
-        exchange.add_up(torch.from_numpy(counts.false_accepts_R)).numpy(),
+        exchange.all_reduce(torch.from_numpy(counts.distance_R)).numpy(),
+        exchange.all_reduce(torch.from_numpy(counts.before_R)).numpy(),
+        exchange.all_reduce(torch.from_numpy(counts.false_accepts_R)).numpy(),
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from reid_accel.config.schema import RunConfig
-from reid_accel.distributed.setup import broadcast_int
+from reid_accel.distributed.collectives import Group
 from reid_accel.errors import InputError
 from reid_accel.files import remove_leftovers, replacing_folder
 from reid_accel.models.reid import ReIDModel
@@ -39,7 +39,7 @@ def choose_run_folder(config: RunConfig, accelerator: Accelerator) -> Path:
         accelerator.wait_for_everyone()
         return folder
     # process 0 looks and says the number to all: the others could see a folder that it just made
-    number = broadcast_int(accelerator, _number(config) if accelerator.is_main_process else 0)
+    number = Group.of().broadcast_int(_number(config) if accelerator.is_main_process else 0)
     folder = _numbered(config.name, number)
     folder.mkdir(parents=True, exist_ok=True)
     if accelerator.is_main_process:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from reid_accel.config.schema import Config
 from reid_accel.data.dataset import Ints
 from reid_accel.data.sampler import identity_batches, rank_share, shuffled_batches
-from reid_accel.distributed.gather_batch import all_gather_with_grad, gather_labels
+from reid_accel.distributed.collectives import Group
 from reid_accel.distributed.watchdog import mark
 from reid_accel.models.losses import LossTerms, Pairs, loss_terms, total
 from reid_accel.models.metric_losses import moved_centers
@@ -129,9 +129,9 @@ class Trainer:
         loss = self.config.loss
         if not (loss.uses_pairs and loss.pairs_across_processes):
             return Pairs(outputs.metric_feature_BE, batch.identity_B)
+        group = Group.of()
         return Pairs(
-            all_gather_with_grad(outputs.metric_feature_BE, self.accelerator),
-            gather_labels(batch.identity_B, self.accelerator),
+            group.all_gather_with_grad(outputs.metric_feature_BE), group.all_gather(batch.identity_B).flatten()
         )
 
     def loss_terms(self, outputs: Outputs, batch: Batch, pairs: Pairs) -> LossTerms:

@@ -5,9 +5,8 @@ import sys
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
 
-from reid_accel.distributed.gather_batch import all_gather_with_grad, gather_labels
+from reid_accel.distributed.collectives import Group
 from reid_accel.distributed.setup import process_group_scope, start_accelerator
 from reid_accel.models.metric_losses import circle_loss, triplet_loss
 
@@ -36,36 +35,37 @@ def gradients_of_one_process() -> dict[str, tuple[float, torch.Tensor]]:
     return found
 
 
-def plainly_gathered(feature: torch.Tensor, accelerator: Accelerator) -> torch.Tensor:
+def plainly_gathered(feature: torch.Tensor) -> torch.Tensor:
     """The control: own rows with their own gradient, not W times as much."""
-    gathered = accelerator.gather(feature.detach())
-    first = accelerator.process_index * len(feature)
-    return torch.cat([gathered[:first], feature, gathered[first + len(feature) :]])
+    group = Group.of()
+    parts = group.all_gather(feature.detach())
+    return torch.cat([*parts[: group.rank], feature, *parts[group.rank + 1 :]])
 
 
 def main() -> None:
     accelerator = start_accelerator("no")
+    group = Group.of()
     model, images, identity = problem()
     model = accelerator.prepare(model)
     size = len(images) // accelerator.num_processes
     own = slice(accelerator.process_index * size, (accelerator.process_index + 1) * size)
-    whole_identity = gather_labels(identity[own], accelerator)
+    whole_identity = group.all_gather(identity[own]).flatten()
     assert torch.equal(whole_identity, identity)
 
     def told(function, gather, labels):
         model.zero_grad()
-        loss = function(gather(model(images[own]), accelerator), labels)
+        loss = function(gather(model(images[own])), labels)
         accelerator.backward(loss)
         return loss.item(), accelerator.unwrap_model(model).weight.grad.tolist()
 
     said = {"world_size": accelerator.num_processes, "rank": accelerator.process_index}
     for name, function in LOSSES.items():
-        loss, gradient = told(function, all_gather_with_grad, whole_identity)
+        loss, gradient = told(function, group.all_gather_with_grad, whole_identity)
         said[name] = {
             "loss": loss,
             "gradient": gradient,
             "unscaled_gradient": told(function, plainly_gathered, whole_identity)[1],
-            "own_half_gradient": told(function, lambda feature, _: feature, identity[own])[1],
+            "own_half_gradient": told(function, lambda feature: feature, identity[own])[1],
         }
     Path(f"{sys.argv[1]}.{accelerator.process_index}").write_text(json.dumps(said), encoding="utf-8")
 

@@ -12,7 +12,8 @@ import torch
 from reid_accel.config.parse import parse
 from reid_accel.config.schema import Config
 from reid_accel.data.sampler import rank_share
-from reid_accel.distributed.setup import any_rank, broadcast_buffers, process_group_scope, start_accelerator
+from reid_accel.distributed.collectives import Group
+from reid_accel.distributed.setup import process_group_scope, start_accelerator
 from reid_accel.retrieval.embed import embeddings_of, predict_sharded
 from reid_accel.train import build_model, build_trainer
 from reid_accel.training.metrics import EpochSums
@@ -46,7 +47,7 @@ def main() -> None:
     for rows_B, batch in zip(lists, trainer.input.batches(lists, 2), strict=True):
         images |= {str(row): digest_of([image]) for row, image in zip(rows_B, batch.images_BCHW, strict=True)}
     said["own_statistics"] = digest_of(model.buffers())
-    broadcast_buffers(model)
+    Group.of().broadcast_buffers(model)
     said["statistics"] = digest_of(model.buffers())
     gallery = data.splits["gallery"]
     predictions = predict_sharded(model, gallery, accelerator, batch_size=5)
@@ -55,7 +56,7 @@ def main() -> None:
         "images": images,
         "parameters": digest(model),
         "sums": sums.over_processes(accelerator),
-        "any": any_rank(accelerator, accelerator.process_index == 1, False),
+        "any": Group.of().any(accelerator.process_index == 1, False),
         "rows": [predictions.rows.start, predictions.rows.stop],
         "some_embeddings": embeddings_of(predictions, np.array([38, 0, 7])).tolist(),
         "junk_scores": predictions.junk_score_N.tolist(),

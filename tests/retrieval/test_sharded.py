@@ -201,7 +201,7 @@ def test_what_one_rank_refuses_all_refuse_and_name(launched, world):
         assert "holds NaN" in rank["mistakes"]["nan_reranked"]
         assert "metric must be one of euclidean, cosine, got 'manhattan'" in rank["mistakes"]["metric"]
     if world > 1:
-        assert launched[world][0]["mistakes"]["nan"].startswith(f"rank {world - 1} says: ")
+        assert launched[world][0]["mistakes"]["nan"].startswith(f"on rank {world - 1}: ")
 
 
 def test_without_a_process_group_one_rank_holds_everything():

@@ -1,4 +1,4 @@
-"""The gathered batch on two real processes: the gradient that one process computes on the whole batch."""
+"""Gathering with gradients on two real processes: the gradient that one process computes on the full batch."""
 
 from pathlib import Path
 
