@@ -15,8 +15,9 @@ from reid_accel.config.parse import parse
 from reid_accel.config.schema import Config
 from reid_accel.distributed.setup import process_group_scope, start_accelerator
 from reid_accel.hardware import choose_kernels
+from reid_accel.preflight import DEFAULT_RECIPE
 from reid_accel.reporting.console import open_console, sentences_for_users
-from reid_accel.train import DEFAULT_RECIPE, build_model, build_trainer
+from reid_accel.train import build_model, build_trainer
 from reid_accel.training.run_data import load_tables, open_data, split_training_images
 
 

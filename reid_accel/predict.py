@@ -4,10 +4,15 @@ accelerate launch reid_accel/predict.py --model RUN/model --queries FOLDER --tes
 """
 
 import sys
+
+from reid_accel.preflight import prediction_settings
+
+if __name__ == "__main__":
+    SETTINGS = prediction_settings(sys.argv[1:])  # before torch is imported: help and mistakes are answered at once
+
 from collections.abc import Sequence
 from pathlib import Path
 
-from reid_accel.config.parse import parse
 from reid_accel.config.schema import PredictionConfig
 from reid_accel.course.predictions import write_predictions
 from reid_accel.data.dataset import open_unlabeled_folder
@@ -17,10 +22,15 @@ from reid_accel.reporting.console import open_console, sentences_for_users
 from reid_accel.retrieval.embed import predict_sharded
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str]) -> None:
     """The script: a model and two folders in, two files out; a user's mistake becomes a sentence."""
+    run_script(prediction_settings(arguments))
+
+
+def run_script(config: PredictionConfig) -> None:
+    """Predict with the settings; a user's mistake becomes a sentence, and all processes end together."""
     with process_group_scope(), sentences_for_users():
-        predict(parse(PredictionConfig, sys.argv[1:] if arguments is None else arguments))
+        predict(config)
 
 
 def predict(config: PredictionConfig) -> None:
@@ -66,4 +76,4 @@ def predict(config: PredictionConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(SETTINGS)

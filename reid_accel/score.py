@@ -6,6 +6,12 @@ accelerate launch reid_accel/score.py --features FEATURES --score.rerank
 """
 
 import sys
+
+from reid_accel.preflight import scoring_settings
+
+if __name__ == "__main__":
+    SETTINGS = scoring_settings(sys.argv[1:])  # before torch is imported: help and mistakes are answered at once
+
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +19,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from rich.console import Console
 
-from reid_accel.config.parse import parse, to_dict
+from reid_accel.config.parse import to_dict
 from reid_accel.config.schema import RunConfig, ScoringConfig, name_and_folder
 from reid_accel.distributed.setup import process_group_scope, start_accelerator
 from reid_accel.errors import InputError
@@ -29,10 +35,14 @@ from reid_accel.training.run_data import open_data, require_matches, split_train
 from reid_accel.training.run_dir import choose_run_folder
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str]) -> None:
     """The script: a model and a data set in, a report out; a user's mistake becomes a sentence."""
+    run_script(scoring_settings(arguments))
+
+
+def run_script(config: ScoringConfig) -> None:
+    """Score with the settings; a user's mistake becomes a sentence, and all processes end together."""
     with process_group_scope(), sentences_for_users():
-        config = parse(ScoringConfig, sys.argv[1:] if arguments is None else arguments)
         accelerator = start_accelerator("no")
         console = open_console(accelerator.is_main_process)
         score = score_features if config.model is None else score_model
@@ -136,4 +146,4 @@ def _counts(embeddings: Embeddings) -> SplitCounts:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(SETTINGS)

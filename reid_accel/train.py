@@ -4,6 +4,12 @@ accelerate launch reid_accel/train.py [--config configs/NAME.yaml] [--section.se
 """
 
 import sys
+
+from reid_accel.preflight import training_settings
+
+if __name__ == "__main__":
+    SETTINGS = training_settings(sys.argv[1:])  # before torch is imported: help and mistakes are answered at once
+
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -16,7 +22,7 @@ import torch
 from accelerate import Accelerator
 from rich.console import Console
 
-from reid_accel.config.parse import parse, to_dict, to_yaml
+from reid_accel.config.parse import to_dict, to_yaml
 from reid_accel.config.schema import Config, ModelConfig, RunConfig
 from reid_accel.data.builders import SYNTHETIC_NAMES
 from reid_accel.data.crop_cache import Say
@@ -35,7 +41,6 @@ from reid_accel.evaluation.evaluate import LabeledSet, attribute_entry, score_wi
 from reid_accel.evaluation.final_report import finish_run
 from reid_accel.files import write_text
 from reid_accel.hardware import choose_kernels, compile_if_possible, tf32
-from reid_accel.hub import check_repo_id, check_token
 from reid_accel.models.backbone import build_backbone, load_pretrained, normalization
 from reid_accel.models.losses import balancing_weights
 from reid_accel.models.reid import Architecture, ReIDModel, on_device, synchronized
@@ -60,10 +65,10 @@ from reid_accel.training.metrics import EpochSums, epoch_numbers, require_finite
 from reid_accel.training.nonfinite import NonFiniteSkipper
 from reid_accel.training.optim import build_optimizer
 from reid_accel.training.run_data import OpenedData, TrainingSet, open_data, require_matches, split_training_images
-from reid_accel.training.run_dir import choose_run_folder, resumed_after_restart, save_model
+from reid_accel.training.run_dir import choose_run_folder, save_model
+from reid_accel.training.run_paths import resumed_after_restart
 from reid_accel.training.trainer import Trainer
 
-DEFAULT_RECIPE = "quickstart"
 STOPPED_FILE = "STOPPED"  # there after an orderly stop: launch/slurm.sh puts such a run back into the queue
 
 
@@ -94,10 +99,14 @@ class Run:
         return replica(model)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str]) -> None:
     """The script: settings in, a run folder out; a user's mistake becomes a sentence."""
+    run_script(training_settings(arguments))
+
+
+def run_script(config: Config) -> None:
+    """Train with the settings; a user's mistake becomes a sentence, and all processes end together."""
     with process_group_scope(), sentences_for_users():
-        config = parse(Config, sys.argv[1:] if arguments is None else arguments, default_recipe=DEFAULT_RECIPE)
         train(config)
 
 
@@ -151,9 +160,6 @@ def prepare(config: Config) -> tuple[Run, Progress]:
     config.micro_batch_size(accelerator.num_processes)  # raises when the batch can't be shared
     software()  # notes the commit that this run is made with, before the checkout moves on
     check_trackers(config.run.trackers)
-    if config.run.push_to:  # better now than after the training
-        check_repo_id(config.run.push_to)
-        check_token()
 
     check_backbone(config.model, accelerator)
     data = open_data(config.data, config.model, accelerator, console.print)
@@ -485,4 +491,4 @@ def leave(run: Run) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(SETTINGS)

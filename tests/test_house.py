@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "reid_accel"
 # from the top floor down; a module imports from its own floor and from those below
 FLOORS = (
     ("train", "score", "predict", "bench", "cli"),
-    ("evaluation.final_report", "benchmarks"),
+    ("evaluation.final_report", "benchmarks", "preflight"),
     ("evaluation", "course.predictions", "training", "hub"),
     ("evaluation.evaluate",),
     ("reporting", "course"),

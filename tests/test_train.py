@@ -297,7 +297,7 @@ def test_a_checkpoint_from_before_survives_what_goes_wrong(
         (["--run.trackers=tensorbord"], "did you mean tensorboard?"),
         (["--run.push-to=user/name"], "HF_TOKEN"),
         (["--run.push-to=a name"], "user/name"),
-        (["--config=nowhere.yaml"], "the ready ones are in the folder configs/"),
+        (["--config=nowhere.yaml"], "there is no recipe nowhere.yaml: give the path of a YAML file, or"),
     ],
 )
 def test_mistakes_get_a_sentence(
@@ -311,7 +311,7 @@ def test_mistakes_get_a_sentence(
     [
         (["--model.backbone=resnt18"], "there is no model 'resnt18'; close names: resnet18"),
         (["--model.backbone=test_vit", "--model.stripes=2"], "model.stripes is for convolutional networks"),
-        (["--model.weights-file=none.safetensors"], "there is no file none.safetensors"),
+        (["--model.weights-file=none.safetensors"], "there is no weights file none.safetensors"),
         (["--model.backbone=resnet18", "--model.pretrained"], "could not be downloaded"),
     ],
 )
@@ -344,7 +344,7 @@ def test_a_folder_with_a_run_in_it_is_not_overwritten(small_market: Path, capsys
     train(settings(small_market, "--run.dir=run", "--train.epochs=1"))
     before = Path("run/report.json").read_bytes()
     (Path("run") / "notes.txt").write_text("mine")
-    assert "run holds a run already" in refused(capsys, settings(small_market, "--run.dir=run"))
+    assert "run already holds a run" in refused(capsys, settings(small_market, "--run.dir=run"))
     assert Path("run/report.json").read_bytes() == before
     train(settings(small_market, "--run.dir=run", "--train.epochs=1", "--train.seed=5", "--run.overwrite"))
     assert Path("run/report.json").read_bytes() != before

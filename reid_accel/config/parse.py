@@ -52,7 +52,7 @@ def parse(kind: type[C], arguments: Sequence[str], *, default_recipe: str | None
     if recipe is None:
         return _parse(section or kind, words, description=_description(kind, default_recipe))
     flags = recipe_flags(kind, recipe)
-    if len(_sections(kind)) < len(dataclasses.fields(kind)):  # it has required settings, which a recipe may lack
+    if not _is_all_sections(kind):  # it has required settings, which a recipe may lack
         return _parse(section or kind, [*flags, *words], description=_description(kind, None))
     default = _parse_recipe(kind, flags, recipe)
     if section is not None:
@@ -98,10 +98,14 @@ def _description(kind: type, default_recipe: str | None) -> str:
     return f"{kind.__doc__}\n{recipes}\n`--help SECTION` shows the settings of one section: {names}."
 
 
-def _sections(kind: type) -> dict[str, type]:
+def _sections(kind: Any) -> dict[str, type]:
     """The fields of a config that are dataclasses themselves."""
-    factories = {f.name: f.default_factory for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    factories: dict[str, Any] = {f.name: f.default_factory for f in dataclasses.fields(kind)}
     return {n: f for n, f in factories.items() if isinstance(f, type) and dataclasses.is_dataclass(f)}
+
+
+def _is_all_sections(kind: Any) -> bool:
+    return len(_sections(kind)) == len(dataclasses.fields(kind))
 
 
 def _take_recipe(arguments: list[str], default: str | None) -> tuple[Path | None, list[str]]:

@@ -13,7 +13,7 @@ from typing import Any
 import datasets
 
 from reid_accel.data.cache_dir import writable_cache
-from reid_accel.data.layouts import Listing, attributes_of, list_course, list_market, list_msmt17
+from reid_accel.data.layouts import Listing, attributes_of, check_layout, list_course, list_market, list_msmt17
 from reid_accel.errors import InputError
 from reid_accel.synthetic.market import SyntheticMarket, cached_synthetic_market
 
@@ -173,6 +173,4 @@ def _builder_and_root(
         return (Course, drawn / "course") if name == "synthetic-course" else (MarketLayout, drawn / "market")
     if name not in BUILDERS:
         raise InputError(f"data.name must be one of {', '.join(DATASET_NAMES)}, got {name!r}")
-    if root is None:
-        raise InputError(f"data.root must name the folder of {name}, e.g. --data.root path/to/{name}")
-    return BUILDERS[name], Path(root).expanduser()
+    return BUILDERS[name], check_layout(name, root)

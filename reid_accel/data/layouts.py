@@ -89,8 +89,7 @@ def list_msmt17(root: Path) -> Listing:
     of the image's name. `list_val.txt` stays out: published results are those of `list_train.txt` alone.
     Raises InputError when a list or an image of one is missing, or a line can't be understood.
     """
-    second = MSMT17_FOLDERS[1]
-    folders = _folders(root, second if (root / second["train"]).is_dir() else MSMT17_FOLDERS[0])
+    folders = _msmt17_folders(root)
     splits = {
         split: _listed(root / name, folders["train" if split == "train" else "test"])
         for split, name in MSMT17_LISTS.items()
@@ -111,6 +110,31 @@ def list_course(root: Path) -> Listing:
     warnings = _attribute_warnings(splits, attributes, annotation.name)
     fingerprint = _fingerprint(root, splits, annotation)
     return Listing(splits, MARKET_GROUPS, attributes, fingerprint, tuple(warnings))
+
+
+def check_layout(name: str, root: str | Path | None) -> Path:
+    """The folder of a data set; raises InputError unless it has the set's layout, as far as that shows at once.
+
+    Folders and lists must exist; the names of images are read later, when they are listed.
+    """
+    if root is None:
+        raise InputError(f"data.root must name the folder of {name}, e.g. --data.root path/to/{name}")
+    folder = Path(root).expanduser()
+    if name == "msmt17":
+        _msmt17_folders(folder)
+        lists = [folder / file for file in MSMT17_LISTS.values()]
+    else:
+        _folders(folder, COURSE_FOLDERS if name == "course" else MARKET_FOLDERS)
+        lists = [folder / COURSE_ATTRIBUTE_FILE] if name == "course" else []
+    missing = [file.name for file in lists if not file.is_file()]
+    if missing:
+        raise InputError(f"{folder} is not in the layout of {name}: it lacks {', '.join(missing)}")
+    return folder
+
+
+def _msmt17_folders(root: Path) -> dict[str, Path]:
+    second = MSMT17_FOLDERS[1]
+    return _folders(root, second if (root / second["train"]).is_dir() else MSMT17_FOLDERS[0])
 
 
 def _listed(list_file: Path, folder: Path) -> tuple[ImageFile, ...]:
@@ -161,6 +185,29 @@ def list_images(folder: Path) -> list[Path]:
     return sorted(
         path for path in folder.iterdir() if path.suffix.lower() in IMAGE_ENDINGS and not path.name.startswith(".")
     )
+
+
+def find_images(place: Path) -> list[Path]:
+    """An image file, or all image files below a folder, sorted by path; hidden files and folders are ignored.
+
+    Raises InputError when there are none.
+    """
+    if place.is_file():
+        if place.suffix.lower() not in IMAGE_ENDINGS:
+            raise InputError(f"{place} is not an image (expected one of {', '.join(IMAGE_ENDINGS)})")
+        return [place]
+    if not place.is_dir():
+        raise InputError(f"there is no folder or image {place}")
+    found = (path for path in place.rglob("*") if path.suffix.lower() in IMAGE_ENDINGS)
+    paths = sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(place).parts))
+    if not paths:
+        raise InputError(f"{place} holds no images (looked for {', '.join(IMAGE_ENDINGS)})")
+    return paths
+
+
+def name_within(path: Path, place: Path) -> str:
+    """What an image found by `find_images` is called: its path below the folder, with forward slashes."""
+    return path.name if path == place else path.relative_to(place).as_posix()
 
 
 def _folders(root: Path, expected: Mapping[str, str]) -> dict[str, Path]:

@@ -10,7 +10,6 @@ I identities, A attribute groups, M attribute values in all.
 
 import contextlib
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,9 +31,8 @@ from reid_accel.data.images import ImageSize, as_array, enlarge, may_stay_small,
 from reid_accel.errors import InputError
 from reid_accel.models.backbone import build_backbone, pooled_size
 from reid_accel.models.metric_losses import cosine_logits
+from reid_accel.models.model_folder import check_model_name
 
-MODEL_FILES = ("config.json", "model.safetensors")
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 Picture = Image.Image | npt.NDArray[np.uint8]
 
 
@@ -278,12 +276,7 @@ def _as_rgb(image: Picture) -> Image.Image:
 
 def load_model(name: str | Path) -> ReIDModel:
     """`ReIDModel.from_pretrained` of a folder, or of a hub's user/name, with a sentence when it isn't there."""
-    folder = Path(name)
-    if not folder.is_dir() and _HUB_NAME.fullmatch(str(name)) is None:
-        raise InputError(f"there is no model folder {folder}; a run keeps its model in RUN/model")
-    missing = [file for file in MODEL_FILES if folder.is_dir() and not (folder / file).is_file()]
-    if missing:
-        raise InputError(f"{folder} is not a model: it lacks {' and '.join(missing)}")
+    check_model_name(name)
     try:
         with contextlib.redirect_stdout(None):  # the hub's client prints where it loads from
             return ReIDModel.from_pretrained(name)

@@ -1,8 +1,6 @@
 """The folder of a run: choosing it, and keeping the model in it."""
 
-import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -12,17 +10,7 @@ from reid_accel.distributed.collectives import Group
 from reid_accel.errors import InputError
 from reid_accel.files import remove_leftovers, replacing_folder
 from reid_accel.models.reid import ReIDModel
-
-RUNS = Path("runs")
-MARKS_OF_A_RUN = ("config.yaml", "metrics.jsonl", "checkpoints", "model", "report.json")
-
-
-def resumed_after_restart(config: RunConfig) -> RunConfig:
-    """The settings of a run whose processes a launcher has started anew after a failure: it goes on where it was."""
-    restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
-    if restarts == 0:
-        return config
-    return replace(config, resume=config.resume or "auto", overwrite=False)
+from reid_accel.training.run_paths import MARKS_OF_A_RUN, RUNS, check_run_folder, holds_a_run
 
 
 def choose_run_folder(config: RunConfig, accelerator: Accelerator) -> Path:
@@ -53,7 +41,7 @@ def _numbered(name: str, number: int) -> Path:
 
 def _number(config: RunConfig) -> int:
     free = 1
-    while _holds_a_run(_numbered(config.name, free)):
+    while holds_a_run(_numbered(config.name, free)):
         free += 1
     if config.resume is None and not config.overwrite:
         return free
@@ -64,21 +52,13 @@ def _number(config: RunConfig) -> int:
 
 
 def _claim(folder: Path, config: RunConfig) -> None:
-    if config.resume is None and _holds_a_run(folder):
-        if not config.overwrite:
-            raise InputError(
-                f"{folder} holds a run already. Go on with it: --run.resume auto; begin anew and delete it: "
-                "--run.overwrite; or choose another --run.dir"
-            )
+    check_run_folder(config)
+    if config.resume is None and config.overwrite:
         _clear(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"the run folder {folder} cannot be made: {error}; choose another --run.dir") from error
-
-
-def _holds_a_run(folder: Path) -> bool:
-    return any((folder / mark).exists() for mark in MARKS_OF_A_RUN)
 
 
 def _clear(folder: Path) -> None:

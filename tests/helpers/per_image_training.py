@@ -11,7 +11,8 @@ from reid_accel.benchmarks.per_image import per_image_input
 from reid_accel.config.parse import parse
 from reid_accel.config.schema import Config
 from reid_accel.distributed.setup import process_group_scope
-from reid_accel.train import DEFAULT_RECIPE, complete, prepare
+from reid_accel.preflight import DEFAULT_RECIPE
+from reid_accel.train import complete, prepare
 from reid_accel.training.run_data import load_tables
 
 

@@ -6,7 +6,8 @@ import pytest
 from accelerate import Accelerator
 
 from reid_accel.config.schema import RunConfig
-from reid_accel.training.run_dir import choose_run_folder, resumed_after_restart
+from reid_accel.training.run_dir import choose_run_folder
+from reid_accel.training.run_paths import resumed_after_restart
 
 
 def test_restarted_processes_go_on_where_they_were(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,81 @@
+"""Settings of the scripts, with all checks that need neither torch nor network: mistakes are reported within a second.
+
+Nothing that is imported here may import torch.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from reid_accel.config.parse import parse
+from reid_accel.config.schema import Config, DataConfig, PredictionConfig, ScoringConfig, name_and_folder
+from reid_accel.data.layouts import check_layout, find_images
+from reid_accel.errors import InputError
+from reid_accel.hub import check_repo_id, check_token
+from reid_accel.models.model_folder import check_model_name
+from reid_accel.reporting.console import sentences_for_users
+from reid_accel.training.run_paths import check_run_folder, holds_a_run, resumed_after_restart
+
+DEFAULT_RECIPE = "quickstart"
+
+
+def training_settings(arguments: Sequence[str]) -> Config:
+    """The settings of train.py; a mistake is printed, with exit code 2."""
+    with sentences_for_users():
+        config = parse(Config, arguments, default_recipe=DEFAULT_RECIPE)
+        check_training(config)
+    return config
+
+
+def scoring_settings(arguments: Sequence[str]) -> ScoringConfig:
+    """The settings of score.py; a mistake is printed, with exit code 2."""
+    with sentences_for_users():
+        config = parse(ScoringConfig, arguments)
+        check_scoring(config)
+    return config
+
+
+def prediction_settings(arguments: Sequence[str]) -> PredictionConfig:
+    """The settings of predict.py; a mistake is printed, with exit code 2."""
+    with sentences_for_users():
+        config = parse(PredictionConfig, arguments)
+        check_prediction(config)
+    return config
+
+
+def check_training(config: Config) -> None:
+    """Raise InputError when a path doesn't exist, a run folder is taken, or a push would be refused."""
+    _check_data(config.data)
+    weights = config.model.weights_file
+    if weights is not None and not Path(weights).is_file():
+        raise InputError(f"there is no weights file {weights}; name a .safetensors file with --model.weights-file")
+    check_run_folder(resumed_after_restart(config.run))
+    if config.run.push_to is not None:
+        check_repo_id(config.run.push_to)
+        check_token()
+
+
+def check_scoring(config: ScoringConfig) -> None:
+    """Raise InputError when the model, the features or a data set doesn't exist, or the report folder is taken."""
+    if config.model is not None:
+        check_model_name(config.model)
+        _check_data(config.data)
+        for entry in config.also:
+            check_layout(*name_and_folder(entry, "also"))
+    elif not Path(str(config.features)).is_dir():
+        raise InputError(f"there is no features folder {config.features}; `--model MODEL --features FOLDER` writes one")
+    if config.dir is not None and holds_a_run(Path(config.dir)):
+        raise InputError(f"{config.dir} already holds a report: choose another --dir")
+
+
+def check_prediction(config: PredictionConfig) -> None:
+    """Raise InputError when the model or the images don't exist."""
+    check_model_name(config.model)
+    for images in (config.queries, config.test):
+        find_images(Path(images))
+
+
+def _check_data(config: DataConfig) -> None:
+    if not config.name.startswith("synthetic"):
+        check_layout(config.name, config.root)
+    for entry in config.also:
+        check_layout(*name_and_folder(entry, "data.also"))
