@@ -47,7 +47,7 @@ def check_training(config: Config) -> None:
     _check_data(config.data)
     weights = config.model.weights_file
     if weights is not None and not Path(weights).is_file():
-        raise InputError(f"there is no weights file {weights}; name a .safetensors file with --model.weights-file")
+        raise InputError(f"there is no file {weights}; name a .safetensors file with --model.weights-file")
     check_run_folder(resumed_after_restart(config.run))
     if config.run.push_to is not None:
         check_repo_id(config.run.push_to)

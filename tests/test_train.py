@@ -311,7 +311,7 @@ def test_mistakes_get_a_sentence(
     [
         (["--model.backbone=resnt18"], "there is no model 'resnt18'; close names: resnet18"),
         (["--model.backbone=test_vit", "--model.stripes=2"], "model.stripes is for convolutional networks"),
-        (["--model.weights-file=none.safetensors"], "there is no weights file none.safetensors"),
+        (["--model.weights-file=none.safetensors"], "there is no file none.safetensors"),
         (["--model.backbone=resnet18", "--model.pretrained"], "could not be downloaded"),
     ],
 )
