@@ -27,7 +27,7 @@ def resumed_after_restart(config: RunConfig) -> RunConfig:
 def check_run_folder(config: RunConfig) -> None:
     """Raise InputError when the folder holds another run, or the checkpoint to resume from doesn't exist."""
     if config.resume not in (None, "auto") and not Path(config.resume).is_dir():
-        raise InputError(f"there is no checkpoint folder {config.resume}; --run.resume auto finds the newest valid one")
+        raise InputError(f"there is no checkpoint {config.resume}; --run.resume auto finds the newest valid one")
     if config.dir is None or config.resume is not None or config.overwrite or not holds_a_run(Path(config.dir)):
         return
     raise InputError(
