@@ -49,7 +49,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     pushing.add_argument("folder", type=Path, metavar="DIR", help="the model/ folder of a run")
     pushing.add_argument("repo_id", metavar="user/name", help="where it goes; made when it is new")
-    pushing.add_argument("--private", action="store_true", help="make a new repository private")
+    pushing.add_argument(
+        "--visibility",
+        choices=("auto", "private", "public"),
+        default="auto",
+        help="of a new repository (default: private, unless the model was trained on drawn pedestrians only)",
+    )
     pushing.add_argument("--dry-run", action="store_true", help="list files and sizes, upload nothing")
 
     checking = commands.add_parser(
@@ -79,7 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _push(options: argparse.Namespace) -> int:
-    plan = push(options.folder, options.repo_id, private=options.private, dry_run=options.dry_run)
+    plan = push(options.folder, options.repo_id, visibility=options.visibility, dry_run=options.dry_run)
     print("\n".join(plan.lines()))
     return FINE
 

@@ -1,22 +1,26 @@
 """Pushing a saved model folder to a model hub: what would be uploaded, what is refused, the upload itself."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
-from huggingface_hub import CommitOperationAdd, HfApi, constants, get_token
+import yaml
+from huggingface_hub import CommitOperationAdd, HfApi, constants, get_token, metadata_load
 from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
 from reid_accel.errors import InputError
-from reid_accel.reporting.card import CARD_FILE, NAME_PLACEHOLDER
+from reid_accel.reporting.card import CARD_FILE, DRAWN_TAG, pushed_card
 
 REQUIRED_FILES = ("config.json", "model.safetensors")
 PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"})
 REPO_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*")
 NO_TOKEN = (
-    "pushing needs a token with write access: run `hf auth login`, or put it into the environment variable "
-    "HF_TOKEN, and push again"
+    "pushing needs a token with write access: run `hf auth login`, or set the environment variable HF_TOKEN, and push "
+    "again"
 )
+
+Visibility = Literal["auto", "private", "public"]
 
 
 @dataclass(frozen=True)
@@ -29,13 +33,17 @@ class PlannedFile:
 
 @dataclass(frozen=True)
 class PushPlan:
-    """What a push uploads and where it can be seen afterwards; `uploaded` is False for a dry run."""
+    """What a push uploads and where it can be seen afterwards; `uploaded` is False for a dry run.
+
+    `reason` says why a repository is private that nobody asked to be.
+    """
 
     repo_id: str
     url: str
     private: bool
     files: tuple[PlannedFile, ...]
     uploaded: bool
+    reason: str = ""
 
     @property
     def size_bytes(self) -> int:
@@ -48,31 +56,33 @@ class PushPlan:
         kind = "private" if self.private else "public"
         noun = "file" if len(self.files) == 1 else "files"
         total = f"{len(self.files)} {noun}, {readable_size(self.size_bytes)}"
-        return [*rows, f"{total}, {verb} {self.url} ({kind})"]
+        return [*rows, f"{total}, {verb} {self.url} ({kind}{self.reason})"]
 
 
-def push(folder: Path, repo_id: str, *, private: bool = False, dry_run: bool = False) -> PushPlan:
-    """Upload `folder` to the model repository `repo_id` (made when it is new); only list it when `dry_run`.
+def push(folder: Path, repo_id: str, *, visibility: Visibility = "auto", dry_run: bool = False) -> PushPlan:
+    """Upload `folder` to the model repository `repo_id` (created when it is new); only list it when `dry_run`.
 
-    The hub is the one that HF_ENDPOINT names, huggingface.co by default. `private` counts when the
-    repository is made; an existing one keeps its visibility. Raises InputError, before anything is sent,
-    for a bad name, a folder that is not a saved model, or a missing token; and when the upload fails. The
-    folder is only ever read.
+    The hub is the one that HF_ENDPOINT names, huggingface.co by default. visibility: of a new repository; `auto` is
+    private unless the model was trained on drawn pedestrians only. Raises InputError, before anything is sent, for a
+    bad name, a folder that is not a saved model, or a missing token; for an existing public repository that isn't
+    asked for; and when the upload fails. The folder is only ever read.
     """
-    planned = plan_push(folder, repo_id, private)
+    planned = plan_push(folder, repo_id, visibility)
     if dry_run:
         return planned
     check_token()
     try:
-        _upload(folder, planned)
+        private = _upload(folder, planned)
     except HfHubHTTPError as error:
         raise InputError(f"the hub refused {repo_id}: {_reason(error)}. {_unchanged(folder)}") from error
+    except InputError:
+        raise
     except (HTTPError, OSError, ValueError) as error:
         raise InputError(f"no upload to {constants.ENDPOINT}: {_first_line(error)}. {_unchanged(folder)}") from error
-    return PushPlan(planned.repo_id, planned.url, planned.private, planned.files, uploaded=True)
+    return replace(planned, private=private, reason=planned.reason if private else "", uploaded=True)
 
 
-def plan_push(folder: Path, repo_id: str, private: bool = False) -> PushPlan:
+def plan_push(folder: Path, repo_id: str, visibility: Visibility = "auto") -> PushPlan:
     """The files that a push would upload, in name order; InputError when it would be refused.
 
     Hidden files stay behind.
@@ -83,7 +93,26 @@ def plan_push(folder: Path, repo_id: str, private: bool = False) -> PushPlan:
     visible = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _is_hidden(path, folder)]
     files = tuple(PlannedFile(path.relative_to(folder).as_posix(), path.stat().st_size) for path in visible)
     _check_files(folder, [file.name for file in files])
-    return PushPlan(repo_id, f"{constants.ENDPOINT}/{repo_id}", private, files, uploaded=False)
+    by_default = visibility == "auto" and not _saw_drawn_people_only(folder)
+    reason = ", because it is not known to be trained on drawn pedestrians only; --visibility public overrides this"
+    return PushPlan(
+        repo_id,
+        f"{constants.ENDPOINT}/{repo_id}",
+        visibility == "private" or by_default,
+        files,
+        uploaded=False,
+        reason=reason if by_default else "",
+    )
+
+
+def _saw_drawn_people_only(folder: Path) -> bool:
+    """What the model's card says; False without a card."""
+    card = folder / CARD_FILE
+    try:
+        metadata = metadata_load(card) if card.is_file() else None
+    except (ValueError, yaml.YAMLError) as error:
+        raise InputError(f"the metadata of {card} is not valid YAML ({_first_line(error)}); correct it") from error
+    return DRAWN_TAG in ((metadata or {}).get("tags") or [])
 
 
 def check_repo_id(repo_id: str) -> None:
@@ -97,7 +126,7 @@ def check_repo_id(repo_id: str) -> None:
 
 
 def check_token() -> None:
-    """Raise InputError when no token is stored: worth asking before a long training that ends in a push."""
+    """Raise InputError when no token is stored: to be called before a long training that ends in a push."""
     if get_token() is None:
         raise InputError(NO_TOKEN)
 
@@ -127,8 +156,8 @@ def _check_files(folder: Path, names: list[str]) -> None:
     pickles = [name for name in names if Path(name).suffix.lower() in PICKLE_SUFFIXES]
     if pickles:
         raise InputError(
-            f"{folder} holds {', '.join(pickles)}: such files can run code when they are loaded; take them "
-            "out, the weights are in model.safetensors"
+            f"{folder} holds {', '.join(pickles)}: such files can run code when they are loaded; remove "
+            "them, the weights are in model.safetensors"
         )
 
 
@@ -136,20 +165,28 @@ def _is_hidden(path: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
-def _upload(folder: Path, planned: PushPlan) -> None:
+def _upload(folder: Path, planned: PushPlan) -> bool:
+    """Create the repository where it is new and commit the files; returns whether it is private."""
     api = HfApi(library_name="reid_accel")
     api.create_repo(planned.repo_id, private=planned.private, repo_type="model", exist_ok=True)
+    private = bool(api.model_info(planned.repo_id).private)
+    if planned.private and not private:
+        raise InputError(
+            f"{planned.repo_id} exists and is public, and this push would be private; make the repository private in "
+            "its settings, or push with --visibility public"
+        )
     operations = [
         CommitOperationAdd(file.name, _content(folder / file.name, planned.repo_id)) for file in planned.files
     ]
     api.create_commit(planned.repo_id, operations, commit_message="Push a reid_accel model", repo_type="model")
+    return private
 
 
 def _content(path: Path, repo_id: str) -> Path | bytes:
-    """What goes up for a file: itself, but the card gets the name that it is now loaded by."""
+    """What is uploaded for a file: itself, but the card gets the repository's name."""
     if path.name != CARD_FILE:
         return path
-    return path.read_text(encoding="utf-8").replace(NAME_PLACEHOLDER, repo_id).encode()
+    return pushed_card(path.read_text(encoding="utf-8"), repo_id).encode()
 
 
 def _reason(error: HfHubHTTPError) -> str:
@@ -165,4 +202,4 @@ def _first_line(error: BaseException) -> str:
 
 
 def _unchanged(folder: Path) -> str:
-    return f"{folder} is unchanged: push it again when that is mended"
+    return f"{folder} is unchanged: push it again when that is fixed"

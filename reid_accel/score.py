@@ -23,13 +23,12 @@ from reid_accel.config.parse import to_dict
 from reid_accel.config.schema import RunConfig, ScoringConfig, name_and_folder
 from reid_accel.distributed.setup import process_group_scope, start_accelerator
 from reid_accel.errors import InputError
-from reid_accel.evaluation.final_report import data_facts, score_and_report, write_report
+from reid_accel.evaluation.final_report import data_facts, model_facts, score_and_report, write_report
 from reid_accel.evaluation.saved_features import score_saved_features
 from reid_accel.files import write_json
 from reid_accel.models.reid import load_model, on_device
-from reid_accel.reporting.console import open_console, sentences_for_users
+from reid_accel.reporting.console import open_console, print_report, print_retrieval, sentences_for_users
 from reid_accel.reporting.schema import Report, ReportFrame, Retrieval, SplitCounts
-from reid_accel.reporting.tables import WIDTH, print_report, retrieval_table
 from reid_accel.retrieval.features import Embeddings
 from reid_accel.training.run_data import open_data, require_matches, split_training_images
 from reid_accel.training.run_dir import choose_run_folder
@@ -72,8 +71,7 @@ def score_across(
             named["split"] = f"{label}: {scored['split']}"
             entries.append(named)
     if accelerator.is_main_process:
-        console.print()
-        console.print(retrieval_table(entries), width=min(console.width, WIDTH))
+        print_retrieval(console, entries)
         write_json(folder / "domains.json", entries)
 
 
@@ -92,7 +90,8 @@ def score_model(config: ScoringConfig, accelerator: Accelerator, console: Consol
     frame: ReportFrame = {
         "title": f"{config.model} on {config.data.name}",
         "config": to_dict(config),
-        "data": data_facts(data, config.data.name, config.data.root),
+        "model": model_facts(model.architecture),
+        "data": data_facts(data, config.data),
         "training": None,
     }
     report = score_and_report(
@@ -123,8 +122,11 @@ def score_features(config: ScoringConfig, accelerator: Accelerator, console: Con
     frame: ReportFrame = {
         "title": f"saved features {Path(config.features).name}",
         "config": to_dict(config),
+        "model": None,
         "data": {
             "name": "saved features",
+            "title": f"saved features {Path(config.features).name}",
+            "drawn": False,
             "root": config.features,
             "fingerprint": fingerprint,
             "splits": {split: _counts(embeddings) for split, embeddings in features.items()},

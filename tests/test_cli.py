@@ -98,7 +98,7 @@ def test_a_dry_run_lists_files_and_sizes(handed_in: Path, capsys: pytest.Capture
     model.mkdir()
     (model / "config.json").write_text("{}")
     (model / "model.safetensors").write_bytes(bytes(1500))
-    assert _run("push", model, "user/name", "--dry-run", "--private") == 0
+    assert _run("push", model, "user/name", "--dry-run", "--visibility=private") == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[:2] == ["       2 B  config.json", "    1.5 kB  model.safetensors"]
     assert "2 files, 1.5 kB, would be pushed to" in printed[2]

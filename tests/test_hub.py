@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.fake_hub import FakeHub
+from helpers.fake_hub import FakeHub, Repo
 
 from reid_accel.errors import InputError
 from reid_accel.hub import NO_TOKEN, plan_push
 from reid_accel.models.reid import Architecture, ReIDModel
+from reid_accel.reporting.card import DRAWN_TAG
 
 PUSH = "import sys; from reid_accel.cli import main; main(['push', *sys.argv[1:]])"
 LOAD = """
@@ -52,7 +53,7 @@ def _content(folder: Path) -> dict[str, str]:
 def test_a_push_brings_exactly_the_planned_files_to_the_hub(saved: Path, tmp_path: Path) -> None:
     before = _content(saved)
     with FakeHub() as hub:
-        pushed = _python(PUSH, saved, "user/name", "--private", env=hub.environment(tmp_path / "home"))
+        pushed = _python(PUSH, saved, "user/name", "--visibility=private", env=hub.environment(tmp_path / "home"))
     assert pushed.returncode == 0, pushed.stderr
     assert f"pushed to {hub.url}/user/name (private)" in pushed.stdout
     repo = hub.repos["user/name"]
@@ -69,6 +70,44 @@ def test_the_card_on_the_hub_loads_the_model_by_its_new_name(saved: Path, tmp_pa
         assert _python(PUSH, saved, "somebody/model", env=hub.environment(tmp_path / "home")).returncode == 0
     assert b'from_pretrained("somebody/model")' in hub.repos["somebody/model"].files["README.md"]
     assert _content(saved) == before
+
+
+def test_a_model_that_may_have_seen_people_is_private_by_default_and_one_of_drawn_people_is_not(
+    saved: Path, tmp_path: Path
+) -> None:
+    with FakeHub() as hub:
+        env = hub.environment(tmp_path / "home")
+        first = _python(PUSH, saved, "user/people", env=env)
+        asked_for = _python(PUSH, saved, "user/open", "--visibility=public", env=env)
+        card = saved / "README.md"
+        card.write_text(card.read_text().replace("library_name", f"tags: [{DRAWN_TAG}]\nlibrary_name"))
+        drawn = _python(PUSH, saved, "user/drawn", env=env)
+        card.unlink()
+        without_card = plan_push(saved, "user/name")
+    assert hub.repos["user/people"].private
+    assert "(private, because it is not known to be trained on drawn pedestrians only; --visibility" in first.stdout
+    assert not hub.repos["user/open"].private
+    assert asked_for.stdout.endswith("user/open (public)\n")
+    assert not hub.repos["user/drawn"].private
+    assert drawn.stdout.endswith("user/drawn (public)\n")
+    assert without_card.private
+
+
+def test_a_push_that_would_be_private_is_not_made_to_a_public_repository(saved: Path, tmp_path: Path) -> None:
+    with FakeHub() as hub:
+        env = hub.environment(tmp_path / "home")
+        hub.repos["user/name"] = Repo(private=False)
+        refused = _python(PUSH, saved, "user/name", env=env)
+        assert refused.returncode == 2
+        assert "exists and is public" in refused.stderr
+        assert hub.repos["user/name"].files == {}
+        assert _python(PUSH, saved, "user/name", "--visibility=public", env=env).returncode == 0
+
+
+def test_a_card_with_broken_metadata_is_refused_with_a_sentence(saved: Path) -> None:
+    (saved / "README.md").write_text("---\ntags: [a\n---\n")
+    with pytest.raises(InputError, match="not valid YAML"):
+        plan_push(saved, "user/name")
 
 
 def test_a_second_push_replaces_what_changed(saved: Path, tmp_path: Path) -> None:

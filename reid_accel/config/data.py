@@ -24,6 +24,8 @@ class DataConfig:
     name: DatasetName = "synthetic"
     """Data set: `market1501`, `market-layout` (CUHK03-NP, DukeMTMC-reID, your own crops in that layout), `msmt17`,
     `course`, or the pedestrians that this package draws: `synthetic`, `synthetic-course`."""
+    title: str | None = None
+    """Name of the data set in report and model card, e.g. "CUHK03-NP detected". Not set: `name`."""
     root: str | None = None
     """Folder of the data set; not used by the synthetic ones."""
     also: tuple[str, ...] = ()
@@ -44,6 +46,11 @@ class DataConfig:
     it was trained on, or on one with another seed."""
     synthetic_seed: int = 0
     """Seed of the synthetic pedestrians."""
+
+    @property
+    def drawn(self) -> bool:
+        """Whether all training images are pedestrians that this package draws."""
+        return self.name.startswith("synthetic") and not self.also
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "also", tuple(self.also))

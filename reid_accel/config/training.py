@@ -142,8 +142,8 @@ class RunConfig:
     """Trackers of Accelerate to log to, in addition to metrics.jsonl: tensorboard, wandb, ..."""
     push_to: str | None = None
     """Hub repository (user/name) to push the model to after training."""
-    push_private: bool = False
-    """Create that repository as private."""
+    push_visibility: Literal["auto", "private", "public"] = "auto"
+    """Visibility of a new repository. `auto`: private, unless the model was trained on drawn pedestrians only."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "trackers", tuple(self.trackers))

@@ -113,15 +113,17 @@ def draw_queries(images: ImageDataset, protocol: str, config: ScoreConfig, seed:
     people = np.flatnonzero(images.pid_N > 0)
     number = min(config.validation_queries, len(people))
     drawn = np.sort(np.random.default_rng([seed, number]).choice(people, number, replace=False))
-    return drawn if any(_has_match(images, position, protocol) for position in drawn) else drawn[:0]
+    return drawn if any(_num_hits(images, position, images, protocol) for position in drawn) else drawn[:0]
 
 
-def _has_match(images: ImageDataset, position: int, protocol: str) -> bool:
-    same_N = images.pid_N == images.pid_N[position]
+def _num_hits(queries: ImageDataset, row: int, gallery: ImageDataset, protocol: str) -> int:
+    """How many gallery images show the query's person and count as a hit, other than the query itself."""
+    same_G = gallery.pid_N == queries.pid_N[row]
     if protocol == "market1501":
-        same_N &= images.camera_N != images.camera_N[position]
-    same_N[position] = False
-    return bool(same_N.any())
+        same_G &= gallery.camera_N != queries.camera_N[row]
+    if queries is gallery:
+        same_G[row] = False
+    return int(same_G.sum())
 
 
 def score_within(
@@ -210,7 +212,12 @@ def rank_lists(
         return [], []
     found = zip(places.tolist(), *_found(query, gallery, rows_Q[places], scores), strict=True)
     shown = {
-        place: _rank_list(query.images, int(rows_Q[place]), gallery.images, rows, distances, float(scores.ap_Q[place]))
+        place: RankList(
+            query=_shown(query.images, int(rows_Q[place]), None, None),
+            matches=_matches(query.images, int(rows_Q[place]), gallery.images, rows, distances),
+            average_precision=float(scores.ap_Q[place]),
+            num_hits=_num_hits(query.images, int(rows_Q[place]), gallery.images, scores.protocol),
+        )
         for place, rows, distances in found
     }
     return [shown[place] for place in best], [shown[place] for place in worst]
@@ -242,20 +249,14 @@ def _found(
     )
 
 
-def _rank_list(
-    queries: ImageDataset,
-    row: int,
-    gallery: ImageDataset,
-    rows_k: Ints,
-    distances_k: npt.NDArray[np.float32],
-    ap: float,
-) -> RankList:
-    matches = tuple(
+def _matches(
+    queries: ImageDataset, row: int, gallery: ImageDataset, rows_k: Ints, distances_k: npt.NDArray[np.float32]
+) -> tuple[Shown, ...]:
+    return tuple(
         _shown(gallery, int(found), float(distance), bool(gallery.pid_N[found] == queries.pid_N[row]))
         for found, distance in zip(rows_k, distances_k, strict=True)
         if found != NO_ROW
     )
-    return RankList(_shown(queries, row, None, None), matches, ap)
 
 
 def _shown(images: ImageDataset, position: int, distance: float | None, correct: bool | None) -> Shown:

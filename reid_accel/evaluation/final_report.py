@@ -13,7 +13,7 @@ from rich.console import Console
 
 from reid_accel import hub
 from reid_accel.config.parse import to_dict
-from reid_accel.config.schema import Config, ScoreConfig
+from reid_accel.config.schema import Config, DataConfig, ScoreConfig
 from reid_accel.course.predictions import write_junk_scores, write_predictions
 from reid_accel.data.dataset import ImageDataset
 from reid_accel.evaluation.evaluate import (
@@ -30,11 +30,11 @@ from reid_accel.evaluation.saved_features import write_saved_features
 from reid_accel.files import write_json
 from reid_accel.models.reid import Architecture, ReIDModel, load_model, on_device
 from reid_accel.reporting.card import write_model_card
+from reid_accel.reporting.console import print_report
 from reid_accel.reporting.html.page import write_html
 from reid_accel.reporting.html.pictures import RankList
 from reid_accel.reporting.provenance import hardware, software
-from reid_accel.reporting.schema import Attributes, DataFacts, Junk, Report, ReportFrame
-from reid_accel.reporting.tables import print_report
+from reid_accel.reporting.schema import FORMAT, Attributes, DataFacts, Junk, ModelFacts, Report, ReportFrame
 from reid_accel.retrieval.embed import predict_sharded
 from reid_accel.training.checkpoint import Progress
 from reid_accel.training.run_data import OpenedData
@@ -106,7 +106,7 @@ def write_report(
 ) -> Report:
     """Write report.json and report.html; called on process 0 alone."""
     report: Report = {
-        "format": 1,
+        "format": FORMAT,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "software": software(),
         "hardware": hardware(accelerator.device, accelerator.num_processes, accelerator.mixed_precision),
@@ -175,11 +175,23 @@ def _score(labeled: dict[str, LabeledSet], labeled_test: bool, metric: str, conf
     return _Scored(entries, *shown)
 
 
-def data_facts(data: OpenedData, name: str, root: str | None) -> DataFacts:
+def model_facts(architecture: Architecture) -> ModelFacts:
+    """The report's part about the network."""
+    return {
+        "backbone": architecture.backbone,
+        "height_px": architecture.height_px,
+        "width_px": architecture.width_px,
+        "attributes": [group.name for group in architecture.groups],
+    }
+
+
+def data_facts(data: OpenedData, config: DataConfig) -> DataFacts:
     """The report's part about the images."""
     return {
-        "name": name,
-        "root": root or "drawn by the package",
+        "name": config.name,
+        "title": config.title or config.name,
+        "drawn": config.drawn,
+        "root": config.root or "drawn by the package",
         "fingerprint": data.fingerprint(),
         "splits": {
             split: {"images": len(images), "identities": images.num_identities, "cameras": images.num_cameras}
@@ -207,7 +219,8 @@ def finish_run(
     frame: ReportFrame = {
         "title": config.run.name,
         "config": to_dict(config),
-        "data": data_facts(data, config.data.name, config.data.root),
+        "model": model_facts(model.architecture),
+        "data": data_facts(data, config.data),
         "training": {
             "epochs": progress.epoch,
             "steps": progress.step,
@@ -236,6 +249,5 @@ def finish_run(
     print_report(console, report)
     console.print(f"report: {folder / 'report.html'}   model: {folder / 'model'}", soft_wrap=True)
     if config.run.push_to:
-        console.print(f"pushing the model to {config.run.push_to}")
-        pushed = hub.push(folder / "model", config.run.push_to, private=config.run.push_private)
-        console.print(f"pushed: {pushed.url}")
+        pushed = hub.push(folder / "model", config.run.push_to, visibility=config.run.push_visibility)
+        console.print(pushed.lines()[-1], markup=False, soft_wrap=True)

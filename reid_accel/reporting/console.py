@@ -1,52 +1,65 @@
-"""What a run says in the terminal, on process 0: sentences, epoch lines, a progress bar."""
+"""What a run prints on process 0: errors, epoch lines, a progress bar, the report's tables."""
 
 import errno
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from reid_accel.errors import InputError
+from reid_accel.reporting.metrics import (
+    ScoreTable,
+    attribute_tables,
+    headline,
+    junk_sentence,
+    protocol_label,
+    retrieval_tables,
+)
+from reid_accel.reporting.schema import Report, Retrieval, count, percent
 
 MISUSE = 2
 INTERRUPTED = 130
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+WIDTH = 100
 
 
 def open_console(is_main_process: bool) -> Console:
-    """The terminal on process 0; on the others a console that says nothing."""
-    return Console(quiet=not is_main_process, highlight=False, width=None if sys.stdout.isatty() else 100)
+    """The terminal on process 0; a silent console on the others."""
+    return Console(quiet=not is_main_process, highlight=False, width=None if sys.stdout.isatty() else WIDTH)
 
 
 @contextmanager
 def sentences_for_users() -> Iterator[None]:
-    """Turn an InputError into a framed sentence and exit code 2, without a trace.
+    """Turn an InputError into a framed sentence and exit code 2, without a traceback.
 
-    All processes usually fail alike. Process 0 speaks first, and the launcher then ends the others; one that
-    is still there after a moment has a trouble of its own and says it too.
+    All processes usually fail alike. Process 0 prints first, and the launcher then ends the others; one that is still
+    running after a moment has an error of its own and prints it too.
     """
     try:
         yield
-    except KeyboardInterrupt:  # outside the training loop, which has its own way to stop
-        print("interrupted; what was written so far is whole", file=sys.stderr)
+    except KeyboardInterrupt:  # outside the training loop, which handles it
+        print("interrupted; the files written so far are complete", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except (InputError, OSError) as error:
         if isinstance(error, OSError) and error.errno not in NO_SPACE:
             raise
-        said = str(error)
+        message = str(error)
         if isinstance(error, OSError):
-            said = f"no space: {error}. What was written before is whole; free some space and go on"
+            message = f"no space: {error}. Earlier files are complete; free some space and resume"
         rank = int(os.environ.get("RANK", "0"))
         if rank:
             time.sleep(3)
         title = "stopped" if rank == 0 else f"process {rank} stopped"
-        Console(stderr=True, highlight=False).print(Panel(said, title=title, border_style="red"), markup=False)
+        Console(stderr=True, highlight=False).print(Panel(message, title=title, border_style="red"), markup=False)
         sys.exit(MISUSE)
 
 
@@ -93,3 +106,51 @@ def epoch_line(line: Mapping[str, Any], epochs: int) -> str:
         f"{line['images_per_second']:.0f} img/s",
     ]
     return "  ".join(parts)
+
+
+def print_report(console: Console, report: Report) -> None:
+    """Print the scores of a run in at most 100 columns; what was not measured is left out."""
+    print_tables(console, [*retrieval_tables(report["retrieval"]), *attribute_tables(report["attributes"])])
+    console.print()
+    for sentence in _sentences(report):
+        console.print(sentence, width=min(console.width, WIDTH))
+
+
+def print_retrieval(console: Console, retrieval: Sequence[Retrieval]) -> None:
+    """Print one table of retrieval scores."""
+    print_tables(console, retrieval_tables(retrieval))
+
+
+def print_tables(console: Console, tables: Iterable[ScoreTable]) -> None:
+    """Print those of the score tables that are short enough for a terminal."""
+    for table in tables:
+        if table.is_brief:
+            console.print()
+            console.print(_table(table), width=min(console.width, WIDTH))
+
+
+def _table(scores: ScoreTable) -> Table:
+    """The first column holds words and may wrap, the others numbers that may not; headings break at spaces."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), header_style="bold", show_edge=False, collapse_padding=True)
+    table.add_column(escape(scores.label), overflow="fold", min_width=14)
+    for heading in scores.headings:
+        table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
+    for row in scores.rows:
+        label = escape("\n".join((row.label, *row.details)))
+        table.add_row(label, *map(escape, row.cells), style="yellow" if row.is_below_baseline else "")
+    return table
+
+
+def _sentences(report: Report) -> Iterable[str]:
+    best, junk, data = headline(report), report["junk"], report["data"]
+    if best is not None:
+        numbers = f"mAP {percent(best['mAP'])}, rank-1 {percent(best['cmc'].get('1'))}"
+        yield f"[bold]{numbers}[/] ({escape(protocol_label(best))}; {escape(best['split'])})"
+    if junk is not None:
+        yield f"Junk score: {junk_sentence(junk)}"
+    for warning in data["warnings"]:
+        yield f"[yellow]Warning:[/] {escape(warning)}"
+    skipped = data["skipped_images"]
+    if skipped:
+        first = f"{skipped[0]['name']}: {skipped[0]['reason']}"
+        yield f"[yellow]Warning:[/] images skipped: {count(len(skipped))}, e.g. {escape(first)}"

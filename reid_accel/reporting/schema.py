@@ -1,14 +1,14 @@
-"""What `report.json` holds, as types; and the few words and numbers that every view of it shares.
+"""The types of `report.json`, and how terminal, page and card write its numbers.
 
 Shares, accuracies and mAP are fractions from 0 to 1 in the file and percentages wherever people read them.
-The first entry of `retrieval` is the run's headline.
 """
 
 from collections.abc import Mapping
 from typing import Any, TypedDict
 
 FORMAT = 1
-HEADLINE_CONVENTION = "12 groups"
+QUERY_VS_GALLERY = "query → gallery"
+"""The `split` of scores on a labeled test set."""
 
 
 class SoftwareVersions(TypedDict):
@@ -42,11 +42,22 @@ class SkippedImage(TypedDict):
 
 class DataFacts(TypedDict):
     name: str
+    title: str
+    """The name for people: `data.title`, or `name` where that is not set."""
+    drawn: bool
+    """All training images were drawn by the package."""
     root: str
     fingerprint: str
     splits: dict[str, SplitCounts]
     warnings: list[str]
     skipped_images: list[SkippedImage]
+
+
+class ModelFacts(TypedDict):
+    backbone: str
+    height_px: int
+    width_px: int
+    attributes: list[str]
 
 
 class EpochAlways(TypedDict):
@@ -139,10 +150,11 @@ class Junk(TypedDict):
 
 
 class ReportFrame(TypedDict):
-    """The part of a report that doesn't come from scoring."""
+    """The part of a report that doesn't come from scoring. `model` is None for scores of saved features."""
 
     title: str
     config: dict[str, Any]
+    model: ModelFacts | None
     data: DataFacts
     training: Training | None
 
@@ -169,58 +181,34 @@ def percent(fraction: float | None, digits: int = 1) -> str:
     return ABSENT if fraction is None else f"{100 * fraction:.{digits}f} %"
 
 
-def points(fraction: float, baseline: float) -> str:
-    """By how many percentage points a fraction is above (+) or below (−) its baseline.
+def precise_percent(fraction: float | None) -> str:
+    """A percentage with two decimals.
 
-    >>> points(0.85, 0.8), points(0.7, 0.75)
+    >>> precise_percent(0.61234)
+    '61.23 %'
+    """
+    return percent(fraction, 2)
+
+
+def points(difference: float | None) -> str:
+    """A difference of two fractions in percentage points, with its sign.
+
+    >>> points(0.85 - 0.8), points(0.7 - 0.75)
     ('+5.0', '−5.0')
     """
-    difference = round(100 * (fraction - baseline), 1)
-    return f"{'−' if difference < 0 else '+'}{abs(difference):.1f}"
+    if difference is None:
+        return ABSENT
+    rounded = round(100 * difference, 1)
+    return f"{'−' if rounded < 0 else '+'}{abs(rounded):.1f}"
 
 
-def count(number: int) -> str:
-    """A count with thin thousands.
+def count(number: float | None) -> str:
+    """A number of things, with thousands separated.
 
     >>> count(12989)
     '12,989'
     """
-    return f"{number:,}"
-
-
-def protocol_label(scores: Retrieval) -> str:
-    """What a retrieval number has to be read with: protocol, average precision, metric, what was added.
-
-    >>> protocol_label({"protocol": "market", "average_precision": "standard", "metric": "cosine",
-    ...                 "rerank": None, "query_expansion": None, "flip": False, "crops": 1})
-    'market, ap=standard, cosine'
-    >>> protocol_label({"protocol": "market", "average_precision": "standard", "metric": "cosine",
-    ...                 "rerank": None, "query_expansion": None, "flip": True, "crops": 5})
-    'market, ap=standard, cosine, flip-averaged, 5 crops averaged'
-    """
-    parts = [scores["protocol"], f"ap={scores['average_precision']}", scores["metric"]]
-    if scores["flip"]:
-        parts.append("flip-averaged")
-    if scores["crops"] > 1:
-        parts.append(f"{scores['crops']} crops averaged")
-    if scores["rerank"]:
-        parts.append(f"re-ranked: {scores['rerank']}")
-    if scores["query_expansion"]:
-        parts.append(f"query expansion: {scores['query_expansion']}")
-    return ", ".join(parts)
-
-
-def headline_convention(attributes: Attributes) -> tuple[str, Convention] | None:
-    """The convention that is shown large: `12 groups` when it was scored, else the first one."""
-    conventions = attributes["conventions"]
-    if HEADLINE_CONVENTION in conventions:
-        return HEADLINE_CONVENTION, conventions[HEADLINE_CONVENTION]
-    return next(iter(conventions.items()), None)
-
-
-def ranks_shown(retrieval: list[Retrieval]) -> list[str]:
-    """The CMC ranks that any entry has, ascending: the columns of a table of all of them."""
-    return sorted({rank for scores in retrieval for rank in scores["cmc"]}, key=int)
+    return ABSENT if number is None else f"{number:,.0f}"
 
 
 def hardware_line(report: Report) -> str:
@@ -233,20 +221,5 @@ def hardware_line(report: Report) -> str:
 
 
 def software_line(versions: Mapping[str, Any]) -> str:
-    """`reid_accel 0.1.0, python 3.11, ...`, the commit where it is known."""
+    """`reid_accel 0.1.0, python 3.11, ...`, with the commit where it is known."""
     return ", ".join(f"{name} {value}" for name, value in versions.items() if value)
-
-
-def convention_rows(attributes: Attributes) -> list[list[str]]:
-    """Per convention: name, accuracy, majority baseline, points gained, mA, images, as people read them."""
-    return [
-        [
-            name,
-            percent(scores["accuracy"], 2),
-            percent(scores["majority_baseline"], 2),
-            points(scores["accuracy"], scores["majority_baseline"]),
-            percent(scores.get("mA"), 2),
-            count(scores["num_images"]),
-        ]
-        for name, scores in attributes["conventions"].items()
-    ]

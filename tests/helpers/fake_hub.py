@@ -11,6 +11,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,7 +19,33 @@ from pathlib import Path
 from types import TracebackType
 from urllib.parse import unquote, urlsplit
 
+import yaml
+
 TOKEN = "hf_tokenOfTheFakeHub"
+
+
+LICENSES = ("apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0", "cc-by-nc-4.0", "other")  # some of the hub's list
+HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+
+
+def front_matter_errors(card: str) -> list[str]:
+    """What the hub would refuse in a card's metadata: the fields that cards of this package fill."""
+    data = yaml.safe_load(card.split("---\n")[1]) or {}
+    errors = []
+    if data.get("license") is not None and data["license"] not in LICENSES:
+        errors.append(f"license must be one of {LICENSES}")
+    if data.get("license") == "other" and not (data.get("license_name") and data.get("license_link")):
+        errors.append("license other needs license_name and license_link")
+    if "license_link" in data and not re.fullmatch(r"LICENSE(\.md)?|https?://\S+", data["license_link"]):
+        errors.append("license_link must be LICENSE, LICENSE.md or a URL")
+    if not re.fullmatch(r"[a-z0-9.-]+", data.get("license_name", "a")):
+        errors.append("license_name must be lower-case letters, digits, '.' and '-'")
+    for key in ("datasets", "base_model", "metrics", "tags"):
+        values = data.get(key, [])
+        values = [values] if isinstance(values, str) else values
+        if not isinstance(values, list) or not all(isinstance(v, str) and HUB_NAME.fullmatch(v) for v in values):
+            errors.append(f"{key} must be names without spaces")
+    return errors
 
 
 @dataclass
@@ -98,6 +125,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body, parts = self._read(), self._parts()
+        if parts[:2] == ["api", "validate-yaml"]:
+            errors = front_matter_errors(json.loads(body)["content"])
+            return self._json(400 if errors else 200, {"errors": errors, "warnings": []})
         if parts[-3:] == ["info", "lfs", "objects"] or parts[-1] == "batch":
             return self._lfs_batch(json.loads(body))
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
@@ -109,8 +139,6 @@ class _Handler(BaseHTTPRequestHandler):
             return self._json(200, {"files": [self._upload_mode(file) for file in files]})
         if parts[0:1] == ["api"] and "commit" in parts:
             return self._commit(f"{parts[2]}/{parts[3]}", body)
-        if parts[:2] == ["api", "validate-yaml"]:
-            return self._json(200, {"errors": [], "warnings": []})
         self._json(404, {"error": "unknown address"})
 
     # --- pushing

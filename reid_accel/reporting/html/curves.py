@@ -1,73 +1,79 @@
-"""Line charts over the epochs, as SVG inside the page."""
+"""Line charts over the epochs: where ticks and points lie. The page's templates draw them as SVG."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
-from reid_accel.reporting.html.markup import Markup, joined, text
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 360, 210, 48, 8, 22, 36
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A line of a chart: (epoch, value) pairs; `style` picks color and dashes."""
+    """A line of a chart: (epoch, value) pairs, at least one."""
 
     name: str
-    style: str
     points: tuple[tuple[float, float], ...]
 
+    @property
+    def last(self) -> float:
+        return self.points[-1][1]
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 360, 190, 44, 8, 10, 24
+
+class Tick(NamedTuple):
+    """A labeled place on an axis."""
+
+    px: float
+    label: str
 
 
-def chart(title: str, curves: Sequence[Curve]) -> Markup:
-    """A line chart as SVG with its legend; nothing where there is no value at all."""
-    curves = [curve for curve in curves if curve.points]
-    if not curves:
-        return Markup()
-    epochs = [x for curve in curves for x, _ in curve.points]
-    values = [y for curve in curves for _, y in curve.points]
-    x_low, x_high = min(epochs), max(epochs)
-    ticks = _nice_ticks(min(0.0, *values), max(values))
+@dataclass(frozen=True)
+class Chart:
+    """Curves over the epochs in one coordinate system; `unit` labels the vertical axis."""
 
-    def x_px(x: float) -> float:
-        share = 0.5 if x_high == x_low else (x - x_low) / (x_high - x_low)
+    title: str
+    unit: str
+    curves: tuple[Curve, ...]
+
+    width, height, left, right, top, bottom = WIDTH, HEIGHT, LEFT, WIDTH - RIGHT, TOP, HEIGHT - BOTTOM
+
+    @cached_property
+    def _epochs(self) -> tuple[float, float]:
+        epochs = [x for curve in self.curves for x, _ in curve.points]
+        return min(epochs), max(epochs)
+
+    @cached_property
+    def _values(self) -> list[float]:
+        values = [y for curve in self.curves for _, y in curve.points]
+        return _nice_ticks(min(0.0, *values), max(values))
+
+    def x_px(self, epoch: float) -> float:
+        low, high = self._epochs
+        share = 0.5 if high == low else (epoch - low) / (high - low)
         return LEFT + 6 + share * (WIDTH - LEFT - RIGHT - 12)
 
-    def y_px(y: float) -> float:
-        return TOP + (1 - (y - ticks[0]) / (ticks[-1] - ticks[0])) * (HEIGHT - TOP - BOTTOM)
+    def y_px(self, value: float) -> float:
+        low, high = self._values[0], self._values[-1]
+        return TOP + (1 - (value - low) / (high - low)) * (HEIGHT - TOP - BOTTOM)
 
-    parts = [
-        f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y_px(tick):.1f}" y2="{y_px(tick):.1f}"/>'
-        f'<text x="{LEFT - 6}" y="{y_px(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>'
-        for tick in ticks
-    ]
-    parts += [
-        f'<text x="{x_px(epoch):.1f}" y="{HEIGHT - 6}" text-anchor="middle">{epoch:g}</text>'
-        for epoch in _epoch_ticks(x_low, x_high)
-    ]
-    for curve in curves:
-        path = " ".join(f"{x_px(x):.1f},{y_px(y):.1f}" for x, y in curve.points)
-        parts.append(f'<polyline class="{curve.style}" points="{path}"/>')
-        if len(curve.points) == 1:
-            x, y = curve.points[0]
-            parts.append(f'<circle class="{curve.style}" cx="{x_px(x):.1f}" cy="{y_px(y):.1f}" r="3"/>')
-    return _figure(title, curves, parts)
+    @property
+    def x_ticks(self) -> list[Tick]:
+        return [Tick(self.x_px(epoch), f"{epoch:g}") for epoch in _epoch_ticks(*self._epochs)]
+
+    @property
+    def y_ticks(self) -> list[Tick]:
+        return [Tick(self.y_px(value), f"{value:g}") for value in self._values]
+
+    def path(self, curve: Curve) -> str:
+        """The points of an SVG polyline."""
+        return " ".join(f"{self.x_px(x):.1f},{self.y_px(y):.1f}" for x, y in curve.points)
 
 
-def _figure(title: str, curves: Sequence[Curve], parts: Sequence[str]) -> Markup:
-    described = "; ".join(f"{curve.name} ends at {curve.points[-1][1]:.3g}" for curve in curves)
-    legend = joined(
-        Markup(
-            f'<li><svg viewBox="0 0 22 8" aria-hidden="true"><line class="{curve.style}" x1="1" x2="21" '
-            f'y1="4" y2="4"/></svg>{text(curve.name)} <b>{curve.points[-1][1]:.3g}</b></li>'
-        )
-        for curve in (curves if len(curves) > 1 else ())
-    )
-    return Markup(
-        f'<figure class="chart"><figcaption>{text(title)}</figcaption><ul class="legend">{legend}</ul>'
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{text(title)} by epoch: '
-        f'{text(described)}">{"".join(parts)}</svg></figure>'
-    )
+def chart(title: str, unit: str, curves: Sequence[Curve]) -> Chart | None:
+    """A chart of the curves that have points; None when none has."""
+    drawn = tuple(curve for curve in curves if curve.points)
+    return Chart(title, unit, drawn) if drawn else None
 
 
 def _nice_ticks(low: float, high: float) -> list[float]:
@@ -84,7 +90,7 @@ def _nice_ticks(low: float, high: float) -> list[float]:
 
 
 def _epoch_ticks(low: float, high: float) -> list[float]:
-    """The first and last epoch and a few whole ones between, none so near the last that they touch."""
+    """The first and the last epoch and a few between, none so near the last that their labels touch."""
     step = max(1, math.ceil((high - low) / 6))
     inner = [low + index * step for index in range(1 + int((high - low) // step))]
     return [epoch for epoch in inner if high - epoch >= 0.7 * step] + [high]

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from reid_accel.reporting.html.markup import Markup, element, joined, section, text
-from reid_accel.reporting.schema import percent
-
 PICTURE_HEIGHT_PX = 192
+SHOWN_AFTER_LAST_HIT = 2
+SHOWN_TIES = 5
 
 
 @dataclass(frozen=True)
@@ -25,53 +24,56 @@ class Shown:
     distance: float | None
     correct: bool | None
 
+    @property
+    def details(self) -> str:
+        words = f"{self.name}, person {self.pid}, camera {self.camera}"
+        return words if self.distance is None else f"{words}, distance {self.distance:#.3g}"
+
+    @property
+    def data_uri(self) -> str:
+        """The uint8 picture, gray or RGB, as a JPEG of at most PICTURE_HEIGHT_PX inside the page."""
+        picture = Image.fromarray(self.image_HWC).convert("RGB")
+        picture.thumbnail((4 * PICTURE_HEIGHT_PX, PICTURE_HEIGHT_PX))
+        buffer = io.BytesIO()
+        picture.save(buffer, format="JPEG", quality=88)
+        return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
 
 @dataclass(frozen=True)
 class RankList:
-    """A query, what the model ranked first for it, and its average precision (0 to 1)."""
+    """A query, what the model ranked first for it, its average precision (0 to 1), and how many hits there are."""
 
     query: Shown
     matches: tuple[Shown, ...]
     average_precision: float
+    num_hits: int
+
+    @property
+    def num_found(self) -> int:
+        return sum(match.correct is True for match in self.matches)
+
+    @property
+    def strip(self) -> list[tuple[str, Shown]]:
+        """What is shown with its kind: query, right, wrong, or `rest`, after which nothing is left to find.
+
+        Of the rest a few are shown.
+        """
+        strip, found, rest = [("query", self.query)], 0, 0
+        for match in self.matches:
+            if found < self.num_hits:
+                strip.append(("right" if match.correct else "wrong", match))
+                found += match.correct is True
+            elif rest < SHOWN_AFTER_LAST_HIT:
+                strip.append(("rest", match))
+                rest += 1
+        return strip
 
 
-def rank_lists_section(title: str, note: str, lists: Sequence[RankList]) -> Markup:
-    if not lists:
-        return Markup()
-    keys = (("query", "query"), ("right", "✓ same person"), ("wrong", "✗ someone else"))
-    legend = joined(Markup(f'<span><span class="sample {kind}"></span>{text(words)}</span>') for kind, words in keys)
-    rows = [_rank_list(rank_list) for rank_list in lists]
-    return section(title, element("p", legend, "note keys"), *rows, note=note)
-
-
-def _rank_list(rank_list: RankList) -> Markup:
-    query = rank_list.query
-    right = sum(match.correct is True for match in rank_list.matches)
-    heading = Markup(
-        f"<h3>{text(query.name)} <span>AP {percent(rank_list.average_precision)}, "
-        f"{right} of the first {len(rank_list.matches)} right</span></h3>"
-    )
-    pictures = joined(_picture(shown) for shown in (query, *rank_list.matches))
-    return Markup(f'<div class="list">{heading}<div class="strip">{pictures}</div></div>')
-
-
-def _picture(shown: Shown) -> Markup:
-    kind, mark = {None: ("query", "query"), True: ("right", "✓"), False: ("wrong", "✗")}[shown.correct]
-    distance = "" if shown.distance is None else f"{shown.distance:#.3g}"
-    details = f"{shown.name}, person {shown.pid}, camera {shown.camera}"
-    details += f", distance {distance}" if distance else ""
-    caption = joined([element("b", mark), element("span", f"cam {shown.camera}"), element("i", distance)])
-    spoken = {"query": "query", "right": "same person", "wrong": "someone else"}[kind]
-    return Markup(
-        f'<figure class="{kind}" title="{text(details)}"><img src="{_data_uri(shown.image_HWC)}" '
-        f'alt="{text(spoken)}: {text(details)}"><figcaption>{caption}</figcaption></figure>'
-    )
-
-
-def _data_uri(image_HWC: np.ndarray) -> str:
-    """A uint8 picture, gray or RGB, as a JPEG of at most PICTURE_HEIGHT_PX inside the page."""
-    picture = Image.fromarray(image_HWC).convert("RGB")
-    picture.thumbnail((4 * PICTURE_HEIGHT_PX, PICTURE_HEIGHT_PX))
-    buffer = io.BytesIO()
-    picture.save(buffer, format="JPEG", quality=88)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+def without_ties(lists: Sequence[RankList]) -> list[RankList]:
+    """The lists to show: where all are perfect, a few of different people, else all."""
+    if any(ranked.average_precision < 1 for ranked in lists):
+        return list(lists)
+    of_person: dict[int, RankList] = {}
+    for ranked in lists:
+        of_person.setdefault(ranked.query.pid, ranked)
+    return list(of_person.values())[:SHOWN_TIES]
