@@ -38,7 +38,7 @@ def predict(config: PredictionConfig) -> None:
     accelerator = start_accelerator("no")
     console = open_console(accelerator.is_main_process)
     with accelerator.local_main_process_first():  # one download per machine
-        model = load_model(config.model)
+        model = load_model(config.model, config.model_module)
     model = on_device(model, accelerator.device)
     predicted = []
     for folder in (config.queries, config.test):

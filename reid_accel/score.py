@@ -79,7 +79,7 @@ def score_model(config: ScoringConfig, accelerator: Accelerator, console: Consol
     """Embed the data set's test images on all processes, score, report on process 0."""
     assert config.model is not None
     with accelerator.local_main_process_first():  # one download per machine
-        model = on_device(load_model(config.model), accelerator.device)
+        model = on_device(load_model(config.model, config.model_module), accelerator.device)
     data = open_data(config.data, model.architecture, accelerator, console.print)
     require_matches(data)
     if config.features is not None and not data.labeled_test:

@@ -11,7 +11,7 @@ if __name__ == "__main__":
     SETTINGS = training_settings(sys.argv[1:])  # before torch is imported: help and mistakes are answered at once
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,9 +21,10 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from rich.console import Console
+from torch import Tensor
 
 from reid_accel.config.parse import to_dict, to_yaml
-from reid_accel.config.schema import Config, ModelConfig, RunConfig
+from reid_accel.config.schema import Config, RunConfig
 from reid_accel.data.builders import SYNTHETIC_NAMES
 from reid_accel.data.crop_cache import Say
 from reid_accel.data.dataset import ImageDataset
@@ -41,9 +42,9 @@ from reid_accel.evaluation.evaluate import LabeledSet, attribute_entry, score_wi
 from reid_accel.evaluation.final_report import finish_run
 from reid_accel.files import write_text
 from reid_accel.hardware import choose_kernels, compile_if_possible, tf32
-from reid_accel.models.backbone import build_backbone, load_pretrained, normalization
+from reid_accel.models.backbone import starting_weights
 from reid_accel.models.losses import balancing_weights
-from reid_accel.models.reid import Architecture, ReIDModel, on_device, synchronized
+from reid_accel.models.reid import ReIDModel, import_module, on_device, synchronized
 from reid_accel.reporting.console import epoch_bar, epoch_line, open_console, sentences_for_users
 from reid_accel.reporting.provenance import software
 from reid_accel.reporting.tracking import Tracking, check_trackers
@@ -161,11 +162,14 @@ def prepare(config: Config) -> tuple[Run, Progress]:
     software()  # notes the commit that this run is made with, before the checkout moves on
     check_trackers(config.run.trackers)
 
-    check_backbone(config.model, accelerator)
+    if config.model.module is not None:
+        import_module(config.model.module)
+    with accelerator.local_main_process_first():  # one download per machine
+        weights = starting_weights(config.model)
     data = open_data(config.data, config.model, accelerator, console.print)
     require_matches(data)
     training, validation = split_training_images(data, config.data.validation_share)
-    model = build_model(config, training, accelerator)
+    model = build_model(config, training, accelerator, weights)
     trainer = build_trainer(config, accelerator, model, training, console.print)
     trainer.epoch_batches(0)  # raises when the images don't fill a batch
 
@@ -204,57 +208,11 @@ def prepare(config: Config) -> tuple[Run, Progress]:
     return run, progress
 
 
-def check_backbone(settings: ModelConfig, accelerator: Accelerator) -> None:
-    """Build the backbone and fill it once, so that a mistake in its settings is said before images are decoded."""
-    backbone = build_backbone(
-        settings.backbone,
-        last_stride=settings.last_stride,
-        height_px=settings.height_px,
-        width_px=settings.width_px,
-        pooling=settings.pooling,
-        stripes=settings.stripes,
-    )
-    if settings.pretrained or settings.weights_file:
-        with accelerator.local_main_process_first():  # one download per machine
-            load_pretrained(backbone, settings.backbone, settings.weights_file)
-
-
-def build_model(config: Config, training: TrainingSet, accelerator: Accelerator) -> ReIDModel:
-    """The network for these images: seeded heads, and pretrained weights in the backbone if asked for."""
-    settings = config.model
-    torch.manual_seed(config.train.seed)
-    mean, std = normalization(settings.backbone)
-    groups = training.images.groups if settings.attributes and config.loss.attributes > 0 else ()
-    if not groups and not config.loss.trains_identities:
-        raise InputError(
-            "this data has no attributes, and the losses that tell people apart are off: nothing would be trained. Set "
-            "--loss.identity 1"
-        )
-    architecture = Architecture(
-        backbone=settings.backbone,
-        last_stride=settings.last_stride,
-        pooling=settings.pooling,
-        stripes=settings.stripes,
-        neck=settings.neck,
-        neck_units=settings.neck_units,
-        classifier=settings.classifier,
-        keeps_centers=config.loss.center > 0,
-        groups=groups,
-        reweight=settings.reweight,
-        attribute_scores=settings.attribute_scores,
-        num_identities=training.num_identities,
-        metric=settings.metric,
-        height_px=settings.height_px,
-        width_px=settings.width_px,
-        interpolation=settings.interpolation,
-        fit=settings.fit,
-        mean=mean,
-        std=std,
-    )
-    model = ReIDModel(architecture)
-    if settings.pretrained or settings.weights_file:
-        load_pretrained(model.backbone, settings.backbone, settings.weights_file)
-    model.freeze_statistics = config.train.batch_norm == "frozen"
+def build_model(
+    config: Config, training: TrainingSet, accelerator: Accelerator, weights: Mapping[str, Tensor] | None = None
+) -> ReIDModel:
+    """The network for these images, on the device."""
+    model = ReIDModel.from_config(config, training.images.groups, training.num_identities, weights)
     if config.train.batch_norm == "synchronized":
         if accelerator.device.type != "cuda":
             raise InputError("train.batch-norm synchronized needs GPUs: torch has no such kernel for the CPU")

@@ -12,6 +12,7 @@ import pytest
 import torch
 from helpers.fake_hub import FakeHub, Repo
 
+from reid_accel.config.schema import ModelConfig
 from reid_accel.errors import InputError
 from reid_accel.hub import NO_TOKEN, plan_push
 from reid_accel.models.reid import Architecture, ReIDModel
@@ -122,7 +123,7 @@ def test_a_second_push_replaces_what_changed(saved: Path, tmp_path: Path) -> Non
 
 def test_a_pushed_model_loads_from_the_hub_with_identical_embeddings(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = ReIDModel(Architecture(backbone="resnet10t", neck_units=16, num_identities=3)).eval()
+    model = ReIDModel(Architecture(model=ModelConfig(backbone="resnet10t", neck_units=16), num_identities=3)).eval()
     model.save_pretrained(tmp_path / "model")
     image = np.random.default_rng(1).integers(0, 256, (128, 64, 3)).astype(np.uint8)
     np.save(tmp_path / "image.npy", image)

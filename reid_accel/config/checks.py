@@ -1,5 +1,7 @@
 """How a setting is refused: one sentence that names it, what it must be, and what it was."""
 
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
 from reid_accel.errors import InputError
 
 
@@ -14,3 +16,11 @@ def check_each(config: object, section: str, names: tuple[str, ...], least: floa
     for name in names:
         value = getattr(config, name)
         check(value >= least, f"{section}.{name.replace('_', '-')}", requirement, value)
+
+
+def check_choices(config: Any, section: str) -> None:
+    """Check that every field with a fixed set of choices holds one of them."""
+    for name, hint in get_type_hints(type(config)).items():
+        if get_origin(hint) is Literal:
+            choices, value = get_args(hint), getattr(config, name)
+            check(value in choices, f"{section}.{name.replace('_', '-')}", f"one of {choices}", value)

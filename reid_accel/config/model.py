@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from reid_accel.config.checks import check, check_each
+from reid_accel.config.checks import check, check_choices, check_each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,6 +12,8 @@ class ModelConfig:
 
     backbone: str = "resnet50"
     """Any timm model name, a timm ResNet's name followed by `_ibn_a` (IBN-a), or `osnet_x0_25` to `osnet_x1_0`."""
+    module: str | None = None
+    """Python module to import first, which registers your own `backbone` with timm (`timm.models.register_model`)."""
     pretrained: bool = True
     """Start from timm's ImageNet weights (downloaded once)."""
     weights_file: str | None = None
@@ -49,6 +51,7 @@ class ModelConfig:
     """Distance used for retrieval."""
 
     def __post_init__(self) -> None:
+        check_choices(self, "model")
         object.__setattr__(self, "stripes", tuple(self.stripes))
         counts, most = self.stripes, self.height_px // 16  # rows of the last feature map, where it has many
         check(

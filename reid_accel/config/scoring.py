@@ -54,6 +54,8 @@ class ScoringConfig:
 
     model: str | None = None
     """Model folder (RUN/model) or hub repository (user/name). If not set, saved `features` are evaluated."""
+    model_module: str | None = None
+    """Python module to import first, which registers the model's backbone with timm if timm doesn't have it."""
     features: str | None = None
     """Folder for the embeddings of query and gallery: written if a model is given, else read. Saved features need
     neither images nor a GPU."""
@@ -85,6 +87,8 @@ class PredictionConfig:
 
     model: str
     """Model folder (RUN/model) or hub repository (user/name)."""
+    model_module: str | None = None
+    """Python module to import first, which registers the model's backbone with timm if timm doesn't have it."""
     queries: str
     """Query images: a folder (searched recursively) or a single image."""
     test: str

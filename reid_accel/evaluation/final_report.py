@@ -245,7 +245,8 @@ def finish_run(
     )
     if report is None:
         return
-    write_model_card(folder / "model", report, asdict(model.architecture), config.run.push_to)
+    architecture = asdict(model.architecture)
+    write_model_card(folder / "model", report, architecture.pop("model") | architecture, config.run.push_to)
     print_report(console, report)
     console.print(f"report: {folder / 'report.html'}   model: {folder / 'model'}", soft_wrap=True)
     if config.run.push_to:

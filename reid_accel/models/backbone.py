@@ -1,7 +1,7 @@
 """Backbones by name, without their classifier: timm's models, ResNets with IBN-a, OSNet; and their first weights."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from reid_accel.augment.ops import IMAGENET_MEAN, IMAGENET_STD
+from reid_accel.config.schema import ModelConfig
 from reid_accel.errors import InputError
 from reid_accel.models.ibn import from_plain, plain_name, put_ibn_in
 from reid_accel.models.osnet import OSNET_WIDTHS, OSNet
@@ -21,39 +22,57 @@ _IN_OUR_MODELS = "backbone."  # what a whole model of this package puts before i
 _OUR_NAMES = (*OSNET_WIDTHS, "resnet18_ibn_a", "resnet34_ibn_a", "resnet50_ibn_a", "resnet101_ibn_a")
 
 
-def build_backbone(
-    name: str,
-    *,
-    last_stride: int,
-    height_px: int,
-    width_px: int,
-    pooling: str = "avg",
-    stripes: Sequence[int] = (1,),
-) -> nn.Module:
+def build_backbone(settings: ModelConfig, *, registered_by: str | None = None) -> nn.Module:
     """A network without classifier: images B x 3 x H x W to pooled features B x C, with random weights.
 
-    name: a timm model, a timm ResNet's name and `_ibn_a` (see `ibn`), or one of `OSNET_WIDTHS`.
+    Its name is that of a timm model, a timm ResNet's and `_ibn_a` (see `ibn`), or one of `OSNET_WIDTHS`.
     last_stride 1 sets the strides of a ResNet's last stage to 1 and nothing else (Luo et al. 2019); timm's
     own `output_stride=16` would dilate the stage as well.
-    A ViT's position embeddings are made for this size. Its patches tile the image from the top left; what is left
+    A ViT's position embeddings are made for the input size. Its patches tile the image from the top left; what is left
     over at the bottom and on the right (4 of 256 rows at patches of 14) is not seen.
-    pooling: "avg", "max" or "gem"; of stripes other than (1,), B x C x P features, flattened (see `pooling`).
+    Of stripes other than (1,), B x C x P features, flattened (see `pooling`).
+    registered_by: the module that a saved model's backbone comes from, for the error message.
     Raises InputError for a name that doesn't exist, with the closest ones, and for what a backbone can't have.
     """
+    name = settings.backbone
     if name in OSNET_WIDTHS:
         backbone: nn.Module = OSNet(OSNET_WIDTHS[name])
     else:
-        backbone = _timm_backbone(name, height_px, width_px)
-    if last_stride == 1:
+        backbone = _timm_backbone(name, settings.height_px, settings.width_px, registered_by)
+    if settings.last_stride == 1:
         _keep_last_resolution(backbone, name)
-    set_pooling(backbone, pooling, name, stripes)
+    set_pooling(backbone, settings.pooling, name, settings.stripes)
     return backbone
+
+
+def starting_weights(settings: ModelConfig) -> dict[str, Tensor] | None:
+    """The weights that the backbone starts from, by its own names; None for random ones.
+
+    Building it also finds mistakes in the settings, before any image is decoded.
+    """
+    backbone = build_backbone(settings)
+    if not settings.pretrained and settings.weights_file is None:
+        return None
+    load_pretrained(backbone, settings.backbone, settings.weights_file)
+    return backbone.state_dict()
+
+
+def registering_module(name: str) -> str | None:
+    """The Python module that registered a backbone's name with timm; None for timm's and this package's own."""
+    if name in OSNET_WIDTHS or plain_name(name) is not None:
+        return None
+    module: str = timm.models.model_entrypoint(name.partition(".")[0]).__module__
+    return None if module.startswith("timm.") else module
 
 
 def pooled_size(backbone: nn.Module) -> int:
     """C, the length of a backbone's pooled features of one stripe."""
-    size = backbone.head_hidden_size
-    assert isinstance(size, int), size
+    size = getattr(backbone, "head_hidden_size", None)
+    if not isinstance(size, int):
+        raise InputError(
+            f"the backbone {type(backbone).__name__} must state the number of its pooled features in the attribute "
+            "head_hidden_size, as timm's models do"
+        )
     return size
 
 
@@ -65,10 +84,15 @@ def normalization(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(settings.mean), tuple(settings.std)
 
 
-def _timm_backbone(name: str, height_px: int, width_px: int) -> nn.Module:
+def _timm_backbone(name: str, height_px: int, width_px: int, registered_by: str | None) -> nn.Module:
     plain = plain_name(name)
     timm_name = plain or name
     if not timm.is_model(timm_name):
+        if registered_by is not None:
+            raise InputError(
+                f"the model's backbone {name} is registered with timm by the module {registered_by}, which is not "
+                f"imported by itself: add --model-module {registered_by} (in Python: import {registered_by})"
+            )
         near = difflib.get_close_matches(name, [*timm.list_models(), *_OUR_NAMES], n=4, cutoff=0.4)
         raise InputError(f"there is no model {name!r}; close names: {', '.join(near) or 'none'}")
     sizes = _at_size(timm_name, height_px, width_px)

@@ -3,7 +3,7 @@
 Legend: B batch, P parts, I identities, A attribute groups, V values of one group.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from reid_accel.config.schema import LossConfig
-from reid_accel.models.metric_losses import arcface_logits, center_loss, circle_loss, cosface_logits, triplet_loss
+from reid_accel.models.metric_losses import center_loss, circle_loss, triplet_loss
 from reid_accel.models.reid import Outputs
 
 LossTerms = dict[str, Tensor]
@@ -34,12 +34,16 @@ class Pairs(NamedTuple):
     identity_C: Tensor
 
 
+Margin = Callable[[Tensor, Tensor, LossConfig], Tensor]
+"""A classifier's `with_margin`: logits, identities and settings to the logits to train with."""
+
+
 def loss_terms(
     outputs: Outputs,
     batch: Labeled,
     config: LossConfig,
     *,
-    classifier: str = "linear",
+    margin: Margin | None = None,
     pairs: Pairs | None = None,
     center_IE: Tensor | None = None,
     class_weights: Sequence[Tensor] | None = None,
@@ -47,11 +51,11 @@ def loss_terms(
     """All terms that are on, weighted, under the names of their weights in `LossConfig`.
 
     The identity term is there at weight 0 too, because data parallelism needs a gradient of every parameter.
-    pairs: what losses on pairs compare, if not the images of `outputs`. center_IE: the centers of the center loss.
-    class_weights: of each attribute group's values.
+    margin: that of the identity classifier (see `heads`). pairs: what metric losses compare, if not the images of
+    `outputs`. center_IE: the centers of the center loss. class_weights: of each attribute group's values.
     """
     feature_CE, identity_C = pairs or Pairs(outputs.metric_feature_BE, batch.identity_B)
-    terms = {"identity": identity_loss(outputs.identity_logits_BPI, batch.identity_B, config, classifier)}
+    terms = {"identity": identity_loss(outputs.identity_logits_BPI, batch.identity_B, config, margin)}
     if outputs.attribute_logits:
         reduction = config.attribute_reduction
         terms["attributes"] = attribute_loss(outputs.attribute_logits, batch.attributes_BA, reduction, class_weights)
@@ -69,14 +73,12 @@ def total(terms: LossTerms) -> Tensor:
     return torch.stack(list(terms.values())).sum()
 
 
-def identity_loss(logits_BPI: Tensor, identity_B: Tensor, config: LossConfig, classifier: str = "linear") -> Tensor:
-    """Mean cross-entropy over the batch and its parts, in float32; a margin classifier's logits are cosines."""
+def identity_loss(logits_BPI: Tensor, identity_B: Tensor, config: LossConfig, margin: Margin | None = None) -> Tensor:
+    """Mean cross-entropy over the batch and its parts, in float32."""
     identity_B = identity_B.repeat_interleave(logits_BPI.shape[1])  # an image's parts one after another
     logits_BI = logits_BPI.flatten(0, 1)
-    if classifier == "arcface":
-        logits_BI = arcface_logits(logits_BI, identity_B, config.classifier_margin, config.classifier_scale)
-    elif classifier == "cosface":
-        logits_BI = cosface_logits(logits_BI, identity_B, config.classifier_margin, config.classifier_scale)
+    if margin is not None:
+        logits_BI = margin(logits_BI, identity_B, config)
     return F.cross_entropy(logits_BI.float(), identity_B, label_smoothing=config.label_smoothing)
 
 

@@ -10,8 +10,10 @@ I identities, A attribute groups, M attribute values in all.
 
 import contextlib
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,57 +28,16 @@ from timm.layers import convert_sync_batchnorm
 from torch import Tensor
 
 from reid_accel.attributes.vocabulary import AttributeGroup
-from reid_accel.augment.ops import IMAGENET_MEAN, IMAGENET_STD, normalize
+from reid_accel.augment.ops import normalize
+from reid_accel.config.schema import Config
 from reid_accel.data.images import ImageSize, as_array, enlarge, may_stay_small, to_float, to_pixels
 from reid_accel.errors import InputError
-from reid_accel.models.backbone import build_backbone, pooled_size
-from reid_accel.models.metric_losses import cosine_logits
+from reid_accel.models.architecture import Architecture
+from reid_accel.models.backbone import build_backbone, normalization, pooled_size, registering_module
+from reid_accel.models.heads import CLASSIFIERS, NECKS, Classifier, Neck
 from reid_accel.models.model_folder import check_model_name
 
 Picture = Image.Image | npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Architecture:
-    """All that is needed to build the network again and to feed it: the content of `config.json`."""
-
-    backbone: str
-    last_stride: int = 2
-    pooling: str = "avg"
-    stripes: tuple[int, ...] = (1,)
-    neck: str = "fc"
-    neck_units: int = 512
-    classifier: str = "linear"
-    keeps_centers: bool = False
-    groups: tuple[AttributeGroup, ...] = ()
-    reweight: bool = True
-    attribute_scores: str = "probabilities"
-    num_identities: int = 0
-    metric: str = "euclidean"
-    height_px: int = 256
-    width_px: int = 128
-    interpolation: str = "bilinear"
-    fit: str = "stretch"
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
-
-    def __post_init__(self) -> None:
-        # JSON gives lists and dicts back where tuples and dataclasses went in
-        groups = tuple(g if isinstance(g, AttributeGroup) else AttributeGroup(**g) for g in self.groups)
-        object.__setattr__(self, "groups", groups)
-        object.__setattr__(self, "stripes", tuple(self.stripes))
-        object.__setattr__(self, "mean", tuple(self.mean))
-        object.__setattr__(self, "std", tuple(self.std))
-
-    @property
-    def num_parts(self) -> int:
-        """P: all stripes together; 1 for the usual global pooling."""
-        return sum(self.stripes)
-
-    @property
-    def num_attribute_values(self) -> int:
-        """M: 41 for Market-1501's vocabulary."""
-        return sum(len(group.values) for group in self.groups)
 
 
 class Outputs(NamedTuple):
@@ -94,14 +55,6 @@ class Outputs(NamedTuple):
     attribute_scores_BM: Tensor
 
 
-class PerPart(nn.ModuleList):
-    """A layer of its own for each part: B x P x C to B x P x outputs."""
-
-    def forward(self, features_BPC: Tensor) -> Tensor:
-        parts = zip(self, features_BPC.unbind(1), strict=True)
-        return torch.stack([layer(feature_BC) for layer, feature_BC in parts], dim=1)
-
-
 class ReIDModel(
     nn.Module,
     PyTorchModelHubMixin,
@@ -115,44 +68,73 @@ class ReIDModel(
     `bn`, f = BN(pool(backbone(image))) (Luo et al. 2019, section 3.6). With stripes, f is the necks' outputs side by
     side, and each part's identity classifier sees [f of the part, a']. Identity classifiers serve training only.
 
-    >>> architecture = Architecture(backbone="resnet10t", neck_units=16, num_identities=3)
-    >>> model = ReIDModel(architecture).eval()
+    >>> settings = ModelConfig(backbone="resnet10t", neck_units=16, height_px=128, width_px=64)
+    >>> model = ReIDModel(Architecture(model=settings, num_identities=3)).eval()
     >>> model.embed([np.zeros((128, 64, 3), np.uint8)]).shape
     torch.Size([1, 16])
     """
 
-    def __init__(self, architecture: Architecture) -> None:
+    def __init__(self, architecture: Architecture | Mapping[str, Any]) -> None:
         super().__init__()
-        if isinstance(architecture, dict):  # from a config.json
-            architecture = Architecture(**architecture)
+        if not isinstance(architecture, Architecture):  # from a config.json
+            architecture = Architecture.from_json(architecture)
         self.architecture = architecture
-        self.backbone = build_backbone(
-            architecture.backbone,
-            last_stride=architecture.last_stride,
-            height_px=architecture.height_px,
-            width_px=architecture.width_px,
-            pooling=architecture.pooling,
-            stripes=architecture.stripes,
-        )
-        parts, num_values = architecture.num_parts, architecture.num_attribute_values
-        pooled, is_bn = pooled_size(self.backbone), architecture.neck == "bn"
-        units = pooled if is_bn else architecture.neck_units
-        self.neck = PerPart(_batch_norm_neck(pooled) if is_bn else _report_neck(pooled, units) for _ in range(parts))
+        settings, parts, num_values = architecture.model, architecture.num_parts, architecture.num_attribute_values
+        self.backbone = build_backbone(settings, registered_by=architecture.backbone_module)
+        self.neck: Neck = NECKS[settings.neck](parts, pooled_size(self.backbone), settings.neck_units)
+        units = self.neck.out_features
         self.attribute_heads = nn.ModuleList(
             nn.Linear(parts * units, len(group.values)) for group in architecture.groups
         )
-        self.reweighting = nn.Linear(num_values, num_values) if architecture.reweight and num_values else None
+        self.reweighting = nn.Linear(num_values, num_values) if settings.reweight and num_values else None
         self.feature_size = parts * units + num_values
-        is_report = not is_bn and architecture.classifier == "linear"
-        size, identities = units + num_values, architecture.num_identities
-        self.identity_classifier = PerPart(
-            nn.Linear(size, identities) if is_report else _classifier_without_bias(size, identities)
-            for _ in range(parts)
+        self.identity_classifier: Classifier = CLASSIFIERS[settings.classifier](
+            parts, units + num_values, architecture.num_identities, bias=self.neck.classifier_has_bias
         )
         if architecture.keeps_centers:
-            size = parts * pooled if is_bn else self.feature_size
+            size = self.neck.metric_features(self.feature_size)
             self.center_IE = nn.Buffer(torch.zeros(architecture.num_identities, size))
-        self.freeze_statistics = False
+        self._frozen_statistics = False
+
+    @classmethod
+    def from_config(
+        cls,
+        config: Config,
+        groups: Sequence[AttributeGroup],
+        num_identities: int,
+        backbone_weights: Mapping[str, Tensor] | None = None,
+    ) -> "ReIDModel":
+        """A new network for a training set's attributes and identities, with heads drawn from the run's seed.
+
+        backbone_weights: those that the backbone starts from (see `backbone.starting_weights`).
+        Raises InputError when the losses that are on would train nothing.
+        """
+        settings = config.model
+        trained = tuple(groups) if settings.attributes and config.loss.attributes > 0 else ()
+        if not trained and not config.loss.trains_identities:
+            raise InputError(
+                "this data has no attributes, and the losses that separate identities are off: nothing would be "
+                "trained. Set --loss.identity 1"
+            )
+        mean, std = normalization(settings.backbone)
+        torch.manual_seed(config.train.seed)
+        model = cls(
+            Architecture(
+                # where the weights came from is a path of this machine, which nobody else needs
+                model=replace(settings, weights_file=None),
+                groups=trained,
+                num_identities=num_identities,
+                keeps_centers=config.loss.center > 0,
+                backbone_module=registering_module(settings.backbone),
+                mean=mean,
+                std=std,
+            )
+        )
+        if backbone_weights is not None:
+            model.backbone.load_state_dict(backbone_weights)
+        if config.train.batch_norm == "frozen":
+            model.freeze_backbone_statistics()
+        return model
 
     @classmethod
     def _from_pretrained(cls, *, strict: bool = True, **given: Any) -> "ReIDModel":
@@ -161,13 +143,18 @@ class ReIDModel(
         assert isinstance(model, cls)
         return model
 
-    def train(self, mode: bool = True) -> "ReIDModel":
-        """As torch has it; with `freeze_statistics` the backbone's batch norm keeps to its running statistics.
+    def freeze_backbone_statistics(self) -> None:
+        """From now on the backbone's batch norm uses its running statistics in training, too.
 
-        The neck's doesn't: it comes with none, and untouched ones would leave features as they are.
+        The neck's doesn't: it starts without statistics, and initial ones would leave features unchanged.
         """
+        self._frozen_statistics = True
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "ReIDModel":
+        """As torch has it, except for frozen statistics."""
         super().train(mode)
-        if self.freeze_statistics:
+        if self._frozen_statistics:
             for module in self.backbone.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
@@ -185,22 +172,19 @@ class ReIDModel(
         if self.reweighting is not None:
             reweighted_BM = torch.sigmoid(self.reweighting(scores_BM).float()) * scores_BM
         feature_BD = torch.cat([neck_BD.float(), reweighted_BM], dim=1)
-        metric_feature_BE = pooled_BPC.flatten(1).float() if self.architecture.neck == "bn" else feature_BD
-        logits_BPI = self._identity_logits(neck_BPU.float(), reweighted_BM)
-        return Outputs(feature_BD, metric_feature_BE, logits_BPI, logits, scores_BM)
-
-    def _identity_logits(self, neck_BPU: Tensor, reweighted_BM: Tensor) -> Tensor:
-        seen_BPU = torch.cat([neck_BPU, reweighted_BM[:, None].expand(-1, neck_BPU.shape[1], -1)], dim=2)
-        if self.architecture.classifier == "linear":
-            logits_BPI: Tensor = self.identity_classifier(seen_BPU)
-            return logits_BPI
-        pairs = zip(seen_BPU.unbind(1), self.identity_classifier.parameters(), strict=True)
-        return torch.stack([cosine_logits(seen_BU, weight_IU) for seen_BU, weight_IU in pairs], dim=1)
+        seen_BPU = torch.cat([neck_BPU.float(), reweighted_BM[:, None].expand(-1, neck_BPU.shape[1], -1)], dim=2)
+        return Outputs(
+            feature_BD=feature_BD,
+            metric_feature_BE=self.neck.metric_feature(pooled_BPC, feature_BD),
+            identity_logits_BPI=self.identity_classifier(seen_BPU),
+            attribute_logits=logits,
+            attribute_scores_BM=scores_BM,
+        )
 
     def _scores(self, logits: tuple[Tensor, ...], neck_BD: Tensor) -> Tensor:
         if not logits:
             return neck_BD.new_empty((len(neck_BD), 0), dtype=torch.float32)
-        if self.architecture.attribute_scores == "logits":
+        if self.architecture.model.attribute_scores == "logits":
             return torch.cat([logit.float() for logit in logits], dim=1)
         return torch.cat([logit.float().softmax(1) for logit in logits], dim=1)
 
@@ -240,23 +224,6 @@ class ReIDModel(
         return [{group.name: group.values[index] for group, index in zip(groups, row, strict=True)} for row in chosen]
 
 
-def _report_neck(pooled: int, units: int) -> nn.Module:
-    return nn.Sequential(nn.Linear(pooled, units, bias=False), nn.BatchNorm1d(units), nn.ReLU())
-
-
-def _batch_norm_neck(pooled: int) -> nn.Module:
-    """Batch norm without shift, so that the classifier's planes go through the origin (Luo et al. 2019)."""
-    neck = nn.BatchNorm1d(pooled)
-    neck.bias.requires_grad_(False)
-    return neck
-
-
-def _classifier_without_bias(size: int, identities: int) -> nn.Module:
-    classifier = nn.Linear(size, identities, bias=False)
-    nn.init.normal_(classifier.weight, std=0.001)
-    return classifier
-
-
 def _as_stored(image: Image.Image, size: ImageSize) -> npt.NDArray[np.uint8]:
     return as_array(image) if may_stay_small(*image.size, size) else to_pixels(image, size)
 
@@ -274,8 +241,13 @@ def _as_rgb(image: Picture) -> Image.Image:
     return Image.fromarray(image)
 
 
-def load_model(name: str | Path) -> ReIDModel:
-    """`ReIDModel.from_pretrained` of a folder, or of a hub's user/name, with a sentence when it isn't there."""
+def load_model(name: str | Path, module: str | None = None) -> ReIDModel:
+    """`ReIDModel.from_pretrained` of a folder, or of a hub's user/name, with a sentence when it can't be loaded.
+
+    module: a Python module to import before, which registers the model's backbone with timm.
+    """
+    if module is not None:
+        import_module(module)
     check_model_name(name)
     try:
         with contextlib.redirect_stdout(None):  # the hub's client prints where it loads from
@@ -288,6 +260,16 @@ def load_model(name: str | Path) -> ReIDModel:
             f"the weights of the model {name} are not those of the network that its config.json describes, as when it "
             f"comes from another version: {misfit[:300]}{'...' if len(misfit) > 300 else ''}"
         ) from error
+
+
+def import_module(name: str) -> None:
+    """Import a user's Python module by name, from the working directory or wherever Python finds modules."""
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise InputError(f"there is no module {error.name}: install it, or put its folder on PYTHONPATH") from error
 
 
 def on_device(model: ReIDModel, device: torch.device) -> ReIDModel:

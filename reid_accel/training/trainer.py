@@ -140,7 +140,7 @@ class Trainer:
             outputs,
             batch,
             self.config.loss,
-            classifier=self.config.model.classifier,
+            margin=self.unwrapped.identity_classifier.with_margin,
             pairs=pairs,
             center_IE=self.unwrapped.center_IE if self.config.loss.center else None,
             class_weights=self.class_weights,

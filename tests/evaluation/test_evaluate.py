@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from reid_accel.attributes.vocabulary import MARKET_GROUPS, AttributeGroup
-from reid_accel.config.schema import ScoreConfig
+from reid_accel.config.schema import ModelConfig, ScoreConfig
 from reid_accel.course.predictions import write_predictions
 from reid_accel.course.submission import check_classification, check_rank_lists
 from reid_accel.data.crop_cache import CropCache
@@ -100,7 +100,7 @@ def test_prediction_files_pass_the_validator(tmp_path: Path) -> None:
     test = labeled("t", [-2] * 12, [-1] * 12, [float(place) for place in range(12)])
     indices = np.stack([rng.integers(0, len(group.values), 12) for group in MARKET_GROUPS], 1)
     predictions = replace(test.predictions, attribute_NA=torch.from_numpy(indices))
-    architecture = Architecture(backbone="resnet18", groups=MARKET_GROUPS)
+    architecture = Architecture(model=ModelConfig(backbone="resnet18"), groups=MARKET_GROUPS)
     written = write_predictions(
         tmp_path,
         (queries.images, queries.predictions),

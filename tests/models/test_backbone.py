@@ -5,12 +5,13 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from reid_accel.config.schema import ModelConfig
 from reid_accel.errors import InputError
 from reid_accel.models.backbone import build_backbone, load_pretrained, normalization
 
 
 def built(name: str, last_stride: int = 2) -> torch.nn.Module:
-    return build_backbone(name, last_stride=last_stride, height_px=64, width_px=32).eval()
+    return build_backbone(ModelConfig(backbone=name, last_stride=last_stride, height_px=64, width_px=32)).eval()
 
 
 @pytest.mark.parametrize("name", ["resnet10t", "resnet18", "resnet50"])
@@ -109,13 +110,15 @@ def test_a_model_without_pretrained_weights_says_so() -> None:
 
 @pytest.mark.parametrize("name", ["vit_small_patch16_224", "vit_small_patch14_dinov2", "convnext_tiny", "osnet_x0_25"])
 def test_families_build_at_a_persons_size(name: str) -> None:
-    backbone = build_backbone(name, last_stride=2, height_px=256, width_px=128).eval()
+    backbone = build_backbone(ModelConfig(backbone=name, last_stride=2, height_px=256, width_px=128)).eval()
     with torch.no_grad():
         assert backbone(torch.zeros(1, 3, 256, 128)).shape == (1, backbone.head_hidden_size)
 
 
 def test_patches_of_fourteen_leave_the_rest_at_bottom_and_right_unseen() -> None:
-    backbone = build_backbone("eva02_tiny_patch14_224", last_stride=2, height_px=256, width_px=128).eval()
+    backbone = build_backbone(
+        ModelConfig(backbone="eva02_tiny_patch14_224", last_stride=2, height_px=256, width_px=128)
+    ).eval()
     images = torch.randn(1, 3, 256, 128, generator=torch.Generator().manual_seed(0))
     cut = images.clone()
     cut[:, :, 252:], cut[:, :, :, 126:] = 0, 0
@@ -190,7 +193,9 @@ def test_osnet_fills_from_a_file_and_has_no_download(tmp_path: Path) -> None:
 
 def test_a_learned_pooling_starts_anew_with_pretrained_weights(tmp_path: Path) -> None:
     source = built("test_resnet")
-    target = build_backbone("test_resnet", last_stride=2, height_px=64, width_px=32, pooling="gem")
+    target = build_backbone(
+        ModelConfig(backbone="test_resnet", last_stride=2, height_px=64, width_px=32, pooling="gem")
+    )
     save_file(source.state_dict(), tmp_path / "weights.safetensors")
     load_pretrained(target, "test_resnet", str(tmp_path / "weights.safetensors"))
     assert target.state_dict()["global_pool.exponent"].item() == 3

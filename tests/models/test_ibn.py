@@ -6,13 +6,16 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from reid_accel.config.schema import ModelConfig
 from reid_accel.errors import InputError
 from reid_accel.models.backbone import build_backbone, load_pretrained
 from reid_accel.models.ibn import IBN, from_plain
 
 
 def built(name: str, last_stride: int = 2, pooling: str = "avg") -> nn.Module:
-    return build_backbone(name, last_stride=last_stride, height_px=64, width_px=32, pooling=pooling)
+    return build_backbone(
+        ModelConfig(backbone=name, last_stride=last_stride, height_px=64, width_px=32, pooling=pooling)
+    )
 
 
 def plain_resnet() -> nn.Module:

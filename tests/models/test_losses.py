@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from reid_accel.config.schema import LossConfig
+from reid_accel.models.heads import ArcFaceClassifier, CosFaceClassifier
 from reid_accel.models.losses import LossTerms, attribute_loss, balancing_weights, identity_loss, loss_terms, total
 from reid_accel.models.metric_losses import center_loss, circle_loss, triplet_loss
 from reid_accel.models.reid import Outputs
@@ -156,12 +157,15 @@ def test_settings_know_whether_losses_compare_images(weights: dict[str, float], 
     assert LossConfig(**weights).uses_pairs == uses  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("classifier", ["arcface", "cosface"])
-def test_margin_classifiers_make_the_right_answer_harder(classifier: str) -> None:
+@pytest.mark.parametrize("classifier", [ArcFaceClassifier, CosFaceClassifier])
+def test_margin_classifiers_make_the_right_answer_harder(
+    classifier: type[ArcFaceClassifier] | type[CosFaceClassifier],
+) -> None:
+    margin = classifier(1, 3, 5, bias=False).with_margin
     cosine_BI, identity = random(4, 5).tanh(), torch.tensor([0, 1, 2, 3])
     config = LossConfig(classifier_margin=0.3, classifier_scale=10)
     plain = torch.nn.functional.cross_entropy(10 * cosine_BI, identity)
     cosine_BPI = cosine_BI[:, None]
-    none = identity_loss(cosine_BPI, identity, LossConfig(classifier_margin=0, classifier_scale=10), classifier)
+    none = identity_loss(cosine_BPI, identity, LossConfig(classifier_margin=0, classifier_scale=10), margin)
     assert none.item() == pytest.approx(plain.item(), rel=1e-5)
-    assert identity_loss(cosine_BPI, identity, config, classifier) > plain + 0.1
+    assert identity_loss(cosine_BPI, identity, config, margin) > plain + 0.1

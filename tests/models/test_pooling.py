@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from reid_accel.config.schema import ModelConfig
 from reid_accel.errors import InputError
 from reid_accel.models.backbone import build_backbone
 from reid_accel.models.pooling import GeM, set_pooling, stripe_rows
@@ -13,7 +14,9 @@ CHANNELS_LAST = "swin_s3_tiny_224"
 
 def built(name: str, pooling: str, stripes: tuple[int, ...] = (1,)) -> nn.Module:
     torch.manual_seed(0)
-    return build_backbone(name, last_stride=2, height_px=64, width_px=32, pooling=pooling, stripes=stripes).eval()
+    return build_backbone(
+        ModelConfig(backbone=name, last_stride=2, height_px=64, width_px=32, pooling=pooling, stripes=stripes)
+    ).eval()
 
 
 def generalized_mean(values: list[float], exponent: float) -> float:

@@ -1,9 +1,13 @@
 import json
+import sys
 from copy import deepcopy
+from dataclasses import fields
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -11,20 +15,19 @@ from timm.layers import BatchNormAct2d
 
 from reid_accel import ReIDModel
 from reid_accel.attributes.vocabulary import MARKET_GROUPS
+from reid_accel.config.schema import Config, ModelConfig
 from reid_accel.errors import InputError
-from reid_accel.models.reid import Architecture, load_model, synchronized
+from reid_accel.models.backbone import registering_module
+from reid_accel.models.reid import Architecture, import_module, load_model, synchronized
 
 
 def small(**changes: object) -> ReIDModel:
-    settings: dict[str, object] = {
-        "backbone": "test_resnet",
-        "groups": MARKET_GROUPS,
-        "num_identities": 5,
-        "height_px": 64,
-        "width_px": 32,
-    }
+    settings = {"backbone": "test_resnet", "height_px": 64, "width_px": 32}
+    rest: dict[str, object] = {"groups": MARKET_GROUPS, "num_identities": 5}
+    for name, value in changes.items():
+        (settings if name in {field.name for field in fields(ModelConfig)} else rest)[name] = value
     torch.manual_seed(0)
-    model = ReIDModel(Architecture(**{**settings, **changes}))  # type: ignore[arg-type]
+    model = ReIDModel(Architecture(model=ModelConfig(**settings), **rest))  # type: ignore[arg-type]
     for module in model.modules():  # so that batch norm is no identity
         if isinstance(module, torch.nn.BatchNorm1d):
             module.running_mean.uniform_(-1, 1)
@@ -47,7 +50,7 @@ def test_the_reports_network_has_553_features() -> None:
 
 def test_frozen_statistics_are_those_of_the_backbone() -> None:
     model = small(neck="bn")
-    model.freeze_statistics = True
+    model.freeze_backbone_statistics()
     before = {name: value.clone() for name, value in model.named_buffers()}
     model.train()(torch.randn(4, 3, 64, 32))
     moved = {name for name, value in model.named_buffers() if not torch.equal(value, before[name])}
@@ -121,7 +124,9 @@ def test_the_saved_config_says_how_to_feed_the_network(tmp_path: Path) -> None:
     small().save_pretrained(tmp_path)
     content = json.loads((tmp_path / "config.json").read_text())["architecture"]
     assert content["groups"][0] == {"name": "age", "values": ["young", "teenager", "adult", "old"]}
-    assert (content["height_px"], content["width_px"], content["interpolation"]) == (64, 32, "bilinear")
+    settings = content["model"]
+    assert (settings["height_px"], settings["width_px"], settings["interpolation"]) == (64, 32, "bilinear")
+    assert content["software"] == version("reid_accel")
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".safetensors", ".md"}
 
 
@@ -246,3 +251,60 @@ def test_stripes_come_back_from_a_saved_model(tmp_path: Path) -> None:
     assert again.architecture == model.architecture
     assert torch.equal(again.embed(pictures()), model.embed(pictures()))
     assert model.center_IE.shape == (5, 3 * model.backbone.head_hidden_size)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "sentence"),
+    [
+        ("nek", "fc", r"unknown fields \(model\.nek\)"),
+        ("neck", "conv", r"model\.neck must be one of \('fc', 'bn'\), got 'conv'"),
+        ("height_px", 65, "model.height-px must be a positive multiple of 32"),
+    ],
+)
+def test_a_config_of_another_version_is_refused(tmp_path: Path, field: str, value: object, sentence: str) -> None:
+    small().save_pretrained(tmp_path)
+    content = json.loads((tmp_path / "config.json").read_text())
+    content["architecture"]["model"][field] = value
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=sentence):
+        load_model(tmp_path)
+
+
+OWN_BACKBONE = """
+import timm
+import torch
+
+class Squares(torch.nn.Module):
+    head_hidden_size = 3
+    def forward(self, images):
+        return images.square().mean((2, 3))
+
+@timm.models.register_model
+def squares(pretrained=False, **settings):
+    return Squares()
+"""
+
+
+def test_an_own_backbone_is_loaded_with_the_module_that_registers_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_squares.py").write_text(OWN_BACKBONE)
+    monkeypatch.chdir(tmp_path)
+    import_module("my_squares")
+    model = ReIDModel.from_config(Config(model=ModelConfig(backbone="squares", pretrained=False)), (), 5)
+    assert model.architecture.backbone_module == "my_squares"
+    model.save_pretrained(tmp_path / "model")
+
+    monkeypatch.delitem(timm.models._registry._model_entrypoints, "squares")
+    monkeypatch.delitem(sys.modules, "my_squares")
+    with pytest.raises(InputError, match=r"registered with timm by the module my_squares, .*--model-module my_squares"):
+        load_model(tmp_path / "model")
+    loaded = load_model(tmp_path / "model", "my_squares").eval()
+    assert torch.equal(loaded.embed(pictures()), model.embed(pictures()))
+    with pytest.raises(InputError, match="there is no module nowhere"):
+        load_model(tmp_path / "model", "nowhere")
+
+
+def test_timms_and_our_own_backbones_need_no_module() -> None:
+    for name in ("resnet50", "resnet50.tv_in1k", "osnet_x0_25", "resnet18_ibn_a"):
+        assert registering_module(name) is None

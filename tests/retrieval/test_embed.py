@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from PIL import Image
 
 from reid_accel.attributes.vocabulary import MARKET_GROUPS
+from reid_accel.config.schema import ModelConfig
 from reid_accel.data.dataset import open_unlabeled_folder
 from reid_accel.models.reid import Architecture, ReIDModel
 from reid_accel.retrieval.embed import place_by_row, predict_sharded
@@ -19,7 +20,11 @@ SIZE = SimpleNamespace(height_px=64, width_px=32, interpolation="bilinear", fit=
 def model() -> ReIDModel:
     torch.manual_seed(0)
     return ReIDModel(
-        Architecture(backbone="test_resnet", groups=MARKET_GROUPS, num_identities=2, height_px=64, width_px=32)
+        Architecture(
+            model=ModelConfig(backbone="test_resnet", height_px=64, width_px=32),
+            groups=MARKET_GROUPS,
+            num_identities=2,
+        )
     )
 
 

@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from reid_accel.config.schema import OptimConfig
+from reid_accel.config.schema import ModelConfig, OptimConfig
 from reid_accel.errors import InputError
 from reid_accel.models.backbone import build_backbone
 from reid_accel.training.optim import build_optimizer, set_rate
@@ -73,7 +73,7 @@ def test_every_parameter_has_its_rate_and_decay(name: str) -> None:
 
 
 def network() -> torch.nn.Module:
-    backbone = build_backbone("test_vit", last_stride=2, height_px=64, width_px=32)
+    backbone = build_backbone(ModelConfig(backbone="test_vit", last_stride=2, height_px=64, width_px=32))
     return torch.nn.ModuleDict({"backbone": backbone, "head": torch.nn.Linear(backbone.head_hidden_size, 3)})
 
 
@@ -110,6 +110,6 @@ def test_a_frozen_backbone_stays_as_it_is_and_the_heads_learn() -> None:
 
 
 def test_layer_wise_rates_need_known_layers() -> None:
-    backbone = build_backbone("osnet_x0_25", last_stride=2, height_px=64, width_px=32)
+    backbone = build_backbone(ModelConfig(backbone="osnet_x0_25", last_stride=2, height_px=64, width_px=32))
     with pytest.raises(InputError, match="layer-decay needs a timm backbone"):
         build_optimizer(torch.nn.ModuleDict({"backbone": backbone}), OptimConfig(layer_decay=0.5))

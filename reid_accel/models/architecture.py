@@ -1,0 +1,86 @@
+"""What a saved model's `config.json` says: all that is needed to rebuild the network and to feed it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from importlib.metadata import version
+from typing import Any
+
+from reid_accel.attributes.vocabulary import AttributeGroup
+from reid_accel.augment.ops import IMAGENET_MEAN, IMAGENET_STD
+from reid_accel.config.schema import ModelConfig
+from reid_accel.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """The settings of the network, and what it took from its training data.
+
+    backbone_module: the Python module that registers the backbone's name with timm, where timm itself doesn't.
+    software: the version of this package that wrote the model.
+    """
+
+    model: ModelConfig
+    groups: tuple[AttributeGroup, ...] = ()
+    num_identities: int = 0
+    keeps_centers: bool = False
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    backbone_module: str | None = None
+    software: str = field(default_factory=lambda: version("reid_accel"), compare=False)
+
+    def __post_init__(self) -> None:
+        # JSON gives lists back where tuples went in
+        for name in ("groups", "mean", "std"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Architecture":
+        """The architecture in the content of a `config.json`. Raises InputError for unknown or invalid fields."""
+        _check_fields(cls, content, "")
+        _check_fields(ModelConfig, content.get("model", {}), "model.")
+        groups = tuple(AttributeGroup(**group) for group in content.get("groups", ()))
+        return cls(**{**content, "groups": groups, "model": ModelConfig(**content.get("model", {}))})
+
+    @property
+    def num_attribute_values(self) -> int:
+        """M: 41 for Market-1501's vocabulary."""
+        return sum(len(group.values) for group in self.groups)
+
+    @property
+    def num_parts(self) -> int:
+        """P: all stripes together; 1 for global pooling."""
+        return sum(self.model.stripes)
+
+    @property
+    def metric(self) -> str:
+        """How retrieval compares features."""
+        return self.model.metric
+
+    @property
+    def height_px(self) -> int:
+        """Input height."""
+        return self.model.height_px
+
+    @property
+    def width_px(self) -> int:
+        """Input width."""
+        return self.model.width_px
+
+    @property
+    def interpolation(self) -> str:
+        """Interpolation of the resize."""
+        return self.model.interpolation
+
+    @property
+    def fit(self) -> str:
+        """How images are brought to the input's shape."""
+        return self.model.fit
+
+
+def _check_fields(kind: type[Any], content: Mapping[str, Any], prefix: str) -> None:
+    unknown = sorted(set(content) - {each.name for each in fields(kind)})
+    if unknown:
+        raise InputError(
+            f"the model's config.json has unknown fields ({', '.join(prefix + name for name in unknown)}): it was "
+            "written by another version of reid_accel; load it with that version, or train the model again"
+        )
