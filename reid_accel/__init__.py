@@ -6,7 +6,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reid_accel.data.builders import load
+    from reid_accel.data.tables import load
     from reid_accel.models.reid import ReIDModel
     from reid_accel.retrieval.api import evaluate, top_k
 
@@ -15,7 +15,7 @@ __all__ = ["ReIDModel", "evaluate", "load", "top_k"]
 _HOMES = {
     "ReIDModel": "reid_accel.models.reid",
     "evaluate": "reid_accel.retrieval.api",
-    "load": "reid_accel.data.builders",
+    "load": "reid_accel.data.tables",
     "top_k": "reid_accel.retrieval.api",
 }
 

@@ -13,12 +13,13 @@ from reid_accel.benchmarks import retrieval, training
 from reid_accel.benchmarks.per_image import per_image_input
 from reid_accel.config.parse import parse
 from reid_accel.config.schema import Config
+from reid_accel.data.open import open_data
+from reid_accel.data.splits import split_training_images
 from reid_accel.distributed.setup import process_group_scope, start_accelerator
 from reid_accel.hardware import choose_kernels
 from reid_accel.preflight import DEFAULT_RECIPE
 from reid_accel.reporting.console import open_console, sentences_for_users
 from reid_accel.train import build_model, build_trainer
-from reid_accel.training.run_data import load_tables, open_data, split_training_images
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -64,13 +65,12 @@ def bench_training(given: argparse.Namespace, settings: Sequence[str]) -> None:
     accelerator = start_accelerator(config.run.mixed_precision, config.train.accumulation_steps, config.run.cpu_threads)
     choose_kernels(deterministic=config.run.deterministic)
     console = open_console(accelerator.is_main_process)
-    data = open_data(config.data, config.model, accelerator, console.print)
+    data = open_data(config.data, config.model, console.print)
     images, _ = split_training_images(data, config.data.validation_share)
     trainer = build_trainer(config, accelerator, build_model(config, images, accelerator), images, console.print)
     per_image = None
     if given.vs_pil:
-        table = load_tables(config.data, accelerator)["train"]
-        per_image = per_image_input(table, images, config, accelerator.device, given.workers)
+        per_image = per_image_input(images, config, accelerator.device, given.workers)
     training.run(trainer, console, steps=given.steps, per_image=per_image, plain=given.vs_plain, json_path=given.json)
 
 

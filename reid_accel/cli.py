@@ -12,7 +12,7 @@ from reid_accel.course.submission import (
     check_rank_lists,
     submission_kind,
 )
-from reid_accel.data.layouts import checked_images
+from reid_accel.data.listing import list_images
 from reid_accel.errors import InputError
 from reid_accel.hub import push
 
@@ -114,7 +114,7 @@ def report_lines(path: Path, problems: Sequence[Problem]) -> list[str]:
 
 
 def _names(folder: Path | None) -> list[str] | None:
-    return None if folder is None else [path.name for path in checked_images(folder)]
+    return None if folder is None else [path.name for path in list_images(folder)]
 
 
 def _unchecked(kind: str, test_names: list[str] | None, query_names: list[str] | None) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from reid_accel.config.schema import PredictionConfig
 from reid_accel.course.predictions import write_predictions
+from reid_accel.data.crop_cache import Decoding
 from reid_accel.data.dataset import open_unlabeled_folder
 from reid_accel.distributed.setup import process_group_scope, start_accelerator
 from reid_accel.models.reid import load_model, on_device
@@ -40,17 +41,17 @@ def predict(config: PredictionConfig) -> None:
     with accelerator.local_main_process_first():  # one download per machine
         model = load_model(config.model, config.model_module)
     model = on_device(model, accelerator.device)
+    decoding = Decoding(
+        model.architecture,
+        Path(config.cache_dir).expanduser(),
+        config.on_bad_image,
+        verify=accelerator.is_local_main_process,
+        say=console.print,
+    )
     predicted = []
     for folder in (config.queries, config.test):
         with accelerator.local_main_process_first():
-            images, skipped = open_unlabeled_folder(
-                Path(folder),
-                model.architecture,
-                on_bad_image=config.on_bad_image,
-                cache_dir=Path(config.cache_dir).expanduser(),
-                verify=accelerator.is_local_main_process,
-                say=console.print,
-            )
+            images, skipped = open_unlabeled_folder(Path(folder), decoding)
         for bad in skipped:
             console.print(f"left out: {bad.reason}", markup=False)
         console.print(f"embedding {len(images):,} images of {folder}", markup=False)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from reid_accel.config.parse import parse
 from reid_accel.config.schema import Config, DataConfig, PredictionConfig, ScoringConfig, name_and_folder
-from reid_accel.data.layouts import check_layout, find_images
+from reid_accel.data.layouts import check_layout
+from reid_accel.data.listing import find_images
 from reid_accel.errors import InputError
 from reid_accel.hub import check_repo_id, check_token
 from reid_accel.models.model_folder import check_model_name

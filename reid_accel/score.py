@@ -21,6 +21,8 @@ from rich.console import Console
 
 from reid_accel.config.parse import to_dict
 from reid_accel.config.schema import RunConfig, ScoringConfig, name_and_folder
+from reid_accel.data.open import open_data
+from reid_accel.data.splits import require_matches, split_training_images
 from reid_accel.distributed.setup import process_group_scope, start_accelerator
 from reid_accel.errors import InputError
 from reid_accel.evaluation.final_report import data_facts, model_facts, score_and_report, write_report
@@ -30,7 +32,6 @@ from reid_accel.models.reid import load_model, on_device
 from reid_accel.reporting.console import open_console, print_report, print_retrieval, sentences_for_users
 from reid_accel.reporting.schema import Report, ReportFrame, Retrieval, SplitCounts
 from reid_accel.retrieval.features import Embeddings
-from reid_accel.training.run_data import open_data, require_matches, split_training_images
 from reid_accel.training.run_dir import choose_run_folder
 
 
@@ -80,7 +81,7 @@ def score_model(config: ScoringConfig, accelerator: Accelerator, console: Consol
     assert config.model is not None
     with accelerator.local_main_process_first():  # one download per machine
         model = on_device(load_model(config.model, config.model_module), accelerator.device)
-    data = open_data(config.data, model.architecture, accelerator, console.print)
+    data = open_data(config.data, model.architecture, console.print)
     require_matches(data)
     if config.features is not None and not data.labeled_test:
         raise InputError(f"--features keeps query and gallery, which the layout of {config.data.name} doesn't have")

@@ -25,9 +25,11 @@ from torch import Tensor
 
 from reid_accel.config.parse import to_dict, to_yaml
 from reid_accel.config.schema import Config, RunConfig
-from reid_accel.data.builders import SYNTHETIC_NAMES
 from reid_accel.data.crop_cache import Say
 from reid_accel.data.dataset import ImageDataset
+from reid_accel.data.open import open_data
+from reid_accel.data.sets import SYNTHETIC
+from reid_accel.data.splits import OpenedData, TrainingSet, require_matches, split_training_images
 from reid_accel.distributed.collectives import Group
 from reid_accel.distributed.fsdp import check_sharding, replica, shard
 from reid_accel.distributed.setup import (
@@ -65,7 +67,6 @@ from reid_accel.training.ema import EMA
 from reid_accel.training.metrics import EpochSums, epoch_numbers, require_finite
 from reid_accel.training.nonfinite import NonFiniteSkipper
 from reid_accel.training.optim import build_optimizer
-from reid_accel.training.run_data import OpenedData, TrainingSet, open_data, require_matches, split_training_images
 from reid_accel.training.run_dir import choose_run_folder, save_model
 from reid_accel.training.run_paths import resumed_after_restart
 from reid_accel.training.trainer import Trainer
@@ -166,7 +167,7 @@ def prepare(config: Config) -> tuple[Run, Progress]:
         import_module(config.model.module)
     with accelerator.local_main_process_first():  # one download per machine
         weights = starting_weights(config.model)
-    data = open_data(config.data, config.model, accelerator, console.print)
+    data = open_data(config.data, config.model, console.print)
     require_matches(data)
     training, validation = split_training_images(data, config.data.validation_share)
     model = build_model(config, training, accelerator, weights)
@@ -295,7 +296,7 @@ def announce(console: Console, config: Config, folder: Path, trainer: Trainer, v
 def notes(config: Config, accelerator: Accelerator, training: TrainingSet) -> list[str]:
     """What a user may not expect of these settings with this data."""
     said = []
-    if config.run.name == "quickstart" and config.data.name not in SYNTHETIC_NAMES:
+    if config.run.name == "quickstart" and config.data.name not in SYNTHETIC:
         said.append(
             "without --config this is the quickstart's small network, from scratch; the recipes for real data are in "
             "configs/"

@@ -17,7 +17,8 @@ FLOORS = (
     ("evaluation.evaluate",),
     ("reporting", "course"),
     ("retrieval.embed", "distributed.fsdp"),
-    ("data.dataset", "data.builders", "data.concat", "data.prefetch"),
+    ("data.open", "data.tables"),
+    ("data.dataset", "data.splits", "data.concat", "data.sets", "data.prefetch"),
     ("retrieval", "models.reid", "models.losses", "data.crop_cache", "synthetic.market"),
     ("models", "synthetic", "augment", "data"),
     ("attributes",),
@@ -73,6 +74,11 @@ def test_accelerate_stays_in_its_rooms(name: str, path: Path) -> None:
     uses = any(imported.split(".")[0] == "accelerate" for imported in imports(path))
     allowed = any(name == room or name.startswith(f"{room}.") for room in MAY_USE_ACCELERATE)
     assert allowed or not uses, f"{name} imports accelerate"
+
+
+@pytest.mark.parametrize(("name", "path"), modules(), ids=lambda value: value if isinstance(value, str) else "")
+def test_the_datasets_library_is_imported_by_one_module(name: str, path: Path) -> None:
+    assert name == "data.tables" or "datasets" not in imports(path)
 
 
 def test_a_script_hides_no_other_module() -> None:

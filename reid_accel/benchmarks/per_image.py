@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import datasets
 import torch
 import torchvision.transforms as T
 from PIL import Image
@@ -15,10 +14,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from reid_accel.config.schema import AugmentConfig, Config, ModelConfig
 from reid_accel.data.dataset import Ints
+from reid_accel.data.splits import TrainingSet
 from reid_accel.errors import InputError
 from reid_accel.models.backbone import normalization
 from reid_accel.training.dataloader import Batch, Labels
-from reid_accel.training.run_data import TrainingSet
 
 
 class WhiteBalance(torch.nn.Module):
@@ -102,12 +101,7 @@ class PerImageInput:
             yield self.labels.batch(on_device, row_B.to(self.device, non_blocking=True))
 
 
-def per_image_input(
-    table: datasets.Dataset, data: TrainingSet, config: Config, device: torch.device, workers: int = 0
-) -> PerImageInput:
-    """The usual pipeline for the images that a run trains on; `table` is the split that they are from."""
-    columns = table.cast_column("image", datasets.Image(decode=False))
-    path_of = {str(row["name"]): Path(row["image"]["path"]) for row in columns}
-    paths = [path_of[name] for name in data.images.name_N]
-    files = ImageFiles(paths, usual_transform(config.model, config.augment))
+def per_image_input(data: TrainingSet, config: Config, device: torch.device, workers: int = 0) -> PerImageInput:
+    """The usual pipeline for the images that a run trains on."""
+    files = ImageFiles(data.images.path_N, usual_transform(config.model, config.augment))
     return PerImageInput(files, Labels.of(data, device), device, workers)

@@ -6,15 +6,15 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reid_accel.data.builders import load
+    from reid_accel.data.tables import load
 
 __all__ = ["load"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import `load` when asked for: most of the package needs no data set library."""
+    """Import `load` on first use: the rest of the package doesn't need the `datasets` library."""
     if name != "load":
         raise AttributeError(f"module 'reid_accel.data' has no attribute {name!r}")
-    from reid_accel.data.builders import load
+    from reid_accel.data.tables import load
 
     return load

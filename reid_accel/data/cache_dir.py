@@ -1,4 +1,4 @@
-"""Where decoded images and tables are kept, and where instead when nothing can be written there."""
+"""The folder of decoded images and synthetic sets, and a substitute when it can't be written."""
 
 import os
 import tempfile
@@ -7,23 +7,25 @@ from pathlib import Path
 
 from reid_accel.errors import InputError
 
+CACHE_ROOT = Path("~/.cache/reid_accel")
 
-def writable_cache(asked: Path, say: Callable[[str], None] | None = None) -> Path:
-    """The cache folder asked for; a folder of the user's own among the temporary files when that can't be written.
 
-    All processes of a machine come to the same answer. `say` is told when it isn't the folder asked for.
+def writable_cache(folder: Path, say: Callable[[str], None] | None = None) -> Path:
+    """The folder, or a temporary folder of the user's own when it can't be written, which `say` is told.
+
+    All processes of a machine get the same answer.
     """
     try:
-        _try_to_write(asked)
+        _try_to_write(folder)
     except OSError as error:
-        spare = _spare_folder()
+        substitute = _temporary_cache()
         if say is not None:
             say(
-                f"the cache folder {asked} cannot be written ({error.strerror}); decoded images go to {spare} instead. "
-                "Name a folder that lasts with --data.cache-dir"
+                f"the cache folder {folder} cannot be written ({error.strerror}): decoded images are kept in "
+                f"{substitute}. Choose a permanent folder with --data.cache-dir"
             )
-        return spare
-    return asked
+        return substitute
+    return folder
 
 
 def _try_to_write(folder: Path) -> None:
@@ -32,15 +34,16 @@ def _try_to_write(folder: Path) -> None:
         pass
 
 
-def _spare_folder() -> Path:
+def _temporary_cache() -> Path:
     folder = Path(tempfile.gettempdir()) / f"reid_accel-{os.getuid()}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         if folder.is_symlink() or folder.stat().st_uid != os.getuid():
-            raise InputError(f"{folder} belongs to somebody else; name a cache folder with --data.cache-dir")
+            raise InputError(f"{folder} belongs to another user; choose a cache folder with --data.cache-dir")
         _try_to_write(folder)
     except OSError as error:
         raise InputError(
-            f"neither the cache folder nor {folder} can be written ({error.strerror}); name one with --data.cache-dir"
+            f"neither the cache folder nor {folder} can be written ({error.strerror}); choose a cache folder with "
+            "--data.cache-dir"
         ) from error
     return folder

@@ -1,52 +1,55 @@
-"""Several data sets trained on together: identities side by side, attributes where they are known."""
+"""Several data sets as one training set."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-import datasets
-import numpy as np
-
-from reid_accel.attributes.vocabulary import UNKNOWN
-from reid_accel.data.builders import BASE_COLUMNS, without_progress_bars
+from reid_accel.attributes.vocabulary import UNKNOWN, AttributeGroup
+from reid_accel.data.listing import ImageFile, Listing
 from reid_accel.errors import InputError
 
 
-def joined(main: datasets.Dataset, others: Mapping[str, datasets.Dataset]) -> tuple[datasets.Dataset, int]:
-    """The rows of several sets' training splits as one, the others' by name, then the main one's; and the largest
-    person number of the others.
+@dataclass(frozen=True)
+class TrainingImages:
+    """The training images of one or several sets; persons up to `added_people` come from additional sets."""
 
-    People of different sets are different people: each set's person numbers begin after the former's largest. Attribute
-    groups are those of all sets; unknown where a set hasn't annotated one. The others' image names get the set's
-    before them.
-    Raises InputError when two sets mean different things by the same attribute.
+    images: tuple[ImageFile, ...]
+    groups: tuple[AttributeGroup, ...]
+    fingerprint: str
+    added_people: int = 0
+
+
+def joined(main: Listing, others: Mapping[str, Listing]) -> TrainingImages:
+    """The training images of the additional sets, in the order given, then those of the main set.
+
+    People of different sets are different people: the person numbers of each set begin after the largest one of the
+    set before. The attribute groups are those of all sets; a set's own images have -1 (unknown) for the groups that it
+    lacks. Image names of additional sets begin with the set's name.
+    Raises InputError when two sets have an attribute of the same name with different values.
     """
-    features = dict(main.features)
-    for name, table in others.items():
-        for column, feature in table.features.items():
-            if column not in BASE_COLUMNS and features.setdefault(column, feature) != feature:
+    groups = {group.name: group for group in main.groups}
+    for name, listing in others.items():
+        for group in listing.groups:
+            if groups.setdefault(group.name, group) != group:
                 raise InputError(
-                    f"data.also: the attribute {column} has the values {', '.join(feature.names)} in {name} and "
-                    f"{', '.join(features[column].names)} elsewhere; these sets can't be trained on together"
+                    f"data.also: the attribute {group.name} has the values {', '.join(group.values)} in {name} and "
+                    f"{', '.join(groups[group.name].values)} elsewhere; these sets can't be trained on together"
                 )
-    with without_progress_bars():
-        return _stacked([*others.items(), ("", main)], datasets.Features(features))
+    images: list[ImageFile] = []
+    largest = added_people = 0
+    for name, listing in (*others.items(), ("", main)):
+        added_people = largest
+        own = listing.splits["train"]
+        place = {group.name: number for number, group in enumerate(listing.groups)}
+        places = [place.get(group_name) for group_name in groups]
+        images += (_renumbered(image, name, added_people, places) for image in own)
+        largest += max([0, *(image.pid for image in own)])
+    fingerprint = "+".join(listing.fingerprint for listing in (main, *others.values()))
+    return TrainingImages(tuple(images), tuple(groups.values()), fingerprint, added_people)
 
 
-def _stacked(
-    tables: Sequence[tuple[str, datasets.Dataset]], features: datasets.Features
-) -> tuple[datasets.Dataset, int]:
-    fitting, largest, before = [], 0, 0
-    for name, table in tables:
-        before = largest
-        pid_N = np.asarray(table.with_format("numpy")["pid"][:], np.int64)
-        changed: dict[str, Any] = {
-            "pid": np.where(pid_N > 0, pid_N + largest, pid_N),
-            "name": [f"{name}/{image}" if name else image for image in table["name"]],
-            **{column: np.full(len(table), UNKNOWN) for column in features.keys() - table.features.keys()},
-        }
-        largest += max(0, int(pid_N.max(initial=0)))
-        whole = table.remove_columns([column for column in changed if column in table.column_names])
-        for column, values in changed.items():
-            whole = whole.add_column(column, list(values))
-        fitting.append(whole.select_columns(list(features)).cast(features))
-    return datasets.concatenate_datasets(fitting, split=tables[-1][1].split), before
+def _renumbered(image: ImageFile, set_name: str, added: int, places: list[int | None]) -> ImageFile:
+    return image._replace(
+        name=f"{set_name}/{image.name}" if set_name else image.name,
+        pid=image.pid + added if image.pid > 0 else image.pid,
+        attributes=tuple(UNKNOWN if place is None else image.attributes[place] for place in places),
+    )

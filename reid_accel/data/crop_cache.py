@@ -1,9 +1,9 @@
 """Decoded crops on disk: every image of a split is decoded once, then read from a memory map.
 
-A store is a folder with `crops.npy` (uint8, N x 3 x H x W) and `store.json` (what could not be read, checksums).
-Where all images have one size that is not larger than the network's input, they are kept at it; else at the
-network's size. A store is built under a temporary name and renamed when whole: a killed build leaves nothing that
-would be taken for a store, and of two processes that build at once one wins and both use it.
+A cache is a folder with `crops.npy` (uint8, N x 3 x H x W) and `index.json` (unreadable images, checksums). If all
+images have the same size, and it isn't larger than the network's input, they keep it; else they get the network's size.
+A cache is built under a temporary name and renamed when it is complete: a killed build leaves nothing that could be
+mistaken for a cache, and of two processes that build at the same time one wins and both use its cache.
 """
 
 import contextlib
@@ -26,14 +26,14 @@ from PIL import Image
 from torch import Tensor
 
 from reid_accel.data.cache_dir import writable_cache
-from reid_accel.data.images import ImageSize, as_array, may_stay_small, read_image, to_pixels
+from reid_accel.data.images import ImageSize, as_array, may_stay_small, open_image, read_image, to_pixels
 from reid_accel.errors import InputError
 from reid_accel.files import write_json
 
 FORMAT = 2
 CROPS_FILE = "crops.npy"
-INDEX_FILE = "store.json"
-CHECKED_BYTES = 64 * 2**20  # one checksum for each piece of this size
+INDEX_FILE = "index.json"
+CHECKED_BYTES = 64 * 2**20  # per checksum
 ABANDONED_SECONDS = 24 * 3600.0
 
 Say = Callable[[str], None]
@@ -51,53 +51,58 @@ class CropCache:
         return torch.from_numpy(self.crops_N3HW[rows_B])
 
 
-class _UnusableError(Exception):
-    """Why a store that is there is not used."""
+@dataclass(frozen=True)
+class Decoding:
+    """How images are decoded, and where they are kept.
 
-
-def open_crop_cache(
-    paths: Sequence[Path],
-    size: ImageSize,
-    *,
-    fingerprint: str,
-    cache_dir: Path,
-    on_bad_image: str,
-    verify: bool = True,
-    progress: Callable[[int, int], None] | None = None,
-    say: Say = lambda sentence: None,
-) -> CropCache:
-    """The store of these images for this input size, built if the cache doesn't have it or has it damaged.
-
-    fingerprint: of the data set and split; a changed folder is a new store. on_bad_image: "error" raises
-    InputError at the first image that can't be read, "skip" lists it in `unreadable`. verify: compare checksums
-    (one process of a machine is enough). progress is called with (images done, images in all) while building, say
-    with a sentence when a damaged store is replaced or the cache folder can't be written.
+    on_bad_image: "error" raises InputError at the first unreadable image, "skip" lists it in `unreadable`. verify:
+    compare checksums (one process of a machine is enough). progress is called with (images done, all images), say with
+    a warning when a damaged cache is replaced or the cache folder can't be written.
     """
+
+    size: ImageSize
+    cache_dir: Path
+    on_bad_image: str = "error"
+    verify: bool = True
+    progress: Callable[[int, int], None] | None = None
+    say: Say = lambda sentence: None
+
+
+class _UnusableError(Exception):
+    """Why an existing cache can't be used."""
+
+
+def open_crop_cache(paths: Sequence[Path], decoding: Decoding, fingerprint: str) -> CropCache:
+    """The decoded images; they are decoded if the cache doesn't have them for this input size, or has them damaged.
+
+    fingerprint: of the data set and split; a changed folder has another one, and so a new cache.
+    """
+    size, cache_dir = decoding.size, decoding.cache_dir
     settings = [fingerprint, size.height_px, size.width_px, size.interpolation, size.fit, len(paths)]
     key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
-    store = _read_if_good(cache_dir / "crops" / key, len(paths), verify, say)
-    if store is None:
-        writable = writable_cache(cache_dir, say)
+    cache = _read_if_good(cache_dir / "crops" / key, len(paths), decoding)
+    if cache is None:
+        writable = writable_cache(cache_dir, decoding.say)
         folder = writable / "crops" / key
         if writable != cache_dir:
-            store = _read_if_good(folder, len(paths), verify, say)
-        store = store or _build(folder, paths, size, progress)
-    if store.unreadable and on_bad_image == "error":
-        row, reason = min(store.unreadable.items())
+            cache = _read_if_good(folder, len(paths), decoding)
+        cache = cache or _build(folder, paths, size, decoding.progress)
+    if cache.unreadable and decoding.on_bad_image == "error":
+        row, reason = min(cache.unreadable.items())
         raise InputError(
-            f"{reason} ({len(store.unreadable)} of {len(paths)} images like this, the first is row {row}); "
+            f"{reason} ({len(cache.unreadable)} of {len(paths)} images are unreadable, the first is row {row}); "
             "replace it, or train without it: --data.on-bad-image skip"
         )
-    return store
+    return cache
 
 
-def _read_if_good(folder: Path, number: int, verify: bool, say: Say) -> CropCache | None:
+def _read_if_good(folder: Path, number: int, decoding: Decoding) -> CropCache | None:
     if not folder.exists():
         return None
     try:
-        return _read(folder, number, verify)
+        return _read(folder, number, decoding.verify)
     except _UnusableError as error:
-        say(f"the decoded images in {folder} are not used, {error}; the images are decoded again")
+        decoding.say(f"the decoded images in {folder} are not used ({error}): the images are decoded again")
         return None
 
 
@@ -106,13 +111,13 @@ def _read(folder: Path, number: int, verify: bool) -> CropCache:
         index = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))
         crops = np.load(folder / CROPS_FILE, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise _UnusableError(f"they are not whole ({error})") from error
+        raise _UnusableError(f"incomplete: {error}") from error
     if not isinstance(index, dict) or index.get("format") != FORMAT:
-        raise _UnusableError("they are of another version")
+        raise _UnusableError("of another version")
     if crops.dtype != np.uint8 or list(crops.shape) != index.get("shape") or len(crops) != number:
-        raise _UnusableError("their number or size is wrong")
+        raise _UnusableError("wrong number or size")
     if verify and _checksums(crops) != index.get("checksums"):
-        raise _UnusableError("a checksum is wrong")
+        raise _UnusableError("wrong checksum")
     return CropCache(crops, {int(row): reason for row, reason in index["unreadable"].items()})
 
 
@@ -136,22 +141,22 @@ def _build(
         temporary.mkdir(parents=True)
         index = _decode_all(temporary / CROPS_FILE, paths, size, progress)
         write_json(temporary / INDEX_FILE, index)
-        store = _read(temporary, len(paths), verify=False)  # mapped: whoever replaces the folder, these pixels stay
-        return _put_in_place(temporary, folder, len(paths)) or store
+        cache = _read(temporary, len(paths), verify=False)  # mapped: it stays readable if the folder is replaced
+        return _put_in_place(temporary, folder, len(paths)) or cache
     except OSError as error:
         raise InputError(
             f"the decoded images cannot be kept in {folder.parent}: {error}. Free some space there or set "
-            "--data.cache-dir to another folder; nothing half-written was left"
+            "--data.cache-dir to another folder; nothing incomplete was left there"
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _put_in_place(temporary: Path, folder: Path, number: int) -> CropCache | None:
-    """Give a whole store its name, or return the whole one that another process has put there meanwhile.
+    """Give a complete cache its name, or return the complete one that another process has put there in the meantime.
 
-    A damaged one is moved aside in one stroke: deleted where it stands, it could be another process's new one that
-    is deleted.
+    A damaged one is renamed before it is deleted, which is atomic: deleted in place, it could be another process's new
+    cache that is deleted.
     """
     while True:
         try:
@@ -170,7 +175,7 @@ def _put_in_place(temporary: Path, folder: Path, number: int) -> CropCache | Non
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """What killed builds of this store left a day ago or earlier: it may be large."""
+    """Delete what builds killed more than a day ago have left: it may be large."""
     for leftover in folder.parent.glob(f".{folder.name}.*.part"):
         if time.time() - leftover.stat().st_mtime > ABANDONED_SECONDS:
             shutil.rmtree(leftover, ignore_errors=True)
@@ -179,7 +184,7 @@ def _remove_abandoned(folder: Path) -> None:
 def _decode_all(
     file: Path, paths: Sequence[Path], size: ImageSize, progress: Callable[[int, int], None] | None
 ) -> dict[str, Any]:
-    """Write the crops' file; returns what the index says of it."""
+    """Write the file of crops; returns the content of the index."""
     with ThreadPoolExecutor(_cores()) as pool:  # Pillow decodes outside the GIL
         own_size = _common_size(pool, paths, size)
         width, height = own_size or (size.width_px, size.height_px)
@@ -206,7 +211,7 @@ def _decode_all(
 
 
 def _common_size(pool: ThreadPoolExecutor, paths: Sequence[Path], size: ImageSize) -> tuple[int, int] | None:
-    """(width, height) of all images if it is one that may be kept; headers are read until it is known."""
+    """(width, height) if all images have the same size and may keep it; reads headers until that is known."""
     sizes = (measured for measured in _sizes(pool, paths) if measured is not None)
     first = next(sizes, None)
     if first is None or not may_stay_small(*first, size) or any(other != first for other in sizes):
@@ -215,21 +220,20 @@ def _common_size(pool: ThreadPoolExecutor, paths: Sequence[Path], size: ImageSiz
 
 
 def _sizes(pool: ThreadPoolExecutor, paths: Sequence[Path]) -> Iterator[tuple[int, int] | None]:
-    for start in range(0, len(paths), 4096):  # not all at once: the first differing one ends it
+    for start in range(0, len(paths), 4096):  # in parts: the first other size ends it
         yield from pool.map(_size_of, paths[start : start + 4096], chunksize=64)
 
 
 def _size_of(path: Path) -> tuple[int, int] | None:
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             return image.size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
 
 
 def _allocate(file: Path, shape: tuple[int, ...]) -> "np.memmap[Any, np.dtype[np.uint8]]":
-    """A new memory-mapped array whose space on the disk is certain: a full disk is an OSError here, not a
-    bus error at some later row."""
+    """A new memory-mapped array with its disk space allocated: a full disk is an OSError now, not a bus error later."""
     crops = np.lib.format.open_memmap(file, "w+", np.uint8, shape)
     with open(file, "rb+") as opened:
         os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)

@@ -1,20 +1,19 @@
-"""Images with their labels, ready for training and embedding."""
+"""Images with their labels, ready for training and embedding.
+
+Legend: N images, A attribute groups, H W pixels.
+"""
 
 import hashlib
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import datasets
 import numpy as np
 import numpy.typing as npt
 
 from reid_accel.attributes.vocabulary import AttributeGroup
-from reid_accel.data.builders import BASE_COLUMNS
-from reid_accel.data.crop_cache import CropCache, Say, open_crop_cache
-from reid_accel.data.images import ImageSize
-from reid_accel.data.layouts import UNKNOWN_CAMERA, UNLABELED_PID, checked_images, fingerprint_of
+from reid_accel.data.crop_cache import CropCache, Decoding, open_crop_cache
+from reid_accel.data.listing import UNKNOWN_CAMERA, ImageFile, fingerprint_of, list_images, unlabeled_images
 from reid_accel.errors import InputError
 
 Ints = npt.NDArray[np.int64]
@@ -22,36 +21,72 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ImageDataset:
-    """N images: where their pixels are and what is known of them.
+    """N images: their labels, and their pixels if the split was decoded.
 
-    row_N: place in the store. attributes_NA has no columns where the set has no attributes; -1 is unknown.
+    path_N: the image files; of images made in memory, their names. attributes_NA: -1 is unknown; no columns where the
+    set has no attributes. row_N: the images' rows in the crop cache.
     """
 
+    path_N: tuple[Path, ...]
     name_N: tuple[str, ...]
     pid_N: Ints
     camera_N: Ints
     attributes_NA: Ints
     row_N: Ints
     groups: tuple[AttributeGroup, ...]
-    store: CropCache
+    crop_cache: CropCache | None
+
+    @classmethod
+    def of_files(
+        cls, images: Sequence[ImageFile], groups: tuple[AttributeGroup, ...], crop_cache: CropCache | None
+    ) -> "ImageDataset":
+        """Listed images, which are the rows of the crop cache."""
+        attributes = [image.attributes for image in images]
+        return cls(
+            path_N=tuple(image.path for image in images),
+            name_N=tuple(image.name for image in images),
+            pid_N=np.array([image.pid for image in images], np.int64),
+            camera_N=np.array([image.camera for image in images], np.int64),
+            attributes_NA=np.array(attributes, np.int64).reshape(len(images), len(groups)),
+            row_N=np.arange(len(images)),
+            groups=groups,
+            crop_cache=crop_cache,
+        )
+
+    @classmethod
+    def in_memory(cls, crops_N3HW: npt.NDArray[np.uint8], pid_N: Ints, camera_N: Ints | None = None) -> "ImageDataset":
+        """Images without files or attributes, named by their numbers."""
+        cameras = np.full(len(pid_N), UNKNOWN_CAMERA) if camera_N is None else camera_N
+        files = [
+            ImageFile(Path(f"{row:08d}"), f"{row:08d}", int(pid), int(camera))
+            for row, (pid, camera) in enumerate(zip(pid_N, cameras, strict=True))
+        ]
+        return cls.of_files(files, (), CropCache(crops_N3HW, {}))
 
     def __len__(self) -> int:
         return len(self.name_N)
 
+    @property
+    def crops(self) -> CropCache:
+        """The decoded images; not for a split that was opened without them."""
+        assert self.crop_cache is not None, "this split was opened without its images"
+        return self.crop_cache
+
     def select(self, indices: Ints) -> "ImageDataset":
         """The images at some positions, in that order."""
         return ImageDataset(
+            path_N=tuple(self.path_N[index] for index in indices),
             name_N=tuple(self.name_N[index] for index in indices),
             pid_N=self.pid_N[indices],
             camera_N=self.camera_N[indices],
             attributes_NA=self.attributes_NA[indices],
             row_N=self.row_N[indices],
             groups=self.groups,
-            store=self.store,
+            crop_cache=self.crop_cache,
         )
 
     def fingerprint(self) -> str:
-        """A hash of names and labels: the same images with the same labels, wherever they lie."""
+        """A hash of names and labels: the same for the same images with the same labels in any folder."""
         digest = hashlib.sha256("\n".join(self.name_N).encode())
         for labels in (self.pid_N, self.camera_N, self.attributes_NA):
             digest.update(np.ascontiguousarray(labels).tobytes())
@@ -59,12 +94,12 @@ class ImageDataset:
 
     @property
     def num_identities(self) -> int:
-        """People on these images, distractors and junk not counted."""
+        """The number of persons, without distractors and junk."""
         return len(np.unique(self.pid_N[self.pid_N > 0]))
 
     @property
     def num_cameras(self) -> int:
-        """Cameras that took these images, as far as known."""
+        """The number of known cameras."""
         return len(np.unique(self.camera_N[self.camera_N >= 0]))
 
 
@@ -76,127 +111,28 @@ class SkippedImage:
     reason: str
 
 
-def open_image_dataset(
-    table: datasets.Dataset,
-    size: ImageSize,
-    *,
-    on_bad_image: str,
-    cache_dir: Path,
-    fingerprint: str | None = None,
-    verify: bool = True,
-    progress: Callable[[int, int], None] | None = None,
-    say: Say = lambda sentence: None,
+def decode_images(
+    images: Sequence[ImageFile], groups: tuple[AttributeGroup, ...], decoding: Decoding, *, fingerprint: str, title: str
 ) -> tuple[ImageDataset, tuple[SkippedImage, ...]]:
-    """Decode a split (or find it decoded) and put its columns beside it; unreadable images are left out.
+    """Decode listed images, or find them in the crop cache; unreadable ones are left out.
 
-    fingerprint: of the listing, for a split that isn't a builder's own. verify, progress, say: as `open_crop_cache` has
-    them.
-    Raises InputError at an unreadable image when `on_bad_image` is "error".
+    fingerprint: another one whenever the files have changed. title: what errors call the images.
+    Raises InputError when no image can be read, or at an unreadable one with `on_bad_image` "error".
     """
-    columns = table.cast_column("image", datasets.Image(decode=False)).with_format("numpy")[:]
-    paths = [Path(image["path"]) for image in columns["image"]]
-    store = open_crop_cache(
-        paths,
-        size,
-        fingerprint=fingerprint or listing_of(table),
-        cache_dir=cache_dir,
-        on_bad_image=on_bad_image,
-        verify=verify,
-        progress=progress,
-        say=say,
-    )
-    groups = groups_of(table)
-    attributes = [np.asarray(columns[group.name], np.int64) for group in groups]
-    images = ImageDataset(
-        name_N=tuple(str(name) for name in columns["name"]),
-        pid_N=np.asarray(columns["pid"], np.int64),
-        camera_N=np.asarray(columns["camera"], np.int64),
-        attributes_NA=np.stack(attributes, 1) if attributes else np.empty((len(paths), 0), np.int64),
-        row_N=np.arange(len(paths)),
-        groups=groups,
-        store=store,
-    )
-    return _without_unreadable(images, f"split {table.split}")
-
-
-def open_unlabeled_folder(
-    folder: Path,
-    size: ImageSize,
-    *,
-    on_bad_image: str,
-    cache_dir: Path,
-    verify: bool = True,
-    progress: Callable[[int, int], None] | None = None,
-    say: Say = lambda sentence: None,
-) -> tuple[ImageDataset, tuple[SkippedImage, ...]]:
-    """Decode the images of a folder, sorted by name, of which nothing else is known.
-
-    Raises InputError when the folder is missing or empty, or at an unreadable image.
-    """
-    paths = checked_images(folder)
-    store = open_crop_cache(
-        paths,
-        size,
-        fingerprint=fingerprint_of(folder, paths),
-        cache_dir=cache_dir,
-        on_bad_image=on_bad_image,
-        verify=verify,
-        progress=progress,
-        say=say,
-    )
-    number = len(paths)
-    images = ImageDataset(
-        name_N=tuple(path.name for path in paths),
-        pid_N=np.full(number, UNLABELED_PID, np.int64),
-        camera_N=np.full(number, UNKNOWN_CAMERA, np.int64),
-        attributes_NA=np.empty((number, 0), np.int64),
-        row_N=np.arange(number),
-        groups=(),
-        store=store,
-    )
-    return _without_unreadable(images, str(folder))
-
-
-def _without_unreadable(images: ImageDataset, where: str) -> tuple[ImageDataset, tuple[SkippedImage, ...]]:
-    unreadable = images.store.unreadable
+    cache = open_crop_cache([image.path for image in images], decoding, fingerprint)
+    decoded = ImageDataset.of_files(images, groups, cache)
+    unreadable = cache.unreadable
     if not unreadable:
-        return images, ()
-    if len(unreadable) == len(images):
-        raise InputError(f"none of the {len(images)} images of {where} can be read")
-    readable = np.setdiff1d(images.row_N, np.fromiter(unreadable, np.int64, len(unreadable)))
-    skipped = tuple(SkippedImage(images.name_N[row], reason) for row, reason in unreadable.items())
-    return images.select(readable), skipped
+        return decoded, ()
+    if len(unreadable) == len(decoded):
+        raise InputError(f"none of the {len(decoded)} images of {title} can be read")
+    readable = np.setdiff1d(decoded.row_N, np.fromiter(unreadable, np.int64, len(unreadable)))
+    skipped = tuple(SkippedImage(decoded.name_N[row], reason) for row, reason in unreadable.items())
+    return decoded.select(readable), skipped
 
 
-def listing_of(table: datasets.Dataset) -> str:
-    """Which listing a builder's split was made from: another folder, or a changed one, is another."""
-    return f"{table.info.config_name}/{table.split}"
-
-
-def groups_of(table: datasets.Dataset) -> tuple[AttributeGroup, ...]:
-    """The attribute groups among the columns of a split."""
-    return tuple(
-        AttributeGroup(name, tuple(feature.names))
-        for name, feature in table.features.items()
-        if name not in BASE_COLUMNS
-    )
-
-
-def split_by_person(pid_N: Ints, train_share: float) -> tuple[Ints, Ints]:
-    """Positions of the training and of the validation images; nobody is in both.
-
-    The images are in name order. The first `train_share` of them train, extended until the person changes;
-    the rest validate (course report, section 2; its share is 0.7).
-    """
-    if np.count_nonzero(np.diff(pid_N)) != len(np.unique(pid_N)) - 1:
-        raise InputError("the split by person needs each person's images in one run, as sorted names give them")
-    end = math.floor(train_share * len(pid_N))
-    while 0 < end < len(pid_N) and pid_N[end] == pid_N[end - 1]:
-        end += 1
-    return np.arange(end), np.arange(end, len(pid_N))
-
-
-def identities_of(pids: Sequence[int] | Ints) -> tuple[Ints, Ints]:
-    """Contiguous training labels: (the pids in ascending order, the label of each image)."""
-    unique, labels = np.unique(np.asarray(pids, np.int64), return_inverse=True)
-    return unique, labels.astype(np.int64)
+def open_unlabeled_folder(folder: Path, decoding: Decoding) -> tuple[ImageDataset, tuple[SkippedImage, ...]]:
+    """Decode the images of a folder without labels. Raises InputError when the folder is missing or empty, too."""
+    images = unlabeled_images(list_images(folder))
+    fingerprint = fingerprint_of(folder, {"": images})
+    return decode_images(images, (), decoding, fingerprint=fingerprint, title=str(folder))

@@ -1,7 +1,7 @@
-"""From an image file to pixels: the one place that decodes, and where images become as large as the network wants.
+"""From an image file to pixels of the network's input size. Nothing else decodes images.
 
-Training, scoring and `ReIDModel.embed` all go through here: an image larger than the network's input is shrunk by
-Pillow when it is decoded; a smaller one is kept as it is and enlarged on the device (`enlarge`), which saves memory
+Training, scoring and `ReIDModel.embed` all use these functions: an image larger than the network's input is resized by
+Pillow when it is decoded; a smaller one keeps its size and is enlarged on the device (`enlarge`), which saves memory
 and transfers (Market-1501's 64 x 128 is a quarter of 128 x 256).
 """
 
@@ -19,11 +19,12 @@ from torch import Tensor
 from reid_accel.errors import InputError
 
 INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF")  # Pillow's default list starts Ghostscript for PostScript
 LETTERBOX_COLOR = (124, 116, 104)  # ImageNet's mean: 0 after normalizing
 
 
 class ImageSize(Protocol):
-    """What both a model's config and a built architecture say about their input."""
+    """The input size of a network, which both its settings and its architecture have."""
 
     @property
     def height_px(self) -> int: ...
@@ -35,24 +36,29 @@ class ImageSize(Protocol):
     def fit(self) -> str: ...
 
 
+def open_image(path: Path) -> Image.Image:
+    """Open a file by its content, whatever its name; the pixels aren't decoded yet."""
+    return Image.open(path, formats=FORMATS)
+
+
 def read_image(path: Path) -> Image.Image:
-    """Decode a file to RGB, whatever its mode; raises InputError when it cannot be read whole."""
+    """Decode a file to RGB, whatever its mode; raises InputError when it is unreadable or incomplete."""
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             return image.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"cannot read the image {path}: {error}") from error
 
 
 def may_stay_small(width: int, height: int, size: ImageSize) -> bool:
-    """Whether an image is kept at its own size, for the device to enlarge."""
+    """Whether an image keeps its own size, to be enlarged on the device."""
     return size.fit == "stretch" and width <= size.width_px and height <= size.height_px
 
 
 def to_pixels(image: Image.Image, size: ImageSize) -> npt.NDArray[np.uint8]:
-    """An RGB image at the network's size: uint8, 3 x H x W. Pillow's filters are antialiased when shrinking.
+    """An RGB image at the network's size: uint8, 3 x H x W. Pillow's filters antialias when they reduce.
 
-    size.fit "stretch" changes the aspect ratio (the literature's way), "letterbox" keeps it and fills up with gray.
+    size.fit: "stretch" changes the aspect ratio, as the literature does; "letterbox" keeps it and pads with gray.
     """
     wanted, interpolation = (size.width_px, size.height_px), INTERPOLATIONS[size.interpolation]
     if image.size != wanted and size.fit == "letterbox":
@@ -79,17 +85,17 @@ def to_bytes(images_B3HW: Tensor) -> Tensor:
 
 @functools.lru_cache(maxsize=32)
 def per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """A number for each channel, 1 x 3 x 1 x 1, float32, to compute with and not to write into.
+    """A number for each channel, 1 x 3 x 1 x 1, float32, shared by all callers: never write into it.
 
-    Kept on the device: bringing it there for each batch would make the host wait until the GPU has nothing to do.
+    Kept on the device: a copy for each batch would make the host wait for the GPU.
     """
     return torch.tensor(values, dtype=torch.float32, device=device).view(1, 3, 1, 1)
 
 
 def enlarge(images_B3HW: Tensor, size: ImageSize) -> Tensor:
-    """Float images in 0..1, stored at their own size, at the network's size; on their device.
+    """Float images in 0..1 at the network's size, on their device; images of that size are returned unchanged.
 
-    Bilinear, or bicubic with a = -0.5 as Pillow has it; what is as large already comes back as it is.
+    Bilinear, or bicubic with a = -0.5 as in Pillow.
     """
     wanted = (size.height_px, size.width_px)
     if images_B3HW.shape[-2:] == wanted:

@@ -1,4 +1,4 @@
-"""Crops from the memory map to the training device: whole, or read ahead of the step that needs them.
+"""Crops from the memory map to the training device: all at once, or each batch before the step that needs it.
 
 Legend: B rows of a batch.
 """
@@ -17,11 +17,11 @@ from torch import Tensor
 from reid_accel.data.crop_cache import CropCache
 from reid_accel.data.sampler import Rows
 
-COPIED_BYTES = 256 * 2**20  # moved to the device at once: so much is decoded twice in memory, for a moment
+COPIED_BYTES = 256 * 2**20  # copied to the device at a time: the extra host memory
 
 
 class Crops(Protocol):
-    """Where a trainer gets its crops from."""
+    """A source of crops by rows."""
 
     def batches(self, row_lists: Iterable[Rows]) -> Generator[Tensor]:
         """The crops of each list of rows, uint8, B x 3 x H x W, on the device, in order. Close it when done early."""
@@ -29,19 +29,19 @@ class Crops(Protocol):
 
 @dataclass(frozen=True)
 class MappedCrops:
-    """Read from the map when they are needed; for training on the CPU, where a copy would gain nothing."""
+    """Crops read from the memory map when they are needed; for training on the CPU."""
 
-    store: CropCache
+    cache: CropCache
 
     def batches(self, row_lists: Iterable[Rows]) -> Generator[Tensor]:
         """See `Crops`."""
         for rows_B in row_lists:
-            yield self.store.gather(rows_B)
+            yield self.cache.gather(rows_B)
 
 
 @dataclass(frozen=True)
 class ResidentCrops:
-    """All crops of a split in the device's memory."""
+    """Crops that are all in the device's memory."""
 
     crops_N3HW: Tensor
 
@@ -54,14 +54,14 @@ class ResidentCrops:
 
 @dataclass(frozen=True)
 class ReadAheadCrops:
-    """A thread reads the next batches from the map into pinned memory, from where they move without a wait."""
+    """Crops read by a thread, some batches ahead, into pinned memory, from where copies don't block the host."""
 
-    store: CropCache
+    cache: CropCache
     device: torch.device
     ahead: int = 4
 
     def batches(self, row_lists: Iterable[Rows]) -> Generator[Tensor]:
-        """See `Crops`. An error while reading is raised at the batch that it hit."""
+        """See `Crops`. An error while reading is raised at its batch."""
         lists = iter(row_lists)
         with ThreadPoolExecutor(1, "read ahead") as reader:
             coming = deque(reader.submit(self._gather, rows_B) for rows_B in islice(lists, self.ahead))
@@ -71,7 +71,7 @@ class ReadAheadCrops:
                 yield crops_B3HW.to(self.device, non_blocking=True)
 
     def _gather(self, rows_B: Rows) -> Tensor:
-        crops = self.store.crops_N3HW
+        crops = self.cache.crops_N3HW
         if rows_B.max(initial=0) >= len(crops):
             raise IndexError(f"there is no crop {rows_B.max()} among {len(crops)}")
         pinned = torch.empty((len(rows_B), *crops.shape[1:]), dtype=torch.uint8, pin_memory=self.device.type == "cuda")
@@ -80,35 +80,35 @@ class ReadAheadCrops:
 
 
 def place_crops(
-    store: CropCache, device: torch.device, share: float, say: Callable[[str], None] = lambda sentence: None
+    cache: CropCache, device: torch.device, share: float, say: Callable[[str], None] = lambda sentence: None
 ) -> Crops:
-    """The crops of a split on a device: whole if they fit into `share` of its free memory, else read ahead.
+    """The crops of a split for a device: all in its memory if they fit into `share` of what is free, else prefetched.
 
     `say` is told when they don't fit.
     """
     if device.type == "cpu":
-        return MappedCrops(store)
-    needed, free = store.crops_N3HW.nbytes, free_memory(device)
+        return MappedCrops(cache)
+    needed, free = cache.crops_N3HW.nbytes, free_memory(device)
     if share > 0 and needed <= share * free:
         try:
-            return ResidentCrops(_copied(store, device))
-        except torch.cuda.OutOfMemoryError:  # somebody else took it since
+            return ResidentCrops(_copied(cache, device))
+        except torch.cuda.OutOfMemoryError:  # another process took it since
             torch.cuda.empty_cache()
     if share > 0:
         say(
             f"the decoded training images ({needed / 2**30:.1f} GiB) are more than {100 * share:.0f} % of the "
-            f"device's free memory ({free / 2**30:.1f} GiB, --data.device-share): they are read ahead from the cache"
+            f"device's free memory ({free / 2**30:.1f} GiB, --data.device-share): they are prefetched from the cache"
         )
-    return ReadAheadCrops(store, device)
+    return ReadAheadCrops(cache, device)
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that are free on a device; 0 where it can't be asked."""
+    """Free bytes of a device; 0 if unknown."""
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
 
 
-def _copied(store: CropCache, device: torch.device) -> Tensor:
-    crops = store.crops_N3HW
+def _copied(cache: CropCache, device: torch.device) -> Tensor:
+    crops = cache.crops_N3HW
     copied = torch.empty(crops.shape, dtype=torch.uint8, device=device)
     rows_at_once = max(1, COPIED_BYTES // max(1, crops[:1].nbytes))
     for start in range(0, len(crops), rows_at_once):

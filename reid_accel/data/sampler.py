@@ -1,4 +1,4 @@
-"""Which images form a batch: row lists that every rank computes alike and cuts its share from.
+"""Which images form a batch: row lists that every process computes alike and takes its share of.
 
 Legend: S optimizer steps of an epoch, B images of a global batch.
 """
@@ -14,9 +14,9 @@ Rows = npt.NDArray[np.int64]
 
 
 def shuffled_batches(num_rows: int, batch_size: int, *, seed: int, epoch: int) -> Rows:
-    """Every row at most once, in random order, S x B; the rest that fills no batch waits for another epoch.
+    """Each row at most once, in random order, S x B; the last rows that fill no batch are left out of this epoch.
 
-    The order depends on the seed and the epoch alone, so it can be had again at any time, on any rank.
+    The order is a function of seed and epoch.
     """
     if batch_size > num_rows:
         raise InputError(
@@ -29,20 +29,20 @@ def shuffled_batches(num_rows: int, batch_size: int, *, seed: int, epoch: int) -
 
 
 def rank_share(batch_B: Rows, *, rank: int, world_size: int, micro_batches: int) -> list[Rows]:
-    """This rank's parts of a global batch, one per micro-batch of gradient accumulation.
+    """This rank's rows of a global batch, one list per micro-batch of gradient accumulation.
 
-    The union over ranks and micro-batches is the global batch, whatever their numbers.
+    The union over ranks and micro-batches is the global batch for any number of them.
     """
     micro = batch_B.reshape(micro_batches, world_size, -1)
     return [micro[index, rank] for index in range(micro_batches)]
 
 
 def identity_batches(identity_N: Rows, batch_size: int, images_per_identity: int, *, seed: int, epoch: int) -> Rows:
-    """P identities x K images a batch (Hermans et al. 2017), as many batches as the images would fill, S x B.
+    """P identities x K images per batch (Hermans et al. 2017), as many batches as the images would fill, S x B.
 
-    Identities come in random order, each once before any comes again; each one's images likewise. No image is twice
-    in a batch: an identity with fewer than K images gives those it has, and the next identities fill the places.
-    An identity's images stand side by side. The order depends on the seed and the epoch alone.
+    Identities come in random order, each once before any comes again, and so do the images of each. No image is in a
+    batch twice: an identity with fewer than K images gives all of them, and further identities fill the batch. The
+    images of an identity are consecutive. The order is a function of seed and epoch.
     Raises InputError when there are too few identities or images for a batch.
     """
     generator = np.random.default_rng([seed, epoch])
@@ -52,7 +52,7 @@ def identity_batches(identity_N: Rows, batch_size: int, images_per_identity: int
     if takes.sum() < batch_size:
         raise InputError(
             f"{len(pools)} identities give at most {takes.sum()} images at {images_per_identity} each, too few for "
-            f"batches of {batch_size} in which no image is twice: lower --train.batch-size or raise "
+            f"batches of {batch_size} different images: lower --train.batch-size or raise "
             "--train.images-per-identity"
         )
     images = [_Cycle(pool, generator) for pool in pools]
@@ -73,7 +73,7 @@ def identity_batches(identity_N: Rows, batch_size: int, images_per_identity: int
 
 
 class _Cycle:
-    """The items in random order, again and again in new orders; one that can't be used now is used next."""
+    """The items in random order, then in another one, and so on; an item that can't be used now is used next."""
 
     def __init__(self, items: Rows, generator: np.random.Generator) -> None:
         self._items = items
@@ -81,7 +81,7 @@ class _Cycle:
         self._waiting: list[int] = []
 
     def next_outside(self, used: Collection[int]) -> int:
-        """The next item that isn't among `used` (of which there must be fewer than items)."""
+        """The next item that isn't in `used`, which must not contain all items."""
         for position, item in enumerate(self._waiting):
             if item not in used:
                 return self._waiting.pop(position)

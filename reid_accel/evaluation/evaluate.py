@@ -260,7 +260,7 @@ def _matches(
 
 
 def _shown(images: ImageDataset, position: int, distance: float | None, correct: bool | None) -> Shown:
-    pixels = images.store.crops_N3HW[images.row_N[position]].transpose(1, 2, 0)
+    pixels = images.crops.crops_N3HW[images.row_N[position]].transpose(1, 2, 0)
     return Shown(
         image_HWC=np.ascontiguousarray(pixels),
         name=images.name_N[position],

@@ -16,6 +16,7 @@ from reid_accel.config.parse import to_dict
 from reid_accel.config.schema import Config, DataConfig, ScoreConfig
 from reid_accel.course.predictions import write_junk_scores, write_predictions
 from reid_accel.data.dataset import ImageDataset
+from reid_accel.data.splits import OpenedData
 from reid_accel.evaluation.evaluate import (
     LabeledSet,
     attribute_entry,
@@ -37,7 +38,6 @@ from reid_accel.reporting.provenance import hardware, software
 from reid_accel.reporting.schema import FORMAT, Attributes, DataFacts, Junk, ModelFacts, Report, ReportFrame
 from reid_accel.retrieval.embed import predict_sharded
 from reid_accel.training.checkpoint import Progress
-from reid_accel.training.run_data import OpenedData
 
 
 def score_and_report(

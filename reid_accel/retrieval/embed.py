@@ -97,7 +97,7 @@ def _predict_rows(
         )
     ]
     row_lists = [images.row_N[np.asarray(batch)] for batch in _batches(rows, batch_size)]
-    with closing(place_crops(images.store, device, share=0).batches(row_lists)) as read:
+    with closing(place_crops(images.crops, device, share=0).batches(row_lists)) as read:
         for crops_B3HW in read:
             views = _views(enlarge(to_float(crops_B3HW), settings), settings, flip, crops)
             parts.append(_predict_batch(model, views))

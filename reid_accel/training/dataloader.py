@@ -18,8 +18,8 @@ from reid_accel.config.schema import Config
 from reid_accel.data.dataset import ImageDataset, Ints
 from reid_accel.data.images import ImageSize, enlarge, to_bytes, to_float
 from reid_accel.data.prefetch import Crops, place_crops
+from reid_accel.data.splits import TrainingSet
 from reid_accel.models.reid import Architecture
-from reid_accel.training.run_data import TrainingSet
 
 POOL_SIZE = 256
 PATCH_STREAM = (0, 1)  # after the seed: sampling's generators have the epoch alone there
@@ -102,7 +102,7 @@ def open_input(
     patched = config.augment.patch_probability > 0
     pool = patch_pool(images, architecture, config.train.seed, device) if patched else None
     return DeviceInput(
-        crops=place_crops(images.store, device, config.data.device_share, say),
+        crops=place_crops(images.crops, device, config.data.device_share, say),
         row_N=images.row_N,
         labels=Labels.of(data, device),
         architecture=architecture,
@@ -115,4 +115,4 @@ def patch_pool(images: ImageDataset, size: ImageSize, seed: int, device: torch.d
     """Images to cut patches from, drawn once for a run: the same on every process. uint8, at the network's size."""
     generator = np.random.default_rng([seed, *PATCH_STREAM])
     chosen = np.sort(generator.choice(len(images), min(POOL_SIZE, len(images)), replace=False))
-    return to_bytes(enlarge(to_float(images.store.gather(images.row_N[chosen]).to(device)), size))
+    return to_bytes(enlarge(to_float(images.crops.gather(images.row_N[chosen]).to(device)), size))

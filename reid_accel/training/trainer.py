@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from reid_accel.config.schema import Config
 from reid_accel.data.dataset import Ints
 from reid_accel.data.sampler import identity_batches, rank_share, shuffled_batches
+from reid_accel.data.splits import TrainingSet
 from reid_accel.distributed.collectives import Group
 from reid_accel.distributed.watchdog import mark
 from reid_accel.models.losses import LossTerms, Pairs, loss_terms, total
@@ -26,7 +27,6 @@ from reid_accel.training.ema import EMA
 from reid_accel.training.metrics import EpochSums
 from reid_accel.training.nonfinite import NonFiniteSkipper
 from reid_accel.training.optim import set_rate
-from reid_accel.training.run_data import TrainingSet
 from reid_accel.training.schedule import lr_multiplier
 
 

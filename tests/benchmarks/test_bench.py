@@ -26,7 +26,6 @@ from reid_accel.benchmarks.training import (
 )
 from reid_accel.config.schema import AugmentConfig, ModelConfig
 from reid_accel.errors import InputError
-from reid_accel.training.run_data import load_tables
 
 NO_CHANGE = ("--augment.flip-probability=0", "--augment.pad-px=0")
 
@@ -39,8 +38,7 @@ def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_per_image_input_gives_the_same_batches_but_for_chance(small_market: Path, workers: int) -> None:
     built = trainer(small_market, *NO_CHANGE)
-    table = load_tables(built.config.data, built.accelerator)["train"]
-    usual = per_image_input(table, built.data, built.config, torch.device("cpu"), workers)
+    usual = per_image_input(built.data, built.config, torch.device("cpu"), workers)
     rows = [np.array([3, 0, 7]), np.array([5, 20])]
     for ours, theirs in zip(built.input.batches(rows, 0), usual.batches(rows, 0), strict=True):
         assert torch.equal(ours.identity_B, theirs.identity_B)
@@ -57,8 +55,7 @@ def test_per_image_augmentation_is_as_strong(small_market: Path) -> None:
         "--augment.rotation-degrees=10", "--augment.pad-px=4", "--augment.trivial-augment=0.3",
     )  # fmt: skip
     built = trainer(small_market, *flags)
-    table = load_tables(built.config.data, built.accelerator)["train"]
-    usual = per_image_input(table, built.data, built.config, torch.device("cpu"))
+    usual = per_image_input(built.data, built.config, torch.device("cpu"))
     torch.manual_seed(0)
     rows = [np.arange(8)]
     ours = torch.stack([next(built.input.batches(rows, epoch)).images_BCHW for epoch in range(150)])

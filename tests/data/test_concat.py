@@ -1,43 +1,54 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from accelerate import Accelerator
 from helpers.launching import TINY, read_json
 from helpers.made_sets import make_market
 
 from reid_accel.attributes.annotations import write_market_mat
-from reid_accel.attributes.vocabulary import MARKET_GROUPS
+from reid_accel.attributes.vocabulary import MARKET_GROUPS, AttributeGroup
 from reid_accel.config.schema import DataConfig, ModelConfig
-from reid_accel.data.builders import load
 from reid_accel.data.concat import joined
-from reid_accel.data.dataset import groups_of
+from reid_accel.data.layouts import MarketLayout
+from reid_accel.data.open import open_data
+from reid_accel.data.splits import split_training_images
+from reid_accel.errors import InputError
 from reid_accel.train import main as train
-from reid_accel.training.run_data import open_data, split_training_images
 
 
-def test_people_stand_side_by_side_and_attributes_are_known_where_they_are(tmp_path: Path) -> None:
+def test_people_are_renumbered_and_attributes_are_known_where_they_are(tmp_path: Path) -> None:
     plain, annotated = (make_market(tmp_path / name, identities=4, images=3) for name in ("plain", "annotated"))
     people = {pid: tuple(0 for _ in MARKET_GROUPS) for pid in range(1, 9)}
     write_market_mat(annotated / "market_attribute.mat", people, people)
-    tables = [load("market-layout", root, cache_dir=tmp_path / "cache")["train"] for root in (plain, annotated)]
-    for main, other, known in ((tables[0], tables[1], slice(0, 12)), (tables[1], tables[0], slice(12, 24))):
-        both, added = joined(main, {"other": other})
-        assert len(both) == 24
-        assert added == 4
-        pid_N = np.asarray(both["pid"])
+    listings = [MarketLayout().read(root) for root in (plain, annotated)]
+    for main, other, known in ((listings[0], listings[1], slice(0, 12)), (listings[1], listings[0], slice(12, 24))):
+        both = joined(main, {"other": other})
+        assert len(both.images) == 24
+        assert both.added_people == 4
+        pid_N = np.array([image.pid for image in both.images])
         assert sorted(set(pid_N.tolist())) == list(range(1, 9))
         assert pid_N[:12].max() < pid_N[12:].min(), "the main set's people are the last"
-        assert np.array_equal(pid_N[12:] - 4, np.asarray(main["pid"]))
-        assert [group.name for group in groups_of(both)] == [group.name for group in MARKET_GROUPS]
-        age_N = np.asarray(both["age"])
+        assert (pid_N[12:] - 4).tolist() == [image.pid for image in main.splits["train"]]
+        assert both.groups == MARKET_GROUPS
+        age_N = np.array([image.attributes[0] for image in both.images])
         assert (age_N[known] >= 0).all()
         assert (age_N >= 0).sum() == 12
-        paths = [
-            image["path"] for image in both.cast_column("image", type(both.features["image"])(decode=False))["image"]
-        ]
-        assert len(set(paths)) == 24
-        assert both["name"][0].startswith("other/")
+        assert len({image.path for image in both.images}) == 24
+        assert both.images[0].name.startswith("other/")
+
+
+def test_one_set_alone_is_unchanged(small_market: Path) -> None:
+    listing = MarketLayout().read(small_market)
+    alone = joined(listing, {})
+    assert (alone.images, alone.groups, alone.added_people) == (listing.splits["train"], listing.groups, 0)
+
+
+def test_attributes_of_different_values_cannot_be_joined(tmp_path: Path) -> None:
+    listing = MarketLayout().read(make_market(tmp_path, identities=2))
+    one, two = (replace(listing, groups=(AttributeGroup("age", values),)) for values in (("a", "b"), ("a", "c")))
+    with pytest.raises(InputError, match="age has the values a, c in other and a, b elsewhere"):
+        joined(one, {"other": two})
 
 
 def test_training_on_two_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,13 +69,12 @@ def test_training_on_two_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert splits["query"]["identities"] == 8, "scored on the first set alone"
 
 
-def test_only_people_of_the_main_set_are_held_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+def test_only_people_of_the_main_set_are_held_out(tmp_path: Path) -> None:
     main, other = make_market(tmp_path / "main", identities=6, images=4), make_market(tmp_path / "other", identities=20)
     settings = DataConfig(
         name="market-layout", root=str(main), also=(f"market-layout:{other}",), cache_dir=str(tmp_path / "cache")
     )
-    data = open_data(settings, ModelConfig(height_px=64, width_px=32), Accelerator(cpu=True), lambda text: None)
+    data = open_data(settings, ModelConfig(height_px=64, width_px=32), lambda text: None)
     own = set(range(21, 27))
     for share, left_out in ((0.3, 2), (0.5, 3), (0.0, 0)):  # of 6 people with as many images each
         training, held_out = split_training_images(data, share)

@@ -14,7 +14,7 @@ import pytest
 from helpers.made_sets import draw_image
 from PIL import Image
 
-from reid_accel.data.crop_cache import CROPS_FILE, CropCache, Say, open_crop_cache
+from reid_accel.data.crop_cache import CROPS_FILE, INDEX_FILE, CropCache, Decoding, Say, open_crop_cache
 from reid_accel.data.images import ImageSize, read_image, to_pixels
 from reid_accel.errors import InputError
 
@@ -38,15 +38,15 @@ def opened(
     size: ImageSize = SIZE,
     say: Say = lambda sentence: None,
 ) -> CropCache:
-    return open_crop_cache(paths, size, fingerprint=fingerprint, cache_dir=cache, on_bad_image=on_bad_image, say=say)
+    return open_crop_cache(paths, Decoding(size, cache, on_bad_image, say=say), fingerprint)
 
 
 def test_rows_are_the_images_in_order(tmp_path: Path) -> None:
     paths = noise_images(tmp_path / "images", 130)
-    store = opened(paths, tmp_path / "cache")
+    cache = opened(paths, tmp_path / "cache")
     rows = np.array([129, 0, 64, 0])
     expected = np.stack([to_pixels(read_image(paths[row]), SIZE) for row in rows])
-    assert np.array_equal(store.gather(rows).numpy(), expected)
+    assert np.array_equal(cache.gather(rows).numpy(), expected)
 
 
 def test_second_opening_reads_no_image(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_second_opening_reads_no_image(tmp_path: Path) -> None:
     for path in paths:
         path.unlink()
     assert np.array_equal(opened(paths, tmp_path / "cache").crops_N3HW, first)
-    with pytest.raises(InputError):  # the control: another fingerprint is another store
+    with pytest.raises(InputError):  # the control: another fingerprint is another cache
         opened(paths, tmp_path / "cache", fingerprint="g")
 
 
@@ -64,17 +64,17 @@ def test_unreadable_images_stop_or_are_listed(tmp_path: Path) -> None:
     paths[3].write_bytes(b"not an image")
     with pytest.raises(InputError, match=r"00003\.png.*on-bad-image skip"):
         opened(paths, tmp_path / "cache")
-    store = opened(paths, tmp_path / "cache", on_bad_image="skip")
-    assert list(store.unreadable) == [3]
-    assert "00003.png" in store.unreadable[3]
+    cache = opened(paths, tmp_path / "cache", on_bad_image="skip")
+    assert list(cache.unreadable) == [3]
+    assert "00003.png" in cache.unreadable[3]
 
 
 @pytest.mark.parametrize("damage", ["cut", "no index", "bad index", "another version", "one wrong byte", "not arrays"])
-def test_a_damaged_store_is_said_and_built_again(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_cache_is_reported_and_built_again(tmp_path: Path, damage: str) -> None:
     paths, said = noise_images(tmp_path / "images", 5), []
     whole = opened(paths, tmp_path / "cache").crops_N3HW.copy()
     crops = next((tmp_path / "cache").rglob(CROPS_FILE))
-    index = crops.parent / "store.json"
+    index = crops.parent / INDEX_FILE
     if damage == "another version":
         index.write_text(index.read_text().replace('"format": 2', '"format": 1'))
     elif damage == "one wrong byte":
@@ -98,7 +98,7 @@ def build(paths: list[Path], cache: Path) -> None:
     opened(paths, cache)
 
 
-def test_a_killed_build_leaves_nothing_that_is_taken_for_whole(tmp_path: Path) -> None:
+def test_a_killed_build_leaves_nothing_that_is_taken_for_complete(tmp_path: Path) -> None:
     paths = noise_images(tmp_path / "images", 400, size=(200, 400))
     process = multiprocessing.get_context("fork").Process(target=build, args=(paths, tmp_path / "cache"))
     process.start()
@@ -113,7 +113,7 @@ def test_a_killed_build_leaves_nothing_that_is_taken_for_whole(tmp_path: Path) -
     assert len(opened(paths, tmp_path / "cache").crops_N3HW) == 400
 
 
-def test_two_builders_at_once_end_with_one_store(tmp_path: Path) -> None:
+def test_two_builders_at_once_end_with_one_cache(tmp_path: Path) -> None:
     paths = noise_images(tmp_path / "images", 200)
     context = multiprocessing.get_context("fork")
     builders = [context.Process(target=build, args=(paths, tmp_path / "cache")) for _ in range(2)]
@@ -125,7 +125,7 @@ def test_two_builders_at_once_end_with_one_store(tmp_path: Path) -> None:
     assert len(list((tmp_path / "cache" / "crops").iterdir())) == 1
 
 
-def test_a_store_that_another_builder_has_just_finished_is_not_deleted(
+def test_a_cache_that_another_builder_has_just_finished_is_not_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths, delete, finished = noise_images(tmp_path / "images", 20), shutil.rmtree, []
@@ -136,54 +136,53 @@ def test_a_store_that_another_builder_has_just_finished_is_not_deleted(
             finished.append(other)
             other.start()
             other.join()
-            finished[0] = stores(tmp_path)
+            finished[0] = caches(tmp_path)
         delete(folder, **given)
 
     monkeypatch.setattr(shutil, "rmtree", delete_after_another_build)
     opened(paths, tmp_path / "cache")
     assert len(finished[0]) == 1
-    assert stores(tmp_path) == finished[0]
+    assert caches(tmp_path) == finished[0]
 
 
-def stores(folder: Path) -> dict[str, int]:
-    """Names and inode numbers of the stores that are whole: a replaced one has another number."""
+def caches(folder: Path) -> dict[str, int]:
+    """Names and inode numbers of the complete caches: a replaced one has another number."""
     return {path.name: path.stat().st_ino for path in (folder / "cache" / "crops").glob("[!.]*")}
 
 
 @pytest.mark.parametrize("damage", [True, False])
-def test_of_two_builders_the_slower_one_uses_what_is_there_if_it_is_whole(tmp_path: Path, damage: bool) -> None:
+def test_of_two_builders_the_slower_one_uses_what_is_there_if_it_is_complete(tmp_path: Path, damage: bool) -> None:
     paths, there = noise_images(tmp_path / "images", 20), []
 
     def another_is_faster(done: int, number: int) -> None:
         other = multiprocessing.get_context("fork").Process(target=build, args=(paths, tmp_path / "cache"))
         other.start()
         other.join()
-        there.append(stores(tmp_path))
+        there.append(caches(tmp_path))
         if damage:
             next((tmp_path / "cache" / "crops").glob(f"[!.]*/{CROPS_FILE}")).write_bytes(b"damaged")
 
-    settings = {"fingerprint": "f", "cache_dir": tmp_path / "cache", "on_bad_image": "error"}
-    made = open_crop_cache(paths, SIZE, **settings, progress=another_is_faster)
+    made = open_crop_cache(paths, Decoding(SIZE, tmp_path / "cache", progress=another_is_faster), "f")
     assert len(there[0]) == 1
-    assert (stores(tmp_path) == there[0]) == (not damage)
+    assert (caches(tmp_path) == there[0]) == (not damage)
     assert np.array_equal(opened(paths, tmp_path / "cache").crops_N3HW, made.crops_N3HW)
 
 
-def test_a_cache_that_cannot_be_written_is_said_and_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_cannot_be_written_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths, said = noise_images(tmp_path / "images", 2), []
     (tmp_path / "cache").write_text("a file where the folder should be")
     (tmp_path / "spare").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "spare"))
-    store = opened(paths, tmp_path / "cache", say=said.append)
-    assert len(store.crops_N3HW) == 2
+    cache = opened(paths, tmp_path / "cache", say=said.append)
+    assert len(cache.crops_N3HW) == 2
     assert len(said) == 1
     assert "--data.cache-dir" in said[0]
     for path in paths:
         path.unlink()
-    assert np.array_equal(opened(paths, tmp_path / "cache").crops_N3HW, store.crops_N3HW), "found there again"
+    assert np.array_equal(opened(paths, tmp_path / "cache").crops_N3HW, cache.crops_N3HW), "found there again"
 
 
-def test_somebody_elses_spare_folder_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_users_temporary_folder_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cache").write_text("a file where the folder should be")
     (tmp_path / "spare").mkdir()
     (tmp_path / "elsewhere").mkdir()
@@ -217,9 +216,9 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:
 
 def test_small_images_of_one_size_keep_it(tmp_path: Path) -> None:
     paths = noise_images(tmp_path / "images", 5, size=(8, 16))
-    store = opened(paths, tmp_path / "cache")
-    assert store.crops_N3HW.shape == (5, 3, 16, 8)
-    assert np.array_equal(store.crops_N3HW[4], np.asarray(read_image(paths[4])).transpose(2, 0, 1))
+    cache = opened(paths, tmp_path / "cache")
+    assert cache.crops_N3HW.shape == (5, 3, 16, 8)
+    assert np.array_equal(cache.crops_N3HW[4], np.asarray(read_image(paths[4])).transpose(2, 0, 1))
     letterboxed = SimpleNamespace(height_px=32, width_px=16, interpolation="bilinear", fit="letterbox")
     assert opened(paths, tmp_path / "cache", size=letterboxed).crops_N3HW.shape == (5, 3, 32, 16)
     noise_images(tmp_path / "more", 1, size=(9, 16))[0].rename(paths[2])
@@ -239,8 +238,8 @@ def test_what_a_killed_build_left_long_ago_is_removed(tmp_path: Path) -> None:
     assert recent.exists()
 
 
-def test_index_says_what_was_wrong(tmp_path: Path) -> None:
+def test_the_index_lists_unreadable_images(tmp_path: Path) -> None:
     paths = [draw_image(tmp_path / "a.png"), tmp_path / "missing.png"]
     opened(paths, tmp_path / "cache", on_bad_image="skip")
-    index = json.loads(next((tmp_path / "cache").rglob("store.json")).read_text())
+    index = json.loads(next((tmp_path / "cache").rglob(INDEX_FILE)).read_text())
     assert list(index["unreadable"]) == ["1"]

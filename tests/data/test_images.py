@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.made_sets import draw_image
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import resize
 
@@ -84,3 +84,13 @@ def test_a_letterbox_keeps_the_shape_of_things() -> None:
     assert (pixels[:15] == LETTERBOX_COLOR).all()
     assert (pixels[49:] == LETTERBOX_COLOR).all()
     assert (to_pixels(square, size(64, 32)).transpose(1, 2, 0) == (250, 0, 0)).all(), "the control: stretched"
+
+
+def test_a_postscript_file_named_jpg_starts_no_interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *given, **named: started.append(given))
+    path = tmp_path / "0001_c1s1_000001_00.jpg"
+    Image.new("RGB", (8, 16)).save(path, format="EPS")
+    with pytest.raises(InputError, match="cannot read the image"):
+        read_image(path)
+    assert not started

@@ -1,11 +1,15 @@
 import os
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from helpers.made_sets import draw_image, make_market, make_msmt17
 
 from reid_accel.attributes.annotations import write_course_csv, write_market_mat
-from reid_accel.data.layouts import describe, list_course, list_market, list_msmt17, parse_name
+from reid_accel.config.schema import DatasetName
+from reid_accel.data.layouts import MARKET1501, Course, MarketLayout, Msmt17, check_layout
+from reid_accel.data.listing import describe, parse_name
+from reid_accel.data.sets import DATASET_NAMES
 from reid_accel.errors import InputError
 
 
@@ -26,7 +30,7 @@ def test_names_say_person_and_camera(name: str, expected: tuple[int, int]) -> No
 
 @pytest.mark.parametrize("name", ["001261.jpg", "person_c1.jpg", "1-2_c3.jpg", "0001-c1.jpg"])
 def test_other_names_are_refused(name: str) -> None:
-    with pytest.raises(InputError, match="does not say who is on it"):
+    with pytest.raises(InputError, match="has no person and camera"):
         parse_name(name)
 
 
@@ -40,21 +44,22 @@ def test_real_market_names_are_counted_exactly(tmp_path: Path, shared_data: Path
         (root / folder / "Thumbs.db").touch()
     (root / "market_attribute.mat").symlink_to((shared_data / "market1501" / "market_attribute.mat").resolve())
 
-    listing = list_market(root, expect_market1501=True)
+    listing = MARKET1501.read(root)
     assert listing.warnings == ()
     assert describe("train", listing.splits["train"]) == "12,936 images of 751 identities"
     assert describe("query", listing.splits["query"]) == "3,368 images of 750 identities"
     gallery = [image.pid for image in listing.splits["gallery"]]
     assert (len(gallery), sum(pid > 0 for pid in gallery)) == (19_732, 13_115)
     assert (gallery.count(0), gallery.count(-1)) == (2_798, 3_819)
-    assert len(listing.attributes) == 1_501
+    annotated = {image.pid for images in listing.splits.values() for image in images if min(image.attributes) >= 0}
+    assert len(annotated) == 1_501
 
     next((root / "query").glob("*.jpg")).unlink()
-    assert "query differs from Market-1501 as published" in list_market(root, expect_market1501=True).warnings[0]
+    assert "query differs from Market-1501 as published" in MARKET1501.read(root).warnings[0]
 
 
 def test_real_cuhk03_is_counted_exactly(shared_data: Path) -> None:
-    listing = list_market(shared_data / "cuhk03-np" / "detected")
+    listing = MarketLayout().read(shared_data / "cuhk03-np" / "detected")
     assert describe("train", listing.splits["train"]) == "7,365 images of 767 identities"
     assert describe("query", listing.splits["query"]) == "1,400 images of 700 identities"
     assert len(listing.splits["gallery"]) == 5_332
@@ -63,62 +68,64 @@ def test_real_cuhk03_is_counted_exactly(shared_data: Path) -> None:
 
 
 def test_listings_are_sorted_whatever_order_the_disk_gives(small_market: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    before = list_market(small_market)
+    before = MarketLayout().read(small_market)
     real = Path.iterdir
     monkeypatch.setattr(Path, "iterdir", lambda self: iter(sorted(real(self), reverse=True)))
-    assert list_market(small_market) == before
+    assert MarketLayout().read(small_market) == before
     names = [image.name for image in before.splits["train"]]
     assert names == sorted(names)
 
 
 def test_fingerprint_notices_every_change(small_market: Path) -> None:
-    first = list_market(small_market).fingerprint
-    assert list_market(small_market).fingerprint == first
+    first = MarketLayout().read(small_market).fingerprint
+    assert MarketLayout().read(small_market).fingerprint == first
     image = next((small_market / "query").iterdir())
 
     os.utime(image, ns=(1, 1))
-    touched = list_market(small_market).fingerprint
+    touched = MarketLayout().read(small_market).fingerprint
     image.rename(image.with_name("0099_c1s1_000000_00.png"))
-    renamed = list_market(small_market).fingerprint
+    renamed = MarketLayout().read(small_market).fingerprint
     draw_image(small_market / "query" / "0100_c1s1_000000_00.png")
-    added = list_market(small_market).fingerprint
+    added = MarketLayout().read(small_market).fingerprint
     write_market_mat(small_market / "market_attribute.mat", {1: (0,) * 12}, {7: (0,) * 12})
-    annotated = list_market(small_market).fingerprint
+    annotated = MarketLayout().read(small_market).fingerprint
     assert len({first, touched, renamed, added, annotated}) == 5
 
 
 def test_a_missing_folder_is_named_with_what_was_found(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no folder .*nowhere"):
-        list_market(tmp_path / "nowhere")
+        MarketLayout().read(tmp_path / "nowhere")
     make_market(tmp_path)
     (tmp_path / "query").rename(tmp_path / "queries")
     with pytest.raises(InputError, match=r"lacks query .*found bounding_box_test, bounding_box_train, queries"):
-        list_market(tmp_path)
+        MarketLayout().read(tmp_path)
 
 
 def test_an_empty_folder_is_refused(small_market: Path) -> None:
     for image in (small_market / "query").iterdir():
         image.rename(image.with_suffix(".txt"))
     with pytest.raises(InputError, match="query holds no images"):
-        list_market(small_market)
+        MarketLayout().read(small_market)
 
 
 def test_a_bad_name_is_refused_with_its_folder(small_market: Path) -> None:
     draw_image(small_market / "query" / "somebody.png")
     with pytest.raises(InputError, match=r"query.*somebody\.png"):
-        list_market(small_market)
+        MarketLayout().read(small_market)
 
 
 def test_people_without_annotation_are_named(small_market: Path) -> None:
     people = dict.fromkeys(range(1, 12), (0,) * 12)
     write_market_mat(small_market / "market_attribute.mat", people, {50: (0,) * 12})
-    assert list_market(small_market).warnings == ("market_attribute.mat has no attributes for 1 of 12 identities (12)",)
+    assert MarketLayout().read(small_market).warnings == (
+        "market_attribute.mat has no attributes for 1 of 12 identities (12)",
+    )
 
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_msmt17_is_read_by_its_lists(tmp_path: Path, version: int) -> None:
     root = make_msmt17(tmp_path, version)
-    listing = list_msmt17(root)
+    listing = Msmt17().read(root)
     found = {
         split: [(image.name, image.pid, image.camera) for image in images] for split, images in listing.splits.items()
     }
@@ -127,9 +134,9 @@ def test_msmt17_is_read_by_its_lists(tmp_path: Path, version: int) -> None:
         "query": [("0000_000_03_0303morning_0020_0.jpg", 1, 3)],
         "gallery": [("0000_001_15_0303night_1021_2.jpg", 1, 15), ("0001_000_03_0302noon_1_1.jpg", 2, 3)],
     }  # fmt: skip
-    assert list_msmt17(root) == listing
+    assert Msmt17().read(root) == listing
     (root / "list_train.txt").write_text("0001/0001_002_14_0303noon_0056_0.jpg 1")
-    assert list_msmt17(root).fingerprint != listing.fingerprint
+    assert Msmt17().read(root).fingerprint != listing.fingerprint
 
 
 @pytest.mark.parametrize(
@@ -138,7 +145,7 @@ def test_msmt17_is_read_by_its_lists(tmp_path: Path, version: int) -> None:
         ("../0001_002_14_0303noon_0056_0.jpg 1", "line 1: expected PERSON/PERSON_NUMBER_CAMERA"),
         ("0001/0001_002_fourteen_1.jpg 1", "line 1: expected"),
         ("0001/0001_002_14_0303noon_0056_0.jpg", "line 1: expected"),
-        ("0009/0009_002_14_0303noon_0056_0.jpg 1", "1 of 1 images are not there"),
+        ("0009/0009_002_14_0303noon_0056_0.jpg 1", "1 of 1 images do not exist"),
         ("", "names no image"),
     ],
 )
@@ -146,20 +153,35 @@ def test_what_msmt17s_lists_cannot_say_is_refused(tmp_path: Path, line: str, sen
     root = make_msmt17(tmp_path)
     (root / "list_query.txt").write_text(line + "\n")
     with pytest.raises(InputError) as info:
-        list_msmt17(root)
+        Msmt17().read(root)
     assert sentence in str(info.value)
     assert "list_query.txt" in str(info.value)
     (root / "list_query.txt").unlink()
-    with pytest.raises(InputError, match=r"list_query\.txt cannot be read"):
-        list_msmt17(root)
+    with pytest.raises(InputError, match=r"lacks list_query\.txt"):
+        Msmt17().read(root)
 
 
 def test_course_layout_needs_its_annotation(tmp_path: Path) -> None:
     draw_image(tmp_path / "train" / "0474_c5_013563167.jpg")
     draw_image(tmp_path / "test" / "016903.jpg")
     draw_image(tmp_path / "queries" / "001261.jpg")
-    with pytest.raises(InputError, match=r"annotations_train\.csv is missing"):
-        list_course(tmp_path)
+    with pytest.raises(InputError, match=r"lacks annotations_train\.csv"):
+        Course().read(tmp_path)
     write_course_csv(tmp_path / "annotations_train.csv", {474: (0,) * 12})
-    listing = list_course(tmp_path)
+    listing = Course().read(tmp_path)
     assert [image.pid for split in ("train", "test", "queries") for image in listing.splits[split]] == [474, -2, -2]
+
+
+def test_the_settings_name_every_layout() -> None:
+    assert sorted(get_args(DatasetName)) == sorted(DATASET_NAMES)
+
+
+def test_a_layout_is_checked_without_listing_images(small_market: Path, tmp_path: Path) -> None:
+    (small_market / "query" / "somebody.jpg").touch()
+    assert check_layout("market-layout", str(small_market)) == small_market
+    with pytest.raises(InputError, match=r"not in the layout of msmt17: it lacks train, test, list_train\.txt"):
+        check_layout("msmt17", small_market)
+    with pytest.raises(InputError, match=r"must be one of market1501, market-layout, msmt17, course, synthetic"):
+        check_layout("market", small_market)
+    with pytest.raises(InputError, match=r"data\.root"):
+        check_layout("course", None)

@@ -14,12 +14,12 @@ ROWS = [np.array(rows) for rows in ([3, 1, 3], [49], [0, 7, 20, 21], [5], [6], [
 
 
 def all_ways() -> dict[str, transfer.Crops]:
-    store = CropCache(CROPS, {})
+    cache = CropCache(CROPS, {})
     return {
-        "mapped": MappedCrops(store),
+        "mapped": MappedCrops(cache),
         "resident": ResidentCrops(torch.from_numpy(CROPS)),
-        "read ahead": ReadAheadCrops(store, CPU, ahead=2),
-        "read far ahead": ReadAheadCrops(store, CPU, ahead=100),
+        "read ahead": ReadAheadCrops(cache, CPU, ahead=2),
+        "read far ahead": ReadAheadCrops(cache, CPU, ahead=100),
     }
 
 

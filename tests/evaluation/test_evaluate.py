@@ -28,13 +28,14 @@ def labeled(split: str, pids: list[int], cameras: list[int], places: list[float]
     number = len(pids)
     crops = np.zeros((number, 3, 4, 2), np.uint8)
     images = ImageDataset(
+        path_N=(Path(),) * number,
         name_N=tuple(f"{split}{row}.jpg" for row in range(number)),
         pid_N=np.array(pids),
         camera_N=np.array(cameras),
         attributes_NA=np.empty((number, 0), np.int64),
         row_N=np.arange(number),
         groups=(),
-        store=CropCache(crops, {}),
+        crop_cache=CropCache(crops, {}),
     )
     features, attributes = torch.tensor(places).view(-1, 1), torch.empty((number, 0), dtype=torch.int64)
     return LabeledSet(split, images, Predictions(features, range(number), attributes, features[:, 0]))

@@ -11,20 +11,21 @@ import torch
 
 from reid_accel.config.parse import parse
 from reid_accel.config.schema import Config
+from reid_accel.data.open import open_data
 from reid_accel.data.sampler import rank_share
+from reid_accel.data.splits import split_training_images
 from reid_accel.distributed.collectives import Group
 from reid_accel.distributed.setup import process_group_scope, start_accelerator
 from reid_accel.retrieval.embed import embeddings_of, predict_sharded
 from reid_accel.train import build_model, build_trainer
 from reid_accel.training.metrics import EpochSums
-from reid_accel.training.run_data import open_data, split_training_images
 
 
 def main() -> None:
     out, *arguments = sys.argv[1:]
     config = parse(Config, arguments)
     accelerator = start_accelerator(config.run.mixed_precision, config.train.accumulation_steps)
-    data = open_data(config.data, config.model, accelerator, lambda text: None)
+    data = open_data(config.data, config.model, lambda text: None)
     training, _ = split_training_images(data, config.data.validation_share)
     model = build_model(config, training, accelerator)
     trainer = build_trainer(config, accelerator, model, training)
@@ -64,7 +65,7 @@ def main() -> None:
     # the control: a step that goes around the wrapped model leaves the processes apart
     rows = trainer.epoch_batches(5)[0]
     share = rows[accelerator.process_index :: accelerator.num_processes]
-    images = torch.from_numpy(gallery.store.crops_N3HW[share % len(gallery)]).float() / 255
+    images = torch.from_numpy(gallery.crops.crops_N3HW[share % len(gallery)]).float() / 255
     type(model).forward(model, images).feature_BD.square().mean().backward()
     trainer.optimizer.step()
     said["parameters_without_synchronizing"] = digest(model)

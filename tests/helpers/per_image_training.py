@@ -13,15 +13,13 @@ from reid_accel.config.schema import Config
 from reid_accel.distributed.setup import process_group_scope
 from reid_accel.preflight import DEFAULT_RECIPE
 from reid_accel.train import complete, prepare
-from reid_accel.training.run_data import load_tables
 
 
 def main() -> None:
     """The script: a whole run, with nothing but its input replaced."""
     config = parse(Config, sys.argv[1:], default_recipe=DEFAULT_RECIPE)
     run, progress = prepare(config)
-    table = load_tables(config.data, run.accelerator)["train"]
-    source = per_image_input(table, run.trainer.data, config, run.accelerator.device)
+    source = per_image_input(run.trainer.data, config, run.accelerator.device)
     complete(replace(run, trainer=replace(run.trainer, input=source)), progress)
 
 

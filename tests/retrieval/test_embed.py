@@ -10,6 +10,7 @@ from PIL import Image
 
 from reid_accel.attributes.vocabulary import MARKET_GROUPS
 from reid_accel.config.schema import ModelConfig
+from reid_accel.data.crop_cache import Decoding
 from reid_accel.data.dataset import open_unlabeled_folder
 from reid_accel.models.reid import Architecture, ReIDModel
 from reid_accel.retrieval.embed import place_by_row, predict_sharded
@@ -31,7 +32,7 @@ def model() -> ReIDModel:
 def test_sets_embed_as_single_pictures_do(small_market: Path, tmp_path: Path) -> None:
     network = model().train()
     folder = small_market / "bounding_box_test"
-    images, _ = open_unlabeled_folder(folder, SIZE, on_bad_image="error", cache_dir=tmp_path)
+    images, _ = open_unlabeled_folder(folder, Decoding(SIZE, tmp_path))
     predictions = predict_sharded(network, images, Accelerator(), batch_size=5)
     assert network.training, "the mode is put back"
     for position, name in enumerate(images.name_N):
@@ -46,7 +47,7 @@ def test_sets_embed_as_single_pictures_do(small_market: Path, tmp_path: Path) ->
 
 def test_junk_score_is_the_sum_of_squared_scores(small_market: Path, tmp_path: Path) -> None:
     network = model().eval()
-    images, _ = open_unlabeled_folder(small_market / "query", SIZE, on_bad_image="error", cache_dir=tmp_path)
+    images, _ = open_unlabeled_folder(small_market / "query", Decoding(SIZE, tmp_path))
     predictions = predict_sharded(network, images, Accelerator(), batch_size=64)
     with Image.open(small_market / "query" / images.name_N[3]) as picture, torch.no_grad():
         logits = network(network.prepare([picture])).attribute_logits
@@ -68,7 +69,7 @@ def test_a_missing_or_doubled_row_is_caught(rows: list[int]) -> None:
 
 
 def test_an_images_row_is_its_own(small_market: Path, tmp_path: Path) -> None:
-    images, _ = open_unlabeled_folder(small_market / "query", SIZE, on_bad_image="error", cache_dir=tmp_path)
+    images, _ = open_unlabeled_folder(small_market / "query", Decoding(SIZE, tmp_path))
     network = model().eval()
     whole = predict_sharded(network, images, Accelerator(), batch_size=4)
     turned = predict_sharded(network, images.select(np.arange(len(images))[::-1]), Accelerator(), batch_size=4)
@@ -77,7 +78,7 @@ def test_an_images_row_is_its_own(small_market: Path, tmp_path: Path) -> None:
 
 
 def test_flip_averages_with_the_mirror_image(small_market: Path, tmp_path: Path) -> None:
-    images, _ = open_unlabeled_folder(small_market / "query", SIZE, on_bad_image="error", cache_dir=tmp_path)
+    images, _ = open_unlabeled_folder(small_market / "query", Decoding(SIZE, tmp_path))
     network = model().eval()
     averaged = predict_sharded(network, images, Accelerator(), batch_size=4, flip=True)
     plain = predict_sharded(network, images, Accelerator(), batch_size=4)
@@ -92,7 +93,7 @@ def test_flip_averages_with_the_mirror_image(small_market: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("flip", [False, True])
 def test_five_crops_are_averaged(small_market: Path, tmp_path: Path, flip: bool) -> None:
-    images, _ = open_unlabeled_folder(small_market / "query", SIZE, on_bad_image="error", cache_dir=tmp_path)
+    images, _ = open_unlabeled_folder(small_market / "query", Decoding(SIZE, tmp_path))
     network = model().eval()
     for head in network.attribute_heads:
         head.weight.data *= 50  # an untrained one gives nearly the same scores whatever it sees
@@ -115,7 +116,7 @@ def test_five_crops_are_averaged(small_market: Path, tmp_path: Path, flip: bool)
 
 
 def test_crops_are_averaged_alike_in_any_batch(small_market: Path, tmp_path: Path) -> None:
-    images, _ = open_unlabeled_folder(small_market / "query", SIZE, on_bad_image="error", cache_dir=tmp_path)
+    images, _ = open_unlabeled_folder(small_market / "query", Decoding(SIZE, tmp_path))
     network = model().eval()
     by_four, by_one = (
         predict_sharded(network, images, Accelerator(), batch_size=size, flip=True, crops=5) for size in (4, 1)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from reid_accel.attributes.annotations import read_course_csv, read_market_mat
 from reid_accel.attributes.vocabulary import MARKET_GROUPS
-from reid_accel.data.layouts import list_course, list_market
+from reid_accel.data.layouts import Course, MarketLayout
 from reid_accel.errors import InputError
 from reid_accel.synthetic import market as synthetic
 from reid_accel.synthetic.figures import draw_person
@@ -71,8 +71,8 @@ def test_a_picture_depends_on_nothing_drawn_before() -> None:
 
 def test_both_layouts_are_read_by_the_loaders_and_count_as_planned(small: Path) -> None:
     planned = Counter(shot.split for shot in plan_shots(SMALL))
-    market = list_market(small / "market")
-    course = list_course(small / "course")
+    market = MarketLayout().read(small / "market")
+    course = Course().read(small / "course")
     assert {split: len(images) for split, images in market.splits.items()} == planned
     assert len(course.splits["train"]) == planned["train"]
     assert len(course.splits["queries"]) == planned["query"]
@@ -111,7 +111,7 @@ def test_course_numbers_do_not_give_away_who_it_is(small: Path) -> None:
 
 
 def test_train_and_test_share_nobody_and_queries_are_one_per_person_and_camera(small: Path) -> None:
-    splits = list_market(small / "market").splits
+    splits = MarketLayout().read(small / "market").splits
     train, query, gallery = (
         {(image.pid, image.camera) for image in splits[split]} for split in ("train", "query", "gallery")
     )
@@ -317,7 +317,7 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
     settings = SyntheticMarket(train_identities=1)
     root = write_synthetic_market(settings, tmp_path_factory.mktemp("hard") / "set") / "market"
     loaded = {}
-    for split, images in list_market(root).splits.items():
+    for split, images in MarketLayout().read(root).splits.items():
         loaded[f"{split} images"] = np.stack([np.asarray(Image.open(image.path)) for image in images])
         loaded[f"{split} pids"] = np.array([image.pid for image in images])
         loaded[f"{split} cameras"] = np.array([image.camera for image in images])

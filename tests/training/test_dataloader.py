@@ -52,7 +52,7 @@ def test_the_pool_is_drawn_once_from_the_training_images(small_market: Path, mon
     built = trainer(small_market, PATCHES)
     images, size = built.data.images, built.input.architecture
     pool = built.input.pool_P3HW
-    every = to_bytes(enlarge(to_float(images.store.gather(images.row_N)), size))
+    every = to_bytes(enlarge(to_float(images.crops.gather(images.row_N)), size))
     found = [int((every == member).flatten(1).all(1).nonzero().item()) for member in pool]
     assert found == sorted(set(found))
     assert len(found) == 5

@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import datasets
 import numpy as np
@@ -8,7 +9,12 @@ from PIL import Image
 
 from reid_accel.attributes.annotations import write_course_csv, write_market_mat
 from reid_accel.attributes.vocabulary import MARKET_GROUPS
+from reid_accel.config.schema import DataConfig
 from reid_accel.data import load
+from reid_accel.data.layouts import MarketLayout
+from reid_accel.data.open import open_data
+from reid_accel.data.splits import require_matches, split_training_images
+from reid_accel.data.tables import listing_of
 from reid_accel.errors import InputError
 
 
@@ -77,3 +83,50 @@ def test_real_images_load_with_their_pixels(tmp_path: Path, shared_data: Path) -
     table = load("market-layout", shared_data / "cuhk03-np" / "detected", cache_dir=tmp_path)["gallery"]
     assert len(table) == 5_332
     assert table[17]["image"].size == (64, 128)
+
+
+def test_a_loaded_set_is_its_own_listing(small_market: Path, tmp_path: Path) -> None:
+    write_market_mat(small_market / "market_attribute.mat", {1: (1,) * 12}, {7: (0,) * 12})
+    listing = listing_of(load("market-layout", small_market, cache_dir=tmp_path), tmp_path / "images")
+    expected = MarketLayout().read(small_market)
+    assert (listing.splits, listing.groups) == (expected.splits, expected.groups)
+    assert not (tmp_path / "images").exists(), "the images have files already"
+
+
+def test_a_users_own_tables_are_a_data_set(small_market: Path, tmp_path: Path) -> None:
+    def table(split: str) -> datasets.Dataset:
+        images = MarketLayout().read(small_market).splits[split]
+        columns = {
+            "image": [{"bytes": image.path.read_bytes(), "path": None} for image in images],
+            "pid": [image.pid for image in images],
+            "camera": [image.camera for image in images],
+            "scarf": [image.pid % 2 for image in images],
+        }
+        types = {"image": datasets.Image(), "pid": datasets.Value("int64"), "camera": datasets.Value("int64")}
+        scarf = datasets.ClassLabel(names=["no", "yes"])
+        return datasets.Dataset.from_dict(columns, datasets.Features(types | {"scarf": scarf}))
+
+    tables = {split: table(split) for split in ("train", "query", "gallery")}
+    listing = listing_of(tables, tmp_path / "images")
+    config = DataConfig(name="market-layout", root="unused", cache_dir=str(tmp_path / "cache"))
+    size = SimpleNamespace(height_px=32, width_px=16, interpolation="bilinear", fit="stretch")
+    data = open_data(config, size, lambda text: None, decode=["query", "gallery"], listing=listing)
+    require_matches(data)
+    training, held_out = split_training_images(data, 0.3)
+    assert held_out is not None
+    assert [(group.name, group.values) for group in training.images.groups] == [("scarf", ("no", "yes"))]
+    assert (training.images.attributes_NA[:, 0] == training.images.pid_N % 2).all()
+    with Image.open(small_market / "query" / "0008_c1s1_000000_00.png") as image:
+        assert np.array_equal(data.splits["query"].crops.gather(np.array([1]))[0].permute(1, 2, 0), np.asarray(image))
+    with pytest.raises(AssertionError):
+        _ = training.images.crops
+    again = listing_of(tables, tmp_path / "images")
+    assert again == listing, "written once"
+
+
+def test_incomplete_tables_are_refused(small_market: Path, tmp_path: Path) -> None:
+    tables = load("market-layout", small_market, cache_dir=tmp_path)
+    with pytest.raises(InputError, match="the split query lacks the columns pid, camera"):
+        listing_of({**tables, "query": tables["query"].remove_columns(["pid", "camera"])}, tmp_path)
+    with pytest.raises(InputError, match="has the splits train, query, gallery or train, queries, test"):
+        listing_of({"train": tables["train"]}, tmp_path)

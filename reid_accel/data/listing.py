@@ -1,0 +1,162 @@
+"""Listings of data sets: the images of each split, in sorted order, with what their names say. No image is opened."""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from reid_accel.attributes.annotations import PersonAttributes
+from reid_accel.attributes.vocabulary import UNKNOWN, AttributeGroup
+from reid_accel.errors import InputError
+
+JUNK_PID = -1
+DISTRACTOR_PID = 0
+UNLABELED_PID = -2
+UNKNOWN_CAMERA = -1
+
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+_PERSON_AND_CAMERA = re.compile(r"([-\d]+)_c(\d+)")
+
+
+class ImageFile(NamedTuple):
+    """One image: its file, its name in results, and its labels (see the constants above for special pids).
+
+    attributes: the class index of each of the listing's groups; -1 is unknown.
+    """
+
+    path: Path
+    name: str
+    pid: int
+    camera: int
+    attributes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The images of a data set by split, its attribute groups, and warnings about what looks wrong.
+
+    fingerprint: another one after a file was added, removed, renamed, resized or touched.
+    """
+
+    splits: Mapping[str, tuple[ImageFile, ...]]
+    groups: tuple[AttributeGroup, ...]
+    fingerprint: str
+    warnings: tuple[str, ...] = ()
+
+
+def parse_name(name: str) -> tuple[int, int]:
+    """Person and camera of a file name such as `0474_c5_013563167.jpg`.
+
+    >>> parse_name("-1_c1s1_000401_03.jpg")
+    (-1, 1)
+    """
+    match = _PERSON_AND_CAMERA.match(name)
+    try:
+        if match:
+            return int(match[1]), int(match[2])
+    except ValueError:  # "1-2_c3": digits and dashes, but not a number
+        pass
+    raise InputError(
+        f"the file name {name!r} has no person and camera: expected PERSON_cCAMERA..., e.g. 0002_c1s1_000451_03.jpg"
+    )
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The image files of a folder, sorted by name, without hidden files. Raises InputError when there are none."""
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}")
+    paths = sorted(
+        path for path in folder.iterdir() if path.suffix.lower() in IMAGE_ENDINGS and not path.name.startswith(".")
+    )
+    if not paths:
+        raise InputError(f"{folder} holds no images (looked for {', '.join(IMAGE_ENDINGS)})")
+    return paths
+
+
+def find_images(place: Path) -> list[Path]:
+    """An image file, or all image files below a folder, sorted by path; hidden files and folders are ignored.
+
+    Raises InputError when there are none.
+    """
+    if place.is_file():
+        if place.suffix.lower() not in IMAGE_ENDINGS:
+            raise InputError(f"{place} is not an image (expected one of {', '.join(IMAGE_ENDINGS)})")
+        return [place]
+    if not place.is_dir():
+        raise InputError(f"there is no folder or image {place}")
+    found = (path for path in place.rglob("*") if path.suffix.lower() in IMAGE_ENDINGS)
+    paths = sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(place).parts))
+    if not paths:
+        raise InputError(f"{place} holds no images (looked for {', '.join(IMAGE_ENDINGS)})")
+    return paths
+
+
+def name_within(path: Path, place: Path) -> str:
+    """What an image found by `find_images` is called: its path below the folder, with forward slashes."""
+    return path.name if path == place else path.relative_to(place).as_posix()
+
+
+def require_layout(name: str, root: Path, folders: Sequence[str], files: Sequence[str] = ()) -> None:
+    """Raise InputError unless `root` has these folders and files."""
+    if not root.is_dir():
+        raise InputError(f"there is no folder {root}; --data.root (or --data.also) names the folder of the data set")
+    missing = [entry for entry in folders if not (root / entry).is_dir()]
+    missing += [entry for entry in files if not (root / entry).is_file()]
+    if missing:
+        found = sorted(entry.name for entry in root.iterdir())[:12]
+        raise InputError(
+            f"{root} is not in the layout of {name}: it lacks {', '.join(missing)} "
+            f"(expected {', '.join((*folders, *files))}; found {', '.join(found) or 'nothing'})"
+        )
+
+
+def labeled_images(folder: Path, attributes: PersonAttributes, num_groups: int) -> tuple[ImageFile, ...]:
+    """The images of a folder, labeled by their names, with the attributes of the persons."""
+    unknown = (UNKNOWN,) * num_groups
+    images = []
+    for path in list_images(folder):
+        try:
+            pid, camera = parse_name(path.name)
+        except InputError as error:
+            raise InputError(f"{folder}: {error}") from error
+        images.append(ImageFile(path, path.name, pid, camera, attributes.get(pid, unknown)))
+    return tuple(images)
+
+
+def unlabeled_images(paths: Iterable[Path], num_groups: int = 0) -> tuple[ImageFile, ...]:
+    """Images that nothing is known about."""
+    unknown = (UNKNOWN,) * num_groups
+    return tuple(ImageFile(path, path.name, UNLABELED_PID, UNKNOWN_CAMERA, unknown) for path in paths)
+
+
+def describe(split: str, images: Sequence[ImageFile]) -> str:
+    """The size of a split, e.g. "12,936 images of 751 identities"."""
+    pids = [image.pid for image in images]
+    text = f"{len(pids):,} images of {len({pid for pid in pids if pid > 0}):,} identities"
+    if split == "gallery":
+        text += f", {pids.count(DISTRACTOR_PID):,} distractors and {pids.count(JUNK_PID):,} junk images"
+    return text
+
+
+def annotation_warnings(
+    splits: Mapping[str, Sequence[ImageFile]], attributes: PersonAttributes, file_name: str
+) -> list[str]:
+    """A warning when identities have no attributes: they are trained and scored without."""
+    pids = {image.pid for images in splits.values() for image in images if image.pid > 0}
+    missing = sorted(pids - set(attributes))
+    if not missing:
+        return []
+    shown = ", ".join(str(pid) for pid in missing[:5]) + (", ..." if len(missing) > 5 else "")
+    return [f"{file_name} has no attributes for {len(missing)} of {len(pids)} identities ({shown})"]
+
+
+def fingerprint_of(root: Path, splits: Mapping[str, Sequence[ImageFile]], more: Iterable[Path] = ()) -> str:
+    """A hash of the root and of the names, sizes and modification times of all images and of more files that exist."""
+    digest = hashlib.sha256(str(root.resolve()).encode())
+    images = (image.path for split in sorted(splits) for image in splits[split])
+    for path in (*images, *(file for file in more if file.is_file())):
+        status = path.stat()
+        digest.update(f"{path.parent.name}/{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,89 @@
+"""The images of a run: listed, decoded and labeled."""
+
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from reid_accel.config.schema import DataConfig, name_and_folder
+from reid_accel.data.cache_dir import writable_cache
+from reid_accel.data.concat import TrainingImages, joined
+from reid_accel.data.crop_cache import Decoding, Say
+from reid_accel.data.dataset import ImageDataset, SkippedImage, decode_images
+from reid_accel.data.images import ImageSize
+from reid_accel.data.listing import Listing
+from reid_accel.data.sets import list_dataset
+from reid_accel.data.splits import OpenedData
+from reid_accel.distributed.machine import is_local_main, local_main_first
+from reid_accel.errors import InputError
+from reid_accel.synthetic.market import SyntheticMarket
+
+PROGRESS_EVERY = 4096
+
+
+def open_data(
+    config: DataConfig,
+    size: ImageSize,
+    say: Say,
+    *,
+    decode: Collection[str] | None = None,
+    listing: Listing | None = None,
+) -> OpenedData:
+    """List a data set and decode its images, once per machine. Every process must call it.
+
+    decode: the splits whose images are needed (default: all); the others have labels only. listing: of the main set,
+    instead of the one that `config` names.
+    Raises InputError when the set can't be used.
+    """
+    warnings: list[str] = []
+    cache_dir = Path(config.cache_dir).expanduser()
+    with local_main_first():  # draws a synthetic set
+        main, train = _list_sets(config, listing, cache_dir, warnings.append)
+    decoding = Decoding(size, cache_dir, config.on_bad_image, verify=is_local_main(), say=warnings.append)
+    splits: dict[str, ImageDataset] = {}
+    skipped: list[SkippedImage] = []
+    for split in main.splits:
+        images = train if split == "train" else TrainingImages(main.splits[split], main.groups, main.fingerprint)
+        if decode is not None and split not in decode:
+            splits[split] = ImageDataset.of_files(images.images, images.groups, None)
+            continue
+        with local_main_first():
+            splits[split], bad = decode_images(
+                images.images,
+                images.groups,
+                replace(decoding, progress=partial(_report_progress, say, split)),
+                fingerprint=f"{images.fingerprint}/{split}",
+                title=f"split {split}",
+            )
+        skipped += bad
+    if skipped:
+        warnings.append(f"{len(skipped)} images cannot be read and are left out; report.json lists them")
+    once = tuple(dict.fromkeys(warnings))
+    for warning in once:
+        say(f"[yellow]warning:[/] {warning}")
+    return OpenedData(splits, once, tuple(skipped), train.added_people)
+
+
+def _list_sets(
+    config: DataConfig, listing: Listing | None, cache_dir: Path, warn: Say
+) -> tuple[Listing, TrainingImages]:
+    """The main set, and the training images of all sets."""
+    if listing is None:
+        synthetic = SyntheticMarket(train_identities=config.synthetic_identities, seed=config.synthetic_seed)
+        cache = writable_cache(cache_dir, warn)
+        listing = list_dataset(config.name, config.root, cache_dir=cache, synthetic=synthetic)
+    others: dict[str, Listing] = {}
+    for entry in config.also:
+        name, root = name_and_folder(entry, "data.also")
+        others[f"{name}:{Path(root).name}"] = list_dataset(name, root, cache_dir=cache_dir)
+    if len(others) < len(config.also):
+        raise InputError(f"data.also has two folders of the same name: {', '.join(config.also)}")
+    for one in (listing, *others.values()):
+        for warning in one.warnings:
+            warn(warning)
+    return listing, joined(listing, others)
+
+
+def _report_progress(say: Callable[[str], None], split: str, done: int, total: int) -> None:
+    if done == total or done % PROGRESS_EVERY == 0:
+        say(f"decoded {done:,} of {total:,} images of {split}")

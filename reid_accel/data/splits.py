@@ -1,0 +1,107 @@
+"""Which images train, which validate, and whether the test images can be scored.
+
+Legend: N images.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from reid_accel.data.dataset import ImageDataset, Ints, SkippedImage
+from reid_accel.errors import InputError
+
+
+@dataclass(frozen=True)
+class OpenedData:
+    """A data set's splits with their labels, and what was wrong with the images."""
+
+    splits: dict[str, ImageDataset]
+    warnings: tuple[str, ...]
+    skipped: tuple[SkippedImage, ...]
+    added_people: int = 0  # training persons up to this number are those of `data.also`
+
+    @property
+    def labeled_test(self) -> bool:
+        """Query and gallery with labels (Market layout), rather than queries and test without (course)."""
+        return "gallery" in self.splits
+
+    def fingerprint(self) -> str:
+        """A hash of all names and labels."""
+        return "-".join(self.splits[split].fingerprint()[:8] for split in sorted(self.splits))
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """The training images with their contiguous identity labels."""
+
+    images: ImageDataset
+    identity_N: Ints
+
+    @property
+    def num_identities(self) -> int:
+        return int(self.identity_N.max()) + 1
+
+
+def split_training_images(data: OpenedData, validation_share: float) -> tuple[TrainingSet, ImageDataset | None]:
+    """Training images with identity labels, and the images held out for validation (None with a share of 0).
+
+    Additional sets (`data.also`) are used for training only: the share is that of the main set's images.
+    Raises InputError when fewer than two identities remain for training, or none for validation.
+    """
+    train = data.splits["train"]
+    people = train.select(np.flatnonzero(train.pid_N > 0))
+    is_added = people.pid_N <= data.added_people
+    own = np.flatnonzero(~is_added)
+    kept, left_out = split_by_person(people.pid_N[own], 1 - validation_share)
+    images = people.select(np.concatenate([np.flatnonzero(is_added), own[kept]]))
+    pids, identity_N = identities_of(images.pid_N)
+    if len(pids) < 2:
+        raise InputError(
+            f"there are {len(images)} training images of {len(pids)} identities, but training needs at least two "
+            "identities: lower --data.validation-share, or add people"
+        )
+    if validation_share > 0 and not len(left_out):
+        raise InputError(
+            f"--data.validation-share {validation_share} holds out none of the {len(pids)} identities: raise it, or "
+            "set it to 0 to train on all images and keep the last model"
+        )
+    return TrainingSet(images, identity_N), people.select(own[left_out]) if len(left_out) else None
+
+
+def split_by_person(pid_N: Ints, train_share: float) -> tuple[Ints, Ints]:
+    """Positions of the training images and of the validation images; no person is in both.
+
+    The images are in name order. The first `train_share` of them train, extended until the person changes;
+    the rest validate (course report, section 2; its share is 0.7).
+    """
+    if np.count_nonzero(np.diff(pid_N)) != len(np.unique(pid_N)) - 1:
+        raise InputError("the images of each person must be consecutive, as in sorted names, to be split by person")
+    end = math.floor(train_share * len(pid_N))
+    while 0 < end < len(pid_N) and pid_N[end] == pid_N[end - 1]:
+        end += 1
+    return np.arange(end), np.arange(end, len(pid_N))
+
+
+def identities_of(pids: Sequence[int] | Ints) -> tuple[Ints, Ints]:
+    """Contiguous training labels: (the pids in ascending order, the label of each image)."""
+    unique, labels = np.unique(np.asarray(pids, np.int64), return_inverse=True)
+    return unique, labels.astype(np.int64)
+
+
+def require_matches(data: OpenedData) -> None:
+    """Raise InputError when no query has a match under another camera: found before the training, not after it."""
+    if not data.labeled_test:
+        return
+    query, gallery = data.splits["query"], data.splits["gallery"]
+    cameras_of: dict[int, set[int]] = {}
+    for pid, camera in zip(gallery.pid_N.tolist(), gallery.camera_N.tolist(), strict=True):
+        cameras_of.setdefault(pid, set()).add(camera)
+    for pid, camera in zip(query.pid_N.tolist(), query.camera_N.tolist(), strict=True):
+        if pid > 0 and cameras_of.get(pid, set()) - {camera}:
+            return
+    raise InputError(
+        f"none of the {len(query)} queries has an image of the same person by another camera among the {len(gallery)} "
+        "gallery images, so that nothing could be scored. Are query/ and bounding_box_test/ from the same set?"
+    )

@@ -1,0 +1,113 @@
+"""Data sets as tables of the `datasets` library: `load` gives any known set, `listing_of` takes a user's own.
+
+Only this module imports the library; training and scoring don't need it.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+from reid_accel.attributes.vocabulary import AttributeGroup
+from reid_accel.data.cache_dir import CACHE_ROOT, writable_cache
+from reid_accel.data.listing import ImageFile, Listing, fingerprint_of
+from reid_accel.data.sets import list_dataset
+from reid_accel.errors import InputError
+from reid_accel.files import replacing
+from reid_accel.synthetic.market import SyntheticMarket
+
+REQUIRED_COLUMNS = ("image", "pid", "camera")
+BASE_COLUMNS = (*REQUIRED_COLUMNS, "name", "row")
+
+
+def load(
+    name: str,
+    root: str | Path | None = None,
+    *,
+    cache_dir: str | Path = CACHE_ROOT,
+    synthetic: SyntheticMarket | None = None,
+    report_warning: Callable[[str], None] | None = None,
+) -> datasets.DatasetDict:
+    """A re-ID set as a DatasetDict with the splits train, query, gallery (course: train, queries, test).
+
+    name: market1501, market-layout, msmt17, course, synthetic (drawn by the package) or synthetic-course (the same
+    images in the course's layout). root: the folder of the set, except for synthetic ones. Each row has an image,
+    decoded when it is read, its name, pid, camera, row (its position in the sorted split), and one ClassLabel column
+    per attribute group (-1: unknown). report_warning is called with each warning about the folder's content.
+    Raises InputError when the folder is missing, empty or in another layout.
+    """
+    cache = writable_cache(Path(cache_dir).expanduser(), report_warning)
+    listing = list_dataset(name, root, cache_dir=cache, synthetic=synthetic)
+    for warning in listing.warnings if report_warning is not None else ():
+        report_warning(warning)
+    return datasets.DatasetDict({split: _table(split, images, listing) for split, images in listing.splits.items()})
+
+
+def _table(split: str, images: tuple[ImageFile, ...], listing: Listing) -> datasets.Dataset:
+    features: dict[str, Any] = {
+        "image": datasets.Image(),
+        "name": datasets.Value("string"),
+        "pid": datasets.Value("int32"),
+        "camera": datasets.Value("int16"),
+        "row": datasets.Value("int32"),
+    }
+    columns: dict[str, list[Any]] = {
+        "image": [str(image.path.absolute()) for image in images],
+        "name": [image.name for image in images],
+        "pid": [image.pid for image in images],
+        "camera": [image.camera for image in images],
+        "row": list(range(len(images))),
+    }
+    for number, group in enumerate(listing.groups):
+        features[group.name] = datasets.ClassLabel(names=list(group.values))
+        columns[group.name] = [image.attributes[number] for image in images]
+    return datasets.Dataset.from_dict(columns, datasets.Features(features), split=datasets.NamedSplit(split))
+
+
+def listing_of(tables: Mapping[str, datasets.Dataset], folder: Path) -> Listing:
+    """The listing of a user's own tables, to train and score on as on any known set.
+
+    The splits are train, query and gallery, or train, queries and test. Columns: image (`datasets.Image`), pid and
+    camera; optionally name; every other ClassLabel column is an attribute group. Images stored in the tables are
+    written to files in `folder`.
+    Raises InputError when a split or a column is missing.
+    """
+    if set(tables) not in ({"train", "query", "gallery"}, {"train", "queries", "test"}):
+        raise InputError(f"a data set has the splits train, query, gallery or train, queries, test, not {set(tables)}")
+    for split, table in tables.items():
+        missing = [column for column in REQUIRED_COLUMNS if column not in table.column_names]
+        if missing:
+            raise InputError(f"the split {split} lacks the columns {', '.join(missing)}")
+    groups = groups_of(tables["train"])
+    splits = {split: _files(table, groups, folder / split) for split, table in tables.items()}
+    return Listing(splits, groups, fingerprint_of(folder, splits))
+
+
+def groups_of(table: datasets.Dataset) -> tuple[AttributeGroup, ...]:
+    """The attribute groups among the columns of a table: those of type ClassLabel besides the labels of a person."""
+    return tuple(
+        AttributeGroup(name, tuple(feature.names))
+        for name, feature in table.features.items()
+        if isinstance(feature, datasets.ClassLabel) and name not in BASE_COLUMNS
+    )
+
+
+def _files(table: datasets.Dataset, groups: tuple[AttributeGroup, ...], folder: Path) -> tuple[ImageFile, ...]:
+    files = []
+    for row, content in enumerate(table.cast_column("image", datasets.Image(decode=False))):
+        path = _file(content["image"], folder / f"{row:08d}.img")
+        name = str(content.get("name") or path.name)
+        attributes = tuple(int(content[group.name]) for group in groups)
+        files.append(ImageFile(path, name, int(content["pid"]), int(content["camera"]), attributes))
+    return tuple(files)
+
+
+def _file(image: Mapping[str, Any], path: Path) -> Path:
+    """The image's own file, or `path` with the bytes that the table holds."""
+    if image["bytes"] is None:
+        return Path(image["path"])
+    if not path.is_file() or path.read_bytes() != image["bytes"]:
+        with replacing(path) as temporary:
+            temporary.write_bytes(image["bytes"])
+    return path
