@@ -39,8 +39,9 @@ def load(
     """
     cache = writable_cache(Path(cache_dir).expanduser(), report_warning)
     listing = list_dataset(name, root, cache_dir=cache, synthetic=synthetic)
-    for warning in listing.warnings if report_warning is not None else ():
-        report_warning(warning)
+    if report_warning is not None:
+        for warning in listing.warnings:
+            report_warning(warning)
     return datasets.DatasetDict({split: _table(split, images, listing) for split, images in listing.splits.items()})
 
 
