@@ -178,7 +178,7 @@ def _score(labeled: dict[str, LabeledSet], labeled_test: bool, metric: str, conf
 def model_facts(architecture: Architecture) -> ModelFacts:
     """The report's part about the network."""
     return {
-        "backbone": architecture.backbone,
+        "backbone": architecture.model.backbone,
         "height_px": architecture.height_px,
         "width_px": architecture.width_px,
         "attributes": [group.name for group in architecture.groups],
