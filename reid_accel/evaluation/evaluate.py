@@ -17,7 +17,7 @@ from reid_accel.config.schema import ScoreConfig
 from reid_accel.data.dataset import ImageDataset, Ints
 from reid_accel.errors import InputError
 from reid_accel.reporting.html.pictures import RankList, Shown
-from reid_accel.reporting.schema import Attributes, Junk
+from reid_accel.reporting.schema import Attributes, Junk, split_pair
 from reid_accel.retrieval.embed import Predictions, embeddings_of
 from reid_accel.retrieval.expansion import AlphaExpansion
 from reid_accel.retrieval.knn import NO_ROW
@@ -160,7 +160,7 @@ def retrieval_entry(
     """Scores as the report keeps them; flip, crops: the views of an image that embeddings were averaged over."""
     summary = scores.summary()
     stamp = f"{summary['stamp']} flip={'averaged' if flip else 'none'} crops={crops}"
-    return {"split": f"{query_split} → {gallery_split}", **summary, "flip": flip, "crops": crops, "stamp": stamp}
+    return {"split": split_pair(query_split, gallery_split), **summary, "flip": flip, "crops": crops, "stamp": stamp}
 
 
 def attribute_entry(labeled: LabeledSet, train_attributes_NA: Ints) -> Attributes | None:

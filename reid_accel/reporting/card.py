@@ -14,17 +14,7 @@ from markupsafe import Markup
 
 from reid_accel.files import write_text
 from reid_accel.models.ibn import plain_name
-from reid_accel.reporting.metrics import (
-    ATTRIBUTE_METRICS,
-    RETRIEVAL_METRICS,
-    Metric,
-    ScoreTable,
-    attribute_tables,
-    headline,
-    protocol_label,
-    retrieval_tables,
-    split_table,
-)
+from reid_accel.reporting import metrics
 from reid_accel.reporting.schema import Report, count, hardware_line, software_line
 
 CARD_FILE = "README.md"
@@ -63,10 +53,10 @@ def model_card(report: Report, architecture: Mapping[str, Any], repo_id: str | N
         report=report,
         drawn=is_drawn(report),
         tables=[
-            *map(_markdown, retrieval_tables(report["retrieval"])),
-            *map(_markdown, attribute_tables(report["attributes"])),
+            *map(_markdown, metrics.retrieval_tables(report["retrieval"])),
+            *map(_markdown, metrics.attribute_tables(report["attributes"])),
         ],
-        splits=_markdown(split_table(report["data"])),
+        splits=_markdown(metrics.split_table(report["data"])),
         warnings=[
             warning.replace(report["data"]["root"], report["data"]["name"]) for warning in report["data"]["warnings"]
         ],
@@ -144,8 +134,8 @@ def _attributes(report: Report) -> list[str]:
 
 
 def _retrieval_results(report: Report) -> list[EvalResult]:
-    """The headline first. `course` is left out: its rank-1 is always 100 %, and no reason can stand beside it here."""
-    quoted = headline(report)
+    """The headline first; without `course`, whose rank-1 is always 100 %, and no reason can be given in metadata."""
+    quoted = metrics.headline(report)
     entries = [scores for scores in report["retrieval"] if scores["protocol"] != "course"]
     entries.sort(key=lambda scores: scores is not quoted)
     return [
@@ -153,11 +143,11 @@ def _retrieval_results(report: Report) -> list[EvalResult]:
         for scores in entries
         for result in _results(
             report,
-            RETRIEVAL_METRICS,
+            metrics.RETRIEVAL_METRICS,
             scores,
             task=("image-retrieval", "Person re-identification"),
             split=scores["split"],
-            protocol=protocol_label(scores),
+            protocol=metrics.protocol_label(scores),
         )
     ]
 
@@ -171,7 +161,7 @@ def _attribute_results(report: Report) -> list[EvalResult]:
         for convention, scores in attributes["conventions"].items()
         for result in _results(
             report,
-            ATTRIBUTE_METRICS,
+            metrics.ATTRIBUTE_METRICS,
             scores,
             task=("image-classification", "Pedestrian attribute recognition"),
             split=attributes["split"],
@@ -182,7 +172,7 @@ def _attribute_results(report: Report) -> list[EvalResult]:
 
 def _results(
     report: Report,
-    metrics: Sequence[Metric],
+    columns: Sequence[metrics.Metric],
     scores: Mapping[str, Any],
     *,
     task: tuple[str, str],
@@ -190,7 +180,7 @@ def _results(
     protocol: str,
 ) -> list[EvalResult]:
     data = report["data"]
-    values = [(metric.heading, metric.value(scores)) for metric in metrics if metric.is_score]
+    values = [(metric.heading, metric.value(scores)) for metric in columns if metric.is_score]
     return [
         EvalResult(
             task_type=task[0],
@@ -231,7 +221,7 @@ def _escaped(value: object) -> str:
     return one_line.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
 
 
-def _markdown(table: ScoreTable) -> Markup:
+def _markdown(table: metrics.ScoreTable) -> Markup:
     """A score table in Markdown, its caption above it; empty without rows."""
     if not table.rows:
         return Markup()

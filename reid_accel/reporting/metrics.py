@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from reid_accel.reporting.schema import (
-    QUERY_VS_GALLERY,
     Attributes,
     Convention,
     DataFacts,
@@ -16,6 +15,7 @@ from reid_accel.reporting.schema import (
     percent,
     points,
     precise_percent,
+    split_pair,
 )
 
 HEADLINE_CONVENTION = "12 groups"
@@ -242,7 +242,7 @@ def headline(report: Report) -> Retrieval | None:
     Never `course`, which counts the query itself as a hit, and never re-ranked or expanded ones.
     """
     plain = [scores for scores in report["retrieval"] if not scores["rerank"] and not scores["query_expansion"]]
-    tested = [scores for scores in plain if scores["split"] == QUERY_VS_GALLERY]
+    tested = [scores for scores in plain if scores["split"] == split_pair("query", "gallery")]
     strict = [scores for scores in plain if scores["protocol"] == "course-strict"]
     others = [scores for scores in plain if scores["protocol"] != "course"]
     return next(iter([*tested, *strict, *others]), None)

@@ -1,4 +1,4 @@
-"""What a report says of the software and the machine."""
+"""Provenance of a report: software versions and hardware."""
 
 import functools
 import os
@@ -14,9 +14,9 @@ from reid_accel.reporting.schema import Hardware, SoftwareVersions
 
 @functools.cache
 def software() -> SoftwareVersions:
-    """Versions that a number depends on, and the commit when this is a checkout.
+    """Versions that results depend on, and the commit if this is a checkout.
 
-    Looked up once: the checkout may move on while a run is under way, the code that runs doesn't.
+    Read once: the checkout may change during a run, the code that is running doesn't.
     """
     return {
         "reid_accel": version("reid_accel"),
@@ -30,7 +30,7 @@ def software() -> SoftwareVersions:
 
 def _commit() -> str | None:
     here = Path(__file__).resolve().parents[2]
-    if not (here / ".git").exists():  # installed elsewhere: another project's commit would be wrong
+    if not (here / ".git").exists():  # installed, perhaps inside another project's checkout
         return None
     try:
         answer = subprocess.run(
@@ -46,7 +46,7 @@ def _commit() -> str | None:
 
 
 def hardware(device: torch.device, processes: int, mixed_precision: str) -> Hardware:
-    """The machine that a time belongs to."""
+    """The hardware that times were measured on."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {
         "device": name,

@@ -7,8 +7,15 @@ from collections.abc import Mapping
 from typing import Any, TypedDict
 
 FORMAT = 1
-QUERY_VS_GALLERY = "query → gallery"
-"""The `split` of scores on a labeled test set."""
+
+
+def split_pair(query: str, gallery: str) -> str:
+    """The `split` of retrieval scores: which images search among which.
+
+    >>> split_pair("query", "gallery")
+    'query → gallery'
+    """
+    return f"{query} → {gallery}"
 
 
 class SoftwareVersions(TypedDict):
