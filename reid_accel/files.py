@@ -7,9 +7,10 @@ follow the umask, also those of files that a library creates for their owner alo
 import json
 import os
 import re
+import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary file is removed and `path` is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{_process_number()}.part")
     try:
         temporary.touch()
         permissions = temporary.stat().st_mode
@@ -37,15 +38,18 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_folder(folder: Path, *, keep_existing: bool = False) -> Iterator[Path]:
+def replacing_folder(
+    folder: Path, *, keep_existing: Callable[[Path], bool] | None = None, sync: bool = True
+) -> Iterator[Path]:
     """Yield a new temporary folder beside `folder` that replaces `folder` when the block ends without an exception.
 
-    All files are synced to the disk before the folder gets its name. When the block raises, the temporary folder is
-    removed and `folder` is unchanged. A process killed between the two renames leaves the old folder under its
-    temporary name: `remove_leftovers` puts it back. keep_existing: if another process has created `folder` in the
-    meantime, that one stays and the new one is discarded.
+    When the block raises, the temporary folder is removed and `folder` is unchanged. A process killed between the two
+    renames leaves the old folder under its temporary name: `remove_leftovers` puts it back. keep_existing: where it
+    returns true of a `folder` that exists by then, that one stays and the new one is discarded. sync: whether all files
+    are on the disk before the folder gets its name; not worth the time for a cache.
     """
-    temporary, displaced = (folder.with_name(f".{folder.name}.{os.getpid()}.{kind}") for kind in ("part", "old"))
+    process = _process_number()
+    temporary, displaced = (folder.with_name(f".{folder.name}.{process}.{kind}") for kind in ("part", "old"))
     try:
         temporary.mkdir(parents=True)
         yield temporary
@@ -53,24 +57,38 @@ def replacing_folder(folder: Path, *, keep_existing: bool = False) -> Iterator[P
         for file in temporary.rglob("*"):
             if file.is_file():
                 file.chmod(permissions)
-                _sync(file)
+                if sync:
+                    _sync(file)
         _rename_folder(temporary, folder, displaced, keep_existing)
-        _sync(folder.parent)
+        if sync:
+            _sync(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(displaced, ignore_errors=True)
 
 
-def _rename_folder(temporary: Path, folder: Path, displaced: Path, keep_existing: bool) -> None:
-    if folder.exists() and not keep_existing:
-        folder.rename(displaced)
-    try:
-        temporary.rename(folder)
-    except OSError:
-        if displaced.exists():
-            displaced.rename(folder)
-        if not (keep_existing and folder.exists()):
-            raise
+def _rename_folder(
+    temporary: Path, folder: Path, displaced: Path, keep_existing: Callable[[Path], bool] | None
+) -> None:
+    while True:
+        try:
+            temporary.rename(folder)  # fails if `folder` exists and isn't empty
+            return
+        except OSError:
+            if not folder.exists():
+                if displaced.exists():
+                    displaced.rename(folder)
+                raise
+        if keep_existing is not None and keep_existing(folder):
+            return
+        shutil.rmtree(displaced, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another process may do the same
+            folder.rename(displaced)
+
+
+def _process_number() -> str:
+    """Digits that no other process has: process ids alone may be the same on machines that share a file system."""
+    return f"{os.getpid()}{secrets.randbelow(10**6):06d}"
 
 
 def remove_leftovers(parent: Path) -> None:

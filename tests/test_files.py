@@ -46,11 +46,12 @@ def test_a_folder_that_cannot_be_renamed_leaves_the_old_one(tmp_path: Path, monk
     assert content(tmp_path) == {"model/file": "first"}
 
 
-def test_the_first_writer_wins_when_existing_folders_are_kept(tmp_path: Path) -> None:
-    with replacing_folder(tmp_path / "set", keep_existing=True) as temporary:
+@pytest.mark.parametrize("good", [True, False])
+def test_a_folder_that_came_first_is_kept_if_it_is_good(tmp_path: Path, good: bool) -> None:
+    with replacing_folder(tmp_path / "set", keep_existing=lambda folder: good, sync=False) as temporary:
         (temporary / "file").write_text("slower")
         write_text(tmp_path / "set" / "file", "faster")
-    assert content(tmp_path) == {"set/file": "faster"}
+    assert content(tmp_path) == {"set/file": "faster" if good else "slower"}
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 

@@ -2,11 +2,10 @@
 
 A cache is a folder with `crops.npy` (uint8, N x 3 x H x W) and `index.json` (unreadable images, checksums). If all
 images have the same size, and it isn't larger than the network's input, they keep it; else they get the network's size.
-A cache is built under a temporary name and renamed when it is complete: a killed build leaves nothing that could be
-mistaken for a cache, and of two processes that build at the same time one wins and both use its cache.
+A killed build leaves nothing that could be mistaken for a cache, and of two processes that build at the same time one
+wins and both use its cache.
 """
 
-import contextlib
 import hashlib
 import json
 import os
@@ -28,7 +27,7 @@ from torch import Tensor
 from reid_accel.data.cache_dir import writable_cache
 from reid_accel.data.images import ImageSize, as_array, may_stay_small, open_image, read_image, to_pixels
 from reid_accel.errors import InputError
-from reid_accel.files import write_json
+from reid_accel.files import replacing_folder, write_json
 
 FORMAT = 2
 CROPS_FILE = "crops.npy"
@@ -86,7 +85,7 @@ def open_crop_cache(paths: Sequence[Path], decoding: Decoding, fingerprint: str)
         folder = writable / "crops" / key
         if writable != cache_dir:
             cache = _read_if_good(folder, len(paths), decoding)
-        cache = cache or _build(folder, paths, size, decoding.progress)
+        cache = cache or _build(folder, paths, decoding)
     if cache.unreadable and decoding.on_bad_image == "error":
         row, reason = min(cache.unreadable.items())
         raise InputError(
@@ -132,59 +131,45 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _build(
-    folder: Path, paths: Sequence[Path], size: ImageSize, progress: Callable[[int, int], None] | None
-) -> CropCache:
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+def _build(folder: Path, paths: Sequence[Path], decoding: Decoding) -> CropCache:
+    """Decode the images into `folder`; a complete cache that another process has put there in the meantime stays."""
     _remove_abandoned(folder)
     try:
-        temporary.mkdir(parents=True)
-        index = _decode_all(temporary / CROPS_FILE, paths, size, progress)
-        write_json(temporary / INDEX_FILE, index)
-        cache = _read(temporary, len(paths), verify=False)  # mapped: it stays readable if the folder is replaced
-        return _put_in_place(temporary, folder, len(paths)) or cache
+        with replacing_folder(
+            folder, keep_existing=lambda existing: _is_good(existing, len(paths)), sync=False
+        ) as temporary:
+            index = _decode_all(temporary / CROPS_FILE, paths, decoding)
+            write_json(temporary / INDEX_FILE, index)
+            own = _read(temporary, len(paths), verify=False)
     except OSError as error:
         raise InputError(
             f"the decoded images cannot be kept in {folder.parent}: {error}. Free some space there or set "
             "--data.cache-dir to another folder; nothing incomplete was left there"
         ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        return _read(folder, len(paths), verify=False)
+    except _UnusableError:  # just being replaced by another process; our own is mapped and stays readable
+        return own
 
 
-def _put_in_place(temporary: Path, folder: Path, number: int) -> CropCache | None:
-    """Give a complete cache its name, or return the complete one that another process has put there in the meantime.
-
-    A damaged one is renamed before it is deleted, which is atomic: deleted in place, it could be another process's new
-    cache that is deleted.
-    """
-    while True:
-        try:
-            temporary.rename(folder)  # fails where a folder stands that isn't empty
-            return None
-        except OSError:
-            if not folder.exists():
-                raise
-        try:
-            return _read(folder, number, verify=True)
-        except _UnusableError:
-            aside = temporary.with_suffix(".bad.part")
-            with contextlib.suppress(FileNotFoundError):
-                folder.rename(aside)
-            shutil.rmtree(aside, ignore_errors=True)
+def _is_good(folder: Path, number: int) -> bool:
+    try:
+        _read(folder, number, verify=True)
+    except _UnusableError:
+        return False
+    return True
 
 
 def _remove_abandoned(folder: Path) -> None:
     """Delete what builds killed more than a day ago have left: it may be large."""
-    for leftover in folder.parent.glob(f".{folder.name}.*.part"):
+    for leftover in folder.parent.glob(f".{folder.name}.*"):
         if time.time() - leftover.stat().st_mtime > ABANDONED_SECONDS:
             shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _decode_all(
-    file: Path, paths: Sequence[Path], size: ImageSize, progress: Callable[[int, int], None] | None
-) -> dict[str, Any]:
+def _decode_all(file: Path, paths: Sequence[Path], decoding: Decoding) -> dict[str, Any]:
     """Write the file of crops; returns the content of the index."""
+    size, progress = decoding.size, decoding.progress
     with ThreadPoolExecutor(_cores()) as pool:  # Pillow decodes outside the GIL
         own_size = _common_size(pool, paths, size)
         width, height = own_size or (size.width_px, size.height_px)

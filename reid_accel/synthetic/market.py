@@ -7,9 +7,6 @@ the training images is in the test images.
 
 import hashlib
 import json
-import os
-import secrets
-import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, fields
@@ -23,7 +20,7 @@ from reid_accel.attributes.annotations import write_course_csv, write_market_mat
 from reid_accel.data.layouts import Course, MarketLayout
 from reid_accel.data.listing import DISTRACTOR_PID, JUNK_PID
 from reid_accel.errors import InputError
-from reid_accel.files import write_json
+from reid_accel.files import replacing_folder, write_json
 from reid_accel.synthetic.cameras import (
     Camera,
     encode_jpeg,
@@ -193,26 +190,14 @@ def take_shots(settings: SyntheticMarket, shots: Sequence[Shot], workers: int = 
 
 
 def write_synthetic_market(settings: SyntheticMarket, folder: Path, workers: int = 1) -> Path:
-    """Write the set into `folder` (as `market/` and `course/`) and return it; at once if it is there already.
+    """Write the set into `folder` (as `market/` and `course/`) unless it is there already; returns `folder`.
 
-    The folder appears only when it is whole, whoever is interrupted or writes at the same time.
-    Raises InputError when `folder` is there but holds something else.
+    Raises InputError when `folder` exists with other content.
     """
-    if folder.exists():
-        _check_is_set(settings, folder)
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
-    try:
-        _write_all(settings, temporary, workers)
-        try:
-            temporary.rename(folder)
-        except OSError:  # another writer was faster (or the disk refuses: then the check below finds nothing)
-            if not folder.exists():
-                raise
-            _check_is_set(settings, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    if not folder.exists():
+        with replacing_folder(folder, keep_existing=lambda existing: True, sync=False) as temporary:
+            _write_all(settings, temporary, workers)
+    _check_is_set(settings, folder)
     return folder
 
 
