@@ -61,7 +61,7 @@ def open_data(
     once = tuple(dict.fromkeys(warnings))
     for warning in once:
         say(f"[yellow]warning:[/] {warning}")
-    return OpenedData(splits, once, tuple(skipped), train.added_people)
+    return OpenedData(splits, once, tuple(skipped), train.added_people, own_table=listing is not None)
 
 
 def _list_sets(

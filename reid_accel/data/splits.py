@@ -21,6 +21,7 @@ class OpenedData:
     warnings: tuple[str, ...]
     skipped: tuple[SkippedImage, ...]
     added_people: int = 0  # training persons up to this number are those of `data.also`
+    own_table: bool = False  # the main set is one that the caller passed, not the one that the settings name
 
     @property
     def labeled_test(self) -> bool:

@@ -187,11 +187,12 @@ def model_facts(architecture: Architecture) -> ModelFacts:
 
 def data_facts(data: OpenedData, config: DataConfig) -> DataFacts:
     """The report's part about the images."""
+    name = "own table" if data.own_table else config.name
     return {
-        "name": config.name,
-        "title": config.title or config.name,
-        "drawn": config.drawn,
-        "root": config.root or "drawn by the package",
+        "name": name,
+        "title": config.title or name,
+        "drawn": config.drawn and not data.own_table,
+        "root": config.root or ("passed as a table" if data.own_table else "drawn by the package"),
         "fingerprint": data.fingerprint(),
         "splits": {
             split: {"images": len(images), "identities": images.num_identities, "cameras": images.num_cameras}
