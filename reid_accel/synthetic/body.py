@@ -1,4 +1,4 @@
-"""The body of a drawn pedestrian: torso, legs and arms in their clothes, each part with its nearness."""
+"""The body of a drawn pedestrian: torso, legs and arms in their clothes, each part with its nearness to the viewer."""
 
 from dataclasses import dataclass
 from math import cos, pi, sin
@@ -20,7 +20,7 @@ from reid_accel.synthetic.skeleton import (
 
 @dataclass(frozen=True)
 class Figure:
-    """A person as seen in one picture, with the garments' patterns laid out for it."""
+    """A person in one image, with the patterns of the garments."""
 
     person: Person
     view: View
@@ -30,7 +30,7 @@ class Figure:
 
 
 def torso(figure: Figure) -> list[Part]:
-    """Neck, seat and shirt, and the skirt of a dress."""
+    """Neck, hips and shirt, and the skirt of a dress."""
     person, view = figure.person, figure.view
     build = person.build
     top, hip = shoulder_height(build), build.legs
@@ -42,22 +42,16 @@ def torso(figure: Figure) -> list[Part]:
         0.032 * view.scale,
         person.skin,
     )
-    seat = column(
-        view,
-        [
-            (waist, build.waist, build.depth),
-            (hip, build.hip, build.depth * 1.1),
-            (hip - 0.05, build.hip * 0.95, build.depth),
-        ],
-        figure.lower,
-    )
+    middle = (waist, build.waist, build.depth)
+    seat_rings = [middle, (hip, build.hip, build.depth * 1.1), (hip - 0.05, build.hip * 0.95, build.depth)]
+    seat = column(view, seat_rings, figure.lower)
     shirt = column(
         view,
         [
             (top + 0.012, build.shoulder * 0.5, build.depth * 0.5),
             (top - 0.012, build.shoulder * 0.98, build.depth * 0.8),
             (top - 0.09, build.shoulder * 0.93, build.depth * 1.1),
-            (waist, build.waist, build.depth),
+            middle,
             (hip + 0.015, build.hip * 1.02, build.depth * 1.12),
         ],
         figure.upper,
@@ -86,7 +80,7 @@ def _skirt(figure: Figure) -> Polygon:
 
 
 def legs(figure: Figure) -> list[Part]:
-    """Both legs with shoes, bare where short trousers or a skirt leave them so."""
+    """Both legs with shoes, bare below short trousers or a skirt."""
     return [part for side in (-1, 1) for part in _leg(figure, side)]
 
 
@@ -110,13 +104,8 @@ def _leg(figure: Figure, side: int) -> list[Part]:
     shoe = limb(ankle_px, 0.6 * thick, toe_px, 0.5 * thick, person.shoes)
     bare = person.value("down") == "short" or person.value("clothes") == "dress"
     shin = limb(knee_px, 0.95 * thick, ankle_px, 0.6 * thick, person.skin if bare else cloth)
-    thigh = limb(
-        hip_px,
-        1.45 * thick,
-        knee_px,
-        1.05 * thick,
-        person.skin if person.value("clothes") == "dress" else cloth,
-    )
+    covering = person.skin if person.value("clothes") == "dress" else cloth
+    thigh = limb(hip_px, 1.45 * thick, knee_px, 1.05 * thick, covering)
     if bare and person.value("clothes") == "pants":
         end = between(hip, knee, 0.72 + 0.28 * person.leg_length)
         thigh = [
@@ -133,7 +122,7 @@ def arms(figure: Figure) -> list[Part]:
 
 
 def arm_joints(figure: Figure, side: int) -> tuple[Joint, Joint, Joint]:
-    """Shoulder, elbow and hand; a hand that carries something swings less."""
+    """Shoulder, elbow and hand; a carrying hand swings less."""
     person, view = figure.person, figure.view
     build, pose = person.build, view.pose
     carries = side == person.side and (person.has("handbag") or person.cane)

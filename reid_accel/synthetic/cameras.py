@@ -1,6 +1,6 @@
-"""Cameras that photograph drawn pedestrians: each has its own street, light, color cast, viewpoint, lens."""
+"""Cameras that photograph drawn pedestrians: each has a street, light, color cast, viewpoint and lens."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 
 import numpy as np
@@ -12,12 +12,12 @@ from reid_accel.synthetic.scenes import SCENE_HEIGHT_PX, SCENE_WIDTH_PX, draw_bu
 from reid_accel.synthetic.skeleton import HEIGHT_PX, WIDTH_PX, Pose
 
 CAMERA_STREAM = 1
-"""First number after the seed of a camera's generator, apart from those of persons and pictures."""
+"""Second number of a camera generator's seed, different from those of persons and images."""
 
 
 @dataclass(frozen=True, eq=False)
 class Camera:
-    """What all pictures of one camera have in common."""
+    """What all images of one camera have in common."""
 
     number: int
     scene: Image.Image
@@ -25,7 +25,7 @@ class Camera:
     """Factors on red, green and blue: light and color cast."""
     gamma: float
     haze: float
-    """Share of gray that veils the picture and takes contrast away."""
+    """Share of gray, which reduces contrast."""
     blur_px: float
     noise: float
     jpeg_quality: int
@@ -35,12 +35,12 @@ class Camera:
     light: float
     """Side the light comes from, -1 (left) to 1 (right)."""
     height_px: float
-    """Usual height of a grown person in the box."""
+    """Usual height of an adult in the box."""
 
 
 @dataclass(frozen=True)
 class Track:
-    """What the pictures of one person's way past one camera have in common."""
+    """What the images of one person under one camera have in common."""
 
     yaw: float
     x_px: int
@@ -48,7 +48,7 @@ class Track:
 
 
 def make_camera(seed: int, number: int) -> Camera:
-    """Camera `number` (from 1) of the world `seed`; independent of how many others there are."""
+    """Camera `number` (from 1) of the world `seed`, independent of all others."""
     rng = np.random.default_rng([seed, CAMERA_STREAM, number])
     cast = _color_cast(number, rng)
     return Camera(
@@ -68,14 +68,14 @@ def make_camera(seed: int, number: int) -> Camera:
 
 
 def _color_cast(number: int, rng: np.random.Generator) -> np.ndarray:
-    """Warm, cool and greenish light in turn, bright and dim; a person still names the colors rightly."""
+    """Warm, cool or greenish, bright or dim light; colors stay recognizable."""
     angle = 2.4 * number + rng.uniform(-0.3, 0.3)
     tint = 1 + 0.07 * np.cos(angle - np.array([0.0, 2.1, 4.2]))
     return tint * rng.uniform(0.85, 1.15)
 
 
 def sample_track(rng: np.random.Generator, camera: Camera) -> Track:
-    """Most people walk the way the camera sees them best, one in four some other way."""
+    """Three of four people walk in the camera's main direction, the others in any direction."""
     yaw = camera.yaw + rng.normal(0.0, 0.45) if rng.random() < 0.75 else rng.uniform(0.0, 2 * np.pi)
     return Track(float(yaw), int(rng.integers(0, SCENE_WIDTH_PX - WIDTH_PX - 40)))
 
@@ -96,16 +96,13 @@ def sample_pose(rng: np.random.Generator, camera: Camera, track: Track) -> Pose:
 
 
 def sample_junk_pose(rng: np.random.Generator, camera: Camera, track: Track) -> Pose:
-    """A box that misses most of the person: half of the body beside it, or far too close."""
+    """A box that misses most of the person: off to the side, or too close."""
     pose = sample_pose(rng, camera, track)
     zoom = float(rng.uniform(0.9, 2.2))
     aside = float(rng.choice([-1, 1]) * rng.uniform(18, 30))
     below = float(rng.choice([-1, 1]) * rng.uniform(40, 75))
-    return Pose(
-        yaw=pose.yaw,
-        phase=pose.phase,
-        stride=pose.stride,
-        tilt=pose.tilt,
+    return replace(
+        pose,
         center_px=WIDTH_PX / 2 + aside,
         ground_px=HEIGHT_PX / 2 + zoom * pose.height_px / 2 + below,
         height_px=pose.height_px * zoom,
@@ -115,7 +112,7 @@ def sample_junk_pose(rng: np.random.Generator, camera: Camera, track: Track) -> 
 def photograph(
     rng: np.random.Generator, camera: Camera, track: Track, person: Person | None, pose: Pose
 ) -> Image.Image:
-    """One picture, RGB 64x128 px: street, passers-by, the person (or nobody), what is in front, the lens."""
+    """One image, RGB 64x128 px: street, passers-by, the person (if any), occluders, lens."""
     picture = _background(rng, camera, track)
     if rng.random() < 0.25:
         _add_passer_by(rng, picture, camera)
@@ -162,7 +159,7 @@ def _shaded(rng: np.random.Generator, figure: Image.Image, light: float) -> Imag
 
 
 def _add_passer_by(rng: np.random.Generator, picture: Image.Image, camera: Camera) -> None:
-    """Somebody else, smaller and to one side."""
+    """Another person, smaller and to one side."""
     pose = Pose(
         yaw=float(rng.uniform(0, 2 * np.pi)),
         phase=float(rng.uniform(0, 2 * np.pi)),
@@ -176,7 +173,7 @@ def _add_passer_by(rng: np.random.Generator, picture: Image.Image, camera: Camer
 
 
 def _add_occluder(rng: np.random.Generator, picture: Image.Image, camera: Camera) -> None:
-    """A pole, a bush, a low wall or somebody who walks through the picture in front."""
+    """A pole, a bush, a low wall or a person in front."""
     kind = int(rng.integers(4))
     if kind == 0:
         _draw_pole(rng, ImageDraw.Draw(picture))
@@ -209,7 +206,7 @@ def _draw_pole(rng: np.random.Generator, draw: ImageDraw.ImageDraw) -> None:
 
 
 def _develop(rng: np.random.Generator, camera: Camera, picture: Image.Image) -> Image.Image:
-    """Light, color cast, veil, shadow, blur and noise: what the camera makes of the street."""
+    """Light, color cast, haze, shadow, blur and noise of the camera."""
     blurred = picture.convert("RGB").filter(ImageFilter.GaussianBlur(camera.blur_px * float(rng.uniform(0.6, 1.6))))
     light = (np.asarray(blurred, dtype=np.float32) / 255) ** camera.gamma
     light = light * np.asarray(camera.gains, dtype=np.float32) * rng.uniform(0.88, 1.12)
@@ -221,7 +218,7 @@ def _develop(rng: np.random.Generator, camera: Camera, picture: Image.Image) -> 
 
 
 def _cast_shadow(rng: np.random.Generator) -> np.ndarray:
-    """A slanted edge between sun and the shade of a house or tree."""
+    """A slanted edge between sun and shade."""
     rows = np.arange(HEIGHT_PX, dtype=np.float32)[:, None] / HEIGHT_PX - 0.5
     columns = np.arange(WIDTH_PX, dtype=np.float32)[None, :] / WIDTH_PX - 0.5
     angle = rng.uniform(0, 2 * np.pi)

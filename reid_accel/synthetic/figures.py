@@ -1,4 +1,4 @@
-"""Drawing a pedestrian: the body, and on it head, hair, hat and what is carried, painted back to front."""
+"""Drawing a pedestrian: body, head, hair, hat and luggage, painted from back to front."""
 
 from math import cos, sin
 
@@ -26,7 +26,7 @@ from reid_accel.synthetic.skeleton import (
 
 
 def draw_person(person: Person, pose: Pose) -> Image.Image:
-    """The person alone: RGBA, 64x128 px, transparent around."""
+    """The person on a transparent background: RGBA, 64x128 px."""
     canvas = Image.new("RGBA", (WIDTH_PX * OVERSAMPLING, HEIGHT_PX * OVERSAMPLING), (0, 0, 0, 0))
     view = View(pose, person.build)
     upper, lower = garment_fill(person.upper, view), garment_fill(person.lower, view)
@@ -62,7 +62,7 @@ def _head(figure: Figure) -> list[Part]:
 
 
 def _face(figure: Figure, center: Point, wide: float, tall: float) -> list[Shape]:
-    """Skin below the hair line, turned with the head, with eyes and mouth as far as they are seen."""
+    """Skin below the hairline, eyes and mouth as far as they are visible."""
     person, view = figure.person, figure.view
     aside, facing = sin(view.pose.yaw), max(cos(view.pose.yaw), -0.5)
     breadth = wide * (0.62 + 0.34 * max(facing, 0.0))
@@ -81,7 +81,7 @@ def _face(figure: Figure, center: Point, wide: float, tall: float) -> list[Shape
 
 
 def _long_hair(figure: Figure, center: Point, wide: float, tall: float) -> list[Part]:
-    """Hair behind the shoulders, and two locks beside the face."""
+    """Hair behind the shoulders, and a lock on either side of the face."""
     person, view = figure.person, figure.view
     length = (1.0 + 1.5 * person.hair_length) * tall
     behind = center[0] - 0.45 * sin(view.pose.yaw) * wide
@@ -116,7 +116,7 @@ def _long_hair(figure: Figure, center: Point, wide: float, tall: float) -> list[
 
 
 def _hat(figure: Figure, center: Point, wide: float, tall: float) -> list[Shape]:
-    """A cap, a hat with a brim all round, or a woollen cap."""
+    """A cap, a hat with a brim, or a woolen cap."""
     person, view = figure.person, figure.view
     brow = center[1] - 0.2 * tall
     band = blend(person.hat, (0, 0, 0), 0.35)
@@ -165,8 +165,7 @@ def _backpack(figure: Figure) -> list[Part]:
     build = person.build
     top, low = shoulder_height(build) - 0.005, build.legs + 0.05
     back = -(build.depth + 0.055)
-    turned = View(view.pose, build)
-    half = turned.half_width(build.shoulder * 0.78, 0.068)
+    half = view.half_width(build.shoulder * 0.78, 0.068)
     x0, y0 = view.point((0.0, top, back))
     x1, y1 = view.point((0.0, low, back))
     pocket = blend(person.backpack, (0, 0, 0), 0.35)
@@ -241,21 +240,12 @@ def _handbag(figure: Figure) -> list[Part]:
 
 
 def _sack(color: Color, view: View, center: Joint, half: float, tall: float) -> list[Shape]:
-    """A soft box seen from any side, with a darker flap."""
+    """A soft box with a darker flap."""
     x, y = view.point(center)
     across = view.half_width(half * 0.75, half)
     up = tall / 2 * view.scale
     flap = blend(color, (0, 0, 0), 0.4)
-    body = (
-        (x - 0.85 * across, y - up),
-        (x + 0.85 * across, y - up),
-        (x + across, y + up),
-        (x - across, y + up),
-    )
-    lid = (
-        (x - 0.85 * across, y - up),
-        (x + 0.85 * across, y - up),
-        (x + 0.6 * across, y),
-        (x - 0.6 * across, y),
-    )
+    top = ((x - 0.85 * across, y - up), (x + 0.85 * across, y - up))
+    body = (*top, (x + across, y + up), (x - across, y + up))
+    lid = (*top, (x + 0.6 * across, y), (x - 0.6 * across, y))
     return [Polygon(body, color), Polygon(lid, flap)]

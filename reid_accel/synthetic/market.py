@@ -1,8 +1,8 @@
-"""A small Market-1501 of drawn pedestrians, written to disk in both layouts that the loaders read.
+"""A small Market-1501 of drawn pedestrians, written to disk in two layouts.
 
-`FOLDER/market` is laid out as Market-1501 and `FOLDER/course` as the course variant; both hold the same
-pictures. The same settings give the same bytes. The queries' pictures are not in the gallery, and nobody of
-the training images is in the test images.
+`FOLDER/market` has the layout of Market-1501 and `FOLDER/course` that of the course variant; both hold the same images.
+The same settings give the same bytes. Query images are not in the gallery, and no training identity is in the test
+images.
 """
 
 import hashlib
@@ -33,12 +33,12 @@ from reid_accel.synthetic.cameras import (
 from reid_accel.synthetic.pedestrians import Person, sample_person
 
 DRAWING_VERSION = 1
-"""To be raised when the same settings would give other pictures, so that no old cache is taken for new."""
+"""Increase it when the same settings give other images, so that old caches are not used."""
 
 SETTINGS_FILE = "synthetic.json"
 IMAGES_PER_CHUNK = 256
 
-# first number after the seed, so that no two kinds of generators are ever the same (cameras have 1)
+# second number of a generator's seed, so that no two kinds of generators are the same (cameras have 1)
 PERSON_STREAM, PLAN_STREAM, TRACK_STREAM, IMAGE_STREAM, STRANGER_STREAM = 2, 3, 4, 5, 6
 
 Kind = Literal["person", "distractor", "junk"]
@@ -47,7 +47,7 @@ Split = Literal["train", "query", "gallery"]
 
 @dataclass(frozen=True)
 class SyntheticMarket:
-    """How many of what to draw; every picture follows from these and nothing else."""
+    """The size and the seed of a set; every image is a function of these."""
 
     train_identities: int = 200
     test_identities: int = 40
@@ -57,9 +57,9 @@ class SyntheticMarket:
     """The same for test persons; one of them is the query, the others are in the gallery."""
     num_cameras: int = 6
     distractors: int = 100
-    """Gallery images of nobody in particular (pid 0)."""
+    """Gallery images of other people or none (pid 0)."""
     junk: int = 60
-    """Gallery images that show hardly any of a test person (pid -1)."""
+    """Gallery images that show little of a test person (pid -1)."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -77,22 +77,22 @@ class SyntheticMarket:
             low, high = limits[field.name]
             value = getattr(self, field.name)
             if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-                raise InputError(f"{field.name} must be a whole number from {low} to {high}, got {value!r}")
+                raise InputError(f"{field.name} must be an integer from {low} to {high}, got {value!r}")
 
 
 @dataclass(frozen=True)
 class Shot:
-    """One picture to be taken."""
+    """One image to be drawn."""
 
     split: Split
     kind: Kind
     pid: int
     """As in the file name: a person's number, 0 for distractors, -1 for junk."""
     subject: int
-    """Whom it shows: the person's pid, or the running number of a distractor."""
+    """The person shown: the pid, or the number of a distractor."""
     camera: int
     number: int
-    """Position within the person's track, or the running number."""
+    """The number of the image among those of the person and camera, or of the kind."""
 
     @property
     def market_name(self) -> str:
@@ -105,17 +105,17 @@ class Shot:
 
 
 def synthetic_person(seed: int, number: int) -> Person:
-    """Person `number` of the world `seed`; as many as one likes, each independent of the others."""
+    """Person `number` of the world `seed`, independent of all others."""
     return sample_person(np.random.default_rng([seed, PERSON_STREAM, number]))
 
 
 def synthetic_cameras(settings: SyntheticMarket) -> tuple[Camera, ...]:
-    """All cameras of a set, in the order of their numbers (from 1)."""
+    """The cameras of a set, by number (from 1)."""
     return tuple(make_camera(settings.seed, number) for number in range(1, settings.num_cameras + 1))
 
 
 def split_identities(settings: SyntheticMarket) -> tuple[list[int], list[int]]:
-    """The pids of training and of test persons, mixed as in Market-1501, each in ascending order."""
+    """The pids of training and of test persons, interleaved as in Market-1501, each in ascending order."""
     rng = np.random.default_rng([settings.seed, PLAN_STREAM])
     pids = 1 + rng.permutation(settings.train_identities + settings.test_identities)
     split = settings.train_identities
@@ -123,7 +123,7 @@ def split_identities(settings: SyntheticMarket) -> tuple[list[int], list[int]]:
 
 
 def plan_shots(settings: SyntheticMarket) -> list[Shot]:
-    """Every picture of the set, in a fixed order."""
+    """Every image of the set, in a fixed order."""
     train, test = split_identities(settings)
     shots = [shot for pid in train for shot in _shots_of(settings, pid, settings.train_images_per_camera, "train")]
     shots += [shot for pid in test for shot in _shots_of(settings, pid, settings.test_images_per_camera, "gallery")]
@@ -138,19 +138,19 @@ def plan_shots(settings: SyntheticMarket) -> list[Shot]:
 
 
 def _shots_of(settings: SyntheticMarket, pid: int, mean_images: int, split: Split) -> Iterator[Shot]:
-    """A person's pictures under two or more cameras; of a test person's, the first of each is the query."""
+    """A person's images under two or more cameras; of a test person, the first of each camera is the query."""
     rng = np.random.default_rng([settings.seed, PLAN_STREAM, 0, pid])
     count = max(2, int(rng.binomial(settings.num_cameras, 0.7)))
     fewest = 1 if split == "train" else 2
     for camera in sorted(rng.permutation(settings.num_cameras)[:count]):
         images = max(fewest, mean_images + int(rng.integers(-1, 2)))
         for number in range(images):
-            part: Split = "query" if split == "gallery" and number == 0 else split
-            yield Shot(part, "person", pid, pid, int(camera) + 1, number)
+            own_split: Split = "query" if split == "gallery" and number == 0 else split
+            yield Shot(own_split, "person", pid, pid, int(camera) + 1, number)
 
 
 def take_shot(settings: SyntheticMarket, cameras: Sequence[Camera], shot: Shot) -> bytes:
-    """The JPEG file of one shot; it depends on nothing that was drawn before."""
+    """The JPEG file of one shot, independent of all others."""
     camera = cameras[shot.camera - 1]
     kind = ("person", "distractor", "junk").index(shot.kind)
     key = [kind, shot.subject, shot.camera]
@@ -164,8 +164,8 @@ def take_shot(settings: SyntheticMarket, cameras: Sequence[Camera], shot: Shot) 
     else:
         stranger = sample_person(np.random.default_rng([settings.seed, STRANGER_STREAM, shot.subject]))
         person = None if shot.number % 2 else stranger
-        whole = shot.number % 8 == 0
-        pose = (sample_pose if whole else sample_junk_pose)(rng, camera, track)
+        in_view = shot.number % 8 == 0
+        pose = (sample_pose if in_view else sample_junk_pose)(rng, camera, track)
     return encode_jpeg(photograph(rng, camera, track, person, pose), camera.jpeg_quality)
 
 
@@ -175,9 +175,9 @@ def _take_shots(settings: SyntheticMarket, shots: Sequence[Shot]) -> list[bytes]
 
 
 def take_shots(settings: SyntheticMarket, shots: Sequence[Shot], workers: int = 1) -> Iterator[bytes]:
-    """The JPEG files of `shots`, in their order; with several workers the same ones, sooner.
+    """The JPEG files of `shots`, in their order; the same for any number of workers.
 
-    Workers are fresh processes: a script that asks for them needs `if __name__ == "__main__":`.
+    Workers are new processes: a script that uses them needs `if __name__ == "__main__":`.
     """
     chunks = [shots[start : start + IMAGES_PER_CHUNK] for start in range(0, len(shots), IMAGES_PER_CHUNK)]
     if workers <= 1 or len(chunks) <= 1:
@@ -202,7 +202,7 @@ def write_synthetic_market(settings: SyntheticMarket, folder: Path, workers: int
 
 
 def cached_synthetic_market(settings: SyntheticMarket, cache_root: Path, workers: int = 1) -> Path:
-    """The set's folder under `cache_root`, written on first use; its name follows from the settings."""
+    """The set's folder under `cache_root`, written on first use and named by a hash of the settings."""
     text = json.dumps(_description(settings), sort_keys=True)
     name = f"synthetic-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     return write_synthetic_market(settings, cache_root / name, workers)
@@ -217,9 +217,9 @@ def _check_is_set(settings: SyntheticMarket, folder: Path) -> None:
     try:
         found = json.loads(marker.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{folder} is there but holds no synthetic set; name another folder") from error
+        raise InputError(f"{folder} exists but holds no synthetic set; choose another folder") from error
     if found != _description(settings):
-        raise InputError(f"{folder} holds a synthetic set of other settings ({found}); name another folder")
+        raise InputError(f"{folder} holds a synthetic set of other settings ({found}); choose another folder")
 
 
 def _write_all(settings: SyntheticMarket, folder: Path, workers: int) -> None:
@@ -241,7 +241,7 @@ def _write_all(settings: SyntheticMarket, folder: Path, workers: int) -> None:
 
 
 def _course_names(settings: SyntheticMarket, shots: Sequence[Shot]) -> list[Path]:
-    """Where each picture goes in the course layout: test images and queries numbered in random order."""
+    """The path of each image in the course layout: test images and queries are numbered in random order."""
     rng = np.random.default_rng([settings.seed, PLAN_STREAM, 2])
     noise = rng.choice(10**9, size=len(shots), replace=False)
     order = {split: iter(rng.permutation(len(shots))) for split in ("query", "gallery")}

@@ -1,7 +1,7 @@
-"""Who a drawn pedestrian is: attributes, proportions, clothes and their exact shades, all from one generator.
+"""Identities of drawn pedestrians: attributes, proportions, clothes and their exact shades, all from one generator.
 
-Everything here is drawn once per identity and stays the same under every camera: these are the cues by which
-a drawn person can be recognized. How one looks from where, is `figures.py`.
+Everything here is sampled once per identity and is the same under every camera: these are the cues by which a drawn
+person can be recognized. `figures.py` draws them.
 """
 
 import colorsys
@@ -15,7 +15,7 @@ from reid_accel.attributes.vocabulary import LOWER_COLORS, MARKET_GROUPS, MULTIC
 Color = tuple[int, int, int]
 """Red, green, blue, 0 to 255."""
 
-# hue, saturation, value ranges that a person would still call by the color's name
+# ranges of hue, saturation and value that people call by the color's name
 COLOR_RANGES: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, float]]] = {
     "black": ((0.0, 1.0), (0.0, 0.3), (0.05, 0.17)),
     "white": ((0.0, 1.0), (0.0, 0.08), (0.86, 1.0)),
@@ -32,7 +32,7 @@ COLOR_RANGES: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[fl
 SKINS: tuple[Color, ...] = ((246, 212, 186), (232, 190, 158), (205, 156, 120), (160, 112, 80), (104, 70, 50))
 HAIRS: tuple[Color, ...] = ((24, 20, 20), (58, 38, 26), (104, 66, 36), (186, 146, 84), (128, 52, 26))
 
-# plain comes three times as often as each pattern; those after it are told apart even under blur
+# "plain" is three times as likely as each pattern; the patterns differ even under blur
 PATTERNS = ("plain", "plain", "plain", "bands", "stripes", "pinstripes", "checks", "dots", "logo", "yoke")
 MIXED_PATTERNS = ("thirds", "patches", "rainbow", "halves")
 
@@ -50,12 +50,12 @@ class Build:
     limb: float
     stoop: float
     height: float
-    """Height relative to a grown person's, for the size in the picture."""
+    """Height relative to an adult's."""
 
 
 @dataclass(frozen=True)
 class Garment:
-    """One piece of clothing: its colors (it is named by the first), and how they are laid out."""
+    """One piece of clothing: its colors (the first names it) and their pattern."""
 
     colors: tuple[Color, ...]
     pattern: str
@@ -65,7 +65,7 @@ class Garment:
 
 @dataclass(frozen=True)
 class Person:
-    """One identity: what is annotated, and everything that tells it from another of the same attributes."""
+    """One identity: its annotation, and all that distinguishes it from others with the same attributes."""
 
     attributes: tuple[int, ...]
     """Class index in each of `MARKET_GROUPS`."""
@@ -84,7 +84,7 @@ class Person:
     sleeve_length: float
     leg_length: float
     side: int
-    """+1 or -1: on which side bags are carried."""
+    """+1 or -1: the side on which bags are carried."""
     cane: bool
 
     def value(self, group: str) -> str:
@@ -98,7 +98,7 @@ class Person:
 
 
 def sample_person(rng: np.random.Generator) -> Person:
-    """Draw one identity; the same generator state gives the same person."""
+    """Sample one identity; the same generator state gives the same person."""
     values = sample_attributes(rng)
     old = values["age"] == "old"
     return Person(
@@ -108,11 +108,11 @@ def sample_person(rng: np.random.Generator) -> Person:
         lower=sample_garment(rng, values["lower_color"], ("plain",) * 12 + ("stripes", "checks", "bands")),
         skin=mix_colors(rng, SKINS),
         hair=_gray(rng) if old else mix_colors(rng, HAIRS),
-        shoes=named_color(rng, str(rng.choice(["black", "white", "brown", "gray", "red", "blue"]))),
-        hat=named_color(rng, str(rng.choice(["black", "white", "red", "blue", "yellow", "green"]))),
-        backpack=named_color(rng, str(rng.choice(["black", "red", "blue", "green", "gray", "yellow", "purple"]))),
-        bag=named_color(rng, str(rng.choice(["black", "brown", "white", "red", "green", "blue"]))),
-        handbag=named_color(rng, str(rng.choice(["black", "brown", "white", "red", "pink", "yellow"]))),
+        shoes=_any_color(rng, ["black", "white", "brown", "gray", "red", "blue"]),
+        hat=_any_color(rng, ["black", "white", "red", "blue", "yellow", "green"]),
+        backpack=_any_color(rng, ["black", "red", "blue", "green", "gray", "yellow", "purple"]),
+        bag=_any_color(rng, ["black", "brown", "white", "red", "green", "blue"]),
+        handbag=_any_color(rng, ["black", "brown", "white", "red", "pink", "yellow"]),
         hat_style=int(rng.integers(3)),
         hair_length=float(rng.uniform(0.55, 1.0)),
         sleeve_length=float(rng.uniform(0.45, 0.8)),
@@ -123,7 +123,7 @@ def sample_person(rng: np.random.Generator) -> Person:
 
 
 def sample_attributes(rng: np.random.Generator) -> dict[str, str]:
-    """A value for each of `MARKET_GROUPS`, about as frequent as in Market-1501, rare ones less rare."""
+    """A value for each of `MARKET_GROUPS`, about as frequent as in Market-1501; rare ones are less rare."""
     female = _chance(rng, 0.45)
     age = str(rng.choice(["young", "teenager", "adult", "old"], p=[0.1, 0.42, 0.36, 0.12]))
     dress = female and _chance(rng, 0.4)
@@ -154,7 +154,7 @@ def attribute_indices(values: dict[str, str]) -> tuple[int, ...]:
 
 
 def sample_build(rng: np.random.Generator, age: str, gender: str) -> Build:
-    """Proportions that show age (large head of a child, slim youth, an old person's stoop) and gender."""
+    """Proportions that show age (a child's large head, an old person's stoop) and gender."""
     head, shoulder, waist, hip, legs, limb, height = {
         "young": (0.205, 0.108, 0.098, 0.098, 0.42, 0.034, 0.8),
         "teenager": (0.15, 0.106, 0.074, 0.082, 0.5, 0.029, 0.97),
@@ -177,7 +177,7 @@ def sample_build(rng: np.random.Generator, age: str, gender: str) -> Build:
 
 
 def sample_garment(rng: np.random.Generator, color: str, patterns: Sequence[str]) -> Garment:
-    """A garment that one would name by `color`; `multicolor` gets three clearly different colors."""
+    """A garment of the color; `multicolor` gets three clearly different ones."""
     period = float(rng.uniform(0.05, 0.085))
     if color == MULTICOLOR:
         vivid = ["red", "yellow", "blue", "green", "white", "purple", "pink", "black"]
@@ -189,15 +189,19 @@ def sample_garment(rng: np.random.Generator, color: str, patterns: Sequence[str]
 
 
 def named_color(rng: np.random.Generator, name: str) -> Color:
-    """A shade that is called `name`, one of Market-1501's colors."""
+    """A random shade of one of Market-1501's colors."""
     assert name in {*UPPER_COLORS, *LOWER_COLORS}
     hue, saturation, value = (float(rng.uniform(*limits)) for limits in COLOR_RANGES[name])
     red, green, blue = colorsys.hsv_to_rgb(hue % 1.0, saturation, value)
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
+def _any_color(rng: np.random.Generator, names: Sequence[str]) -> Color:
+    return named_color(rng, str(rng.choice(names)))
+
+
 def mix_colors(rng: np.random.Generator, colors: Sequence[Color]) -> Color:
-    """A random point between two neighbors of a list of colors."""
+    """A random color between two neighbors in the list."""
     start = int(rng.integers(len(colors) - 1))
     return blend(colors[start], colors[start + 1], float(rng.random()))
 
@@ -209,7 +213,7 @@ def blend(first: Color, second: Color, share: float) -> Color:
 
 
 def _contrast(rng: np.random.Generator, color: Color) -> Color:
-    """The pattern's second color: the same garment's, clearly lighter or darker."""
+    """The second color of a pattern: clearly lighter or darker."""
     dark = sum(color) < 330
     return blend(color, (255, 255, 255) if dark else (10, 10, 20), float(rng.uniform(0.45, 0.75)))
 

@@ -1,4 +1,4 @@
-"""The streets behind drawn pedestrians: walls, ground and clutter, painted once per camera as a long strip."""
+"""The streets behind drawn pedestrians: walls, ground and objects, painted once per camera as a long strip."""
 
 from collections.abc import Sequence
 
@@ -11,10 +11,11 @@ SECTION_WIDTH_PX, SECTIONS = 160, 5
 SCENE_WIDTH_PX, SCENE_HEIGHT_PX = SECTION_WIDTH_PX * SECTIONS, 176
 HORIZON_PX = 104
 """Row of the scene where the ground begins."""
+CLUTTER_COLORS = ((176, 44, 44), (44, 84, 156), (228, 188, 52), (40, 110, 70), (60, 60, 64), (222, 222, 218))
 
 
 def draw_scene(rng: np.random.Generator, number: int) -> Image.Image:
-    """A strip of street wider than one picture: places of the camera's own kind, others between them."""
+    """A strip of street wider than one image: sections of the camera's own kind, others between them."""
     scene = Image.new("RGB", (SCENE_WIDTH_PX, SCENE_HEIGHT_PX))
     for section in range(SECTIONS):
         own = section % 2 == 0
@@ -36,7 +37,7 @@ def _draw_place(rng: np.random.Generator, kind: int) -> Image.Image:
 
 
 def _weathered(rng: np.random.Generator, scene: Image.Image) -> Image.Image:
-    """The same street with stains and grain."""
+    """The street with stains and grain."""
     coarse = rng.normal(0, 6, (SCENE_HEIGHT_PX // 4, SCENE_WIDTH_PX // 4)).astype(np.float32)
     fine = rng.normal(0, 6, (SCENE_HEIGHT_PX, SCENE_WIDTH_PX))
     texture = np.asarray(Image.fromarray(coarse).resize(scene.size), dtype=np.float32) + fine
@@ -146,23 +147,15 @@ def _hall(rng: np.random.Generator, draw: ImageDraw.ImageDraw) -> None:
 
 
 def _clutter(rng: np.random.Generator, draw: ImageDraw.ImageDraw) -> None:
-    """A bin, sign, box or plant that stands about."""
-    colors: tuple[Color, ...] = (
-        (176, 44, 44),
-        (44, 84, 156),
-        (228, 188, 52),
-        (40, 110, 70),
-        (60, 60, 64),
-        (222, 222, 218),
-    )
+    """A bin, a sign or a plant."""
     x, y = rng.uniform(0, SECTION_WIDTH_PX), HORIZON_PX + rng.uniform(-4, 24)
     wide, tall = rng.uniform(8, 24), rng.uniform(14, 44)
     kind = int(rng.integers(3))
     if kind == 0:
-        draw.rounded_rectangle((x, y - tall, x + wide, y), 3, fill=_pick(rng, colors), outline=(40, 40, 40))
+        draw.rounded_rectangle((x, y - tall, x + wide, y), 3, fill=_pick(rng, CLUTTER_COLORS), outline=(40, 40, 40))
     elif kind == 1:
         draw.line((x, y - 70, x, y), fill=(90, 90, 94), width=3)
-        draw.ellipse((x - wide / 2, y - 78, x + wide / 2, y - 78 + wide), fill=_pick(rng, colors))
+        draw.ellipse((x - wide / 2, y - 78, x + wide / 2, y - 78 + wide), fill=_pick(rng, CLUTTER_COLORS))
     else:
         draw_bush(rng, draw, x, y, wide)
 

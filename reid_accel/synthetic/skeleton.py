@@ -1,10 +1,10 @@
-"""What figures are drawn with: a view of the body in three dimensions, shapes, and patterned cloth.
+"""Tools for drawing figures: a three-dimensional view of the body, shapes, and patterned cloth.
 
-Body coordinates are fractions of the person's height: x to the side (right in the picture when the person
-faces the viewer), y upwards from the soles, z to where the person faces.
+Body coordinates are fractions of the person's height: x to the side (right in the image when the person faces the
+viewer), y upwards from the soles, z in the direction that the person faces.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import cos, hypot, sin
 
@@ -19,25 +19,25 @@ OVERSAMPLING = 2
 Point = tuple[float, float]
 Joint = tuple[float, float, float]
 Fill = Color | Image.Image
-"""A color, or a picture of the whole canvas to cut the shape from."""
+"""A color, or an image of the canvas's size to cut the shape from."""
 
 
 @dataclass(frozen=True)
 class Pose:
-    """How a person stands before the camera; pixels are those of the finished 64x128 picture."""
+    """How a person stands before the camera; pixels are those of the final 64x128 image."""
 
     yaw: float
-    """Where the person faces, in radians: 0 to the viewer, pi/2 to the right of the picture, pi away."""
+    """Direction that the person faces, in radians: 0 to the viewer, pi/2 to the right of the image, pi away."""
     phase: float
     """Position in the walking cycle, in radians."""
     stride: float
     """Swing of the legs, in radians; 0 stands still."""
     tilt: float
-    """How much the camera looks down: picture height per depth."""
+    """How much the camera looks down: image height per depth."""
     center_px: float
     ground_px: float
     height_px: float
-    """Height of a grown person at this place; a child's is less."""
+    """Height of an adult at this place."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,11 @@ class View:
         return self.pose.height_px * self.build.height * OVERSAMPLING
 
     def depth(self, joint: Joint) -> float:
-        """Nearness to the viewer; larger is painted later."""
+        """Nearness to the viewer; nearer parts are painted later."""
         return joint[2] * cos(self.pose.yaw) - joint[0] * sin(self.pose.yaw)
 
     def point(self, joint: Joint) -> Point:
-        """Pixel of a body point; what is above the hip leans forward in a stooping person."""
+        """Pixel of a body point; a stooping person leans forward above the hip."""
         x, y, z = self._stooped(joint)
         across = x * cos(self.pose.yaw) + z * sin(self.pose.yaw)
         up = y - self.pose.tilt * self.depth((x, y, z))
@@ -93,7 +93,7 @@ class Ellipse:
 
 Shape = Polygon | Ellipse
 Part = tuple[float, list[Shape]]
-"""Nearness to the viewer, and what to paint there."""
+"""Nearness to the viewer, and the shapes to paint."""
 
 
 def paint(canvas: Image.Image, shape: Shape) -> None:
@@ -157,7 +157,7 @@ _COLUMNS = np.arange(WIDTH_PX * OVERSAMPLING, dtype=np.float32)[None, :]
 
 
 def garment_fill(garment: Garment, view: View) -> Fill:
-    """The garment's color, or its pattern laid over the whole canvas so that it moves with the body."""
+    """The garment's color, or its pattern over the canvas, positioned relative to the body."""
     if garment.pattern == "plain":
         return garment.colors[0]
     center, top = view.point((0.0, shoulder_height(view.build), 0.0))
@@ -167,34 +167,25 @@ def garment_fill(garment: Garment, view: View) -> Fill:
         index = _logo(across, down, view)
     else:
         around = across + view.pose.yaw * view.build.depth
-        index = pattern_index(garment.pattern, around / garment.period, down / garment.period)
+        index = _PATTERNS[garment.pattern](around / garment.period, down / garment.period)
     full = np.broadcast_to(index, (_ROWS.shape[0], _COLUMNS.shape[1])).astype(np.intp)
     opaque = np.array([(*color, 255) for color in garment.colors], dtype=np.uint8)
     return Image.fromarray(opaque[full % len(opaque)])
 
 
-def pattern_index(pattern: str, around: np.ndarray, down: np.ndarray) -> np.ndarray:
-    """Which of the garment's colors is where, for positions counted in repeats of the pattern."""
-    if pattern == "bands":
-        return np.floor(down / 1.6) % 2
-    if pattern == "stripes":
-        return (down % 1.0) < 0.42
-    if pattern == "pinstripes":
-        return (around % 0.8) < 0.3
-    if pattern == "checks":
-        return (np.floor(down * 1.3) + np.floor(around * 1.3)) % 2
-    if pattern == "dots":
-        return ((around % 1.0 - 0.5) ** 2 + (down % 1.0 - 0.5) ** 2) < 0.1
-    if pattern == "yoke":
-        return down + 0 * around > 1.9
-    if pattern == "thirds":
-        return np.floor(down / 1.5)
-    if pattern == "patches":
-        return np.floor(down * 0.8) + 2 * np.floor(around * 0.8 + 0.5)
-    if pattern == "rainbow":
-        return np.floor(down * 1.5)
-    assert pattern == "halves", pattern
-    return (around > 0) + (down > 2.4)
+_PATTERNS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "bands": lambda around, down: np.floor(down / 1.6) % 2,
+    "stripes": lambda around, down: (down % 1.0) < 0.42,
+    "pinstripes": lambda around, down: (around % 0.8) < 0.3,
+    "checks": lambda around, down: (np.floor(down * 1.3) + np.floor(around * 1.3)) % 2,
+    "dots": lambda around, down: ((around % 1.0 - 0.5) ** 2 + (down % 1.0 - 0.5) ** 2) < 0.1,
+    "yoke": lambda around, down: down > 1.9,
+    "thirds": lambda around, down: np.floor(down / 1.5),
+    "patches": lambda around, down: np.floor(down * 0.8) + 2 * np.floor(around * 0.8 + 0.5),
+    "rainbow": lambda around, down: np.floor(down * 1.5),
+    "halves": lambda around, down: (around > 0) + (down > 2.4),
+}
+"""The index of the garment's color at a place, for places counted in repeats of the pattern."""
 
 
 def _logo(across: np.ndarray, down: np.ndarray, view: View) -> np.ndarray:

@@ -63,7 +63,7 @@ def test_the_number_of_workers_changes_nothing(monkeypatch: pytest.MonkeyPatch) 
     assert list(take_shots(SMALL, shots, workers=2)) == alone
 
 
-def test_a_picture_depends_on_nothing_drawn_before() -> None:
+def test_an_image_is_independent_of_the_others() -> None:
     shots = plan_shots(SMALL)
     assert list(take_shots(SMALL, shots[::-9]))[::-1] == list(take_shots(SMALL, shots[::-9][::-1]))
     assert len(set(take_shots(SMALL, shots[:12]))) == 12
@@ -185,7 +185,7 @@ def test_an_error_while_writing_leaves_nothing(tmp_path: Path, monkeypatch: pyte
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_killed_writer_leaves_no_set_and_the_next_one_writes_it_whole(small: Path, tmp_path: Path) -> None:
+def test_a_killed_writer_leaves_no_set_and_the_next_one_writes_it(small: Path, tmp_path: Path) -> None:
     code = (
         "from pathlib import Path; from reid_accel.synthetic.market import *; import sys;"
         "write_synthetic_market(SyntheticMarket(train_identities=5000), Path(sys.argv[1]))"
@@ -221,7 +221,7 @@ def test_a_writer_that_comes_second_takes_the_first_ones_set(
     [("train_identities", 0), ("test_images_per_camera", 1), ("num_cameras", 10), ("junk", -1), ("seed", 1.5)],
 )
 def test_impossible_settings_are_named(field: str, value: object) -> None:
-    with pytest.raises(InputError, match=rf"{field} must be a whole number from \d+ to \d+, got {value}"):
+    with pytest.raises(InputError, match=rf"{field} must be an integer from \d+ to \d+, got {value}"):
         SyntheticMarket(**{field: value})  # type: ignore[arg-type]
 
 
