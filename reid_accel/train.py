@@ -11,17 +11,14 @@ if __name__ == "__main__":
     SETTINGS = training_settings(sys.argv[1:])  # before torch is imported: help and mistakes are answered at once
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from accelerate import Accelerator
 from rich.console import Console
-from torch import Tensor
 
 from reid_accel.config.parse import to_dict, to_yaml
 from reid_accel.config.schema import Config, RunConfig
@@ -31,7 +28,7 @@ from reid_accel.data.open import open_data
 from reid_accel.data.sets import SYNTHETIC
 from reid_accel.data.splits import OpenedData, TrainingSet, require_matches, split_training_images
 from reid_accel.distributed.collectives import Group
-from reid_accel.distributed.fsdp import check_sharding, replica, shard
+from reid_accel.distributed.fsdp import check_sharding, replica
 from reid_accel.distributed.setup import (
     EXIT_STOPPED,
     StopRequest,
@@ -39,18 +36,17 @@ from reid_accel.distributed.setup import (
     start_accelerator,
 )
 from reid_accel.distributed.watchdog import mark
-from reid_accel.errors import InputError
 from reid_accel.evaluation.evaluate import LabeledSet, attribute_entry, score_within, validation_protocol
 from reid_accel.evaluation.final_report import finish_run
 from reid_accel.files import write_text
-from reid_accel.hardware import choose_kernels, compile_if_possible, tf32
+from reid_accel.hardware import choose_kernels, tf32
 from reid_accel.models.backbone import starting_weights
-from reid_accel.models.losses import balancing_weights
-from reid_accel.models.reid import ReIDModel, import_module, on_device, synchronized
+from reid_accel.models.reid import ReIDModel, import_module
 from reid_accel.reporting.console import epoch_bar, epoch_line, open_console, sentences_for_users
 from reid_accel.reporting.provenance import software
 from reid_accel.reporting.tracking import Tracking, check_trackers
 from reid_accel.retrieval.embed import predict_sharded
+from reid_accel.training.build import build_model, build_trainer
 from reid_accel.training.checkpoint import (
     Progress,
     RunFingerprint,
@@ -62,11 +58,9 @@ from reid_accel.training.checkpoint import (
     set_aside_later,
     step_of,
 )
-from reid_accel.training.dataloader import open_input
-from reid_accel.training.ema import EMA
 from reid_accel.training.metrics import EpochSums, epoch_numbers, require_finite
 from reid_accel.training.nonfinite import NonFiniteSkipper
-from reid_accel.training.optim import build_optimizer
+from reid_accel.training.out_of_memory import OutOfMemoryAdvice
 from reid_accel.training.run_dir import choose_run_folder, save_model
 from reid_accel.training.run_paths import resumed_after_restart
 from reid_accel.training.trainer import Trainer
@@ -140,7 +134,8 @@ def train_epochs(run: Run, progress: Progress) -> Progress:
     """All epochs that are left: train, once in a while validate, checkpoint."""
     config = run.config
     while progress.epoch < config.train.epochs:
-        progress = train_epoch(run, progress)
+        with OutOfMemoryAdvice(run.trainer):
+            progress = train_epoch(run, progress)
         if progress.position > 0:  # stopped on the way
             leave(run)
         if validation_is_due(progress, config):
@@ -209,18 +204,6 @@ def prepare(config: Config) -> tuple[Run, Progress]:
     return run, progress
 
 
-def build_model(
-    config: Config, training: TrainingSet, accelerator: Accelerator, weights: Mapping[str, Tensor] | None = None
-) -> ReIDModel:
-    """The network for these images, on the device."""
-    model = ReIDModel.from_config(config, training.images.groups, training.num_identities, weights)
-    if config.train.batch_norm == "synchronized":
-        if accelerator.device.type != "cuda":
-            raise InputError("train.batch-norm synchronized needs GPUs: torch has no such kernel for the CPU")
-        model = synchronized(model)
-    return on_device(model.train(), accelerator.device)
-
-
 def resume(
     config: RunConfig, folder: Path, state: TrainingState, identity: RunFingerprint, accelerator: Accelerator, say: Say
 ) -> Progress:
@@ -245,36 +228,6 @@ def resume(
 def skips(config: Config, accelerator: Accelerator) -> bool:
     """Whether steps may be left out; with float16 the gradient's scaler does that by itself."""
     return config.train.skip_nonfinite > 0 and accelerator.mixed_precision != "fp16"
-
-
-def build_trainer(
-    config: Config, accelerator: Accelerator, model: ReIDModel, training: TrainingSet, say: Say = print
-) -> Trainer:
-    """Model and optimizer on the device, data-parallel, in mixed precision. Accelerate wraps `model` itself."""
-    average = EMA(model, config.train.ema_decay) if config.train.ema_decay else None
-    if config.run.shard_weights:
-        shard(model, accelerator)
-        if average is not None:
-            shard(average.model, accelerator)
-    optimizer = build_optimizer(model, config.optim)
-    # a sharded model needs mixed precision only: FSDP exchanges gradients itself
-    wrapped = accelerator.prepare_model(model, evaluation_mode=config.run.shard_weights)
-    prepared = accelerator.prepare_optimizer(optimizer)
-    if config.run.compile:
-        compile_if_possible(wrapped, accelerator.device, say)
-    batches = open_input(training, model.architecture, config, accelerator.device, say)
-    weights = _class_weights(training, accelerator) if config.loss.balance_attributes else None
-    return Trainer(accelerator, wrapped, prepared, training, batches, config, average, class_weights=weights)
-
-
-def _class_weights(training: TrainingSet, accelerator: Accelerator) -> tuple[torch.Tensor, ...]:
-    """Of each attribute group's values, from how often they occur among the training images."""
-    images = training.images
-    counts = [
-        np.bincount(column_N[column_N >= 0], minlength=len(group.values)).tolist()
-        for group, column_N in zip(images.groups, images.attributes_NA.T, strict=True)
-    ]
-    return tuple(balancing_weights(count_V).to(accelerator.device) for count_V in counts)
 
 
 def announce(console: Console, config: Config, folder: Path, trainer: Trainer, validation: ImageDataset | None) -> None:

@@ -1,11 +1,16 @@
 """What a step asks of the hardware, and what the hardware gives: operations and bytes, counted and measured."""
 
+import resource
 import time
-from collections.abc import Callable
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
@@ -27,6 +32,66 @@ class ByteCounter(TorchDispatchMode):
             tensors = [leaf for leaf in tree_leaves((args, kwargs, given)) if isinstance(leaf, Tensor)]
             self.bytes += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
         return given
+
+
+WAITING_OPERATIONS = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "bincount")
+WAITING_CALLS = ("tolist", "numpy", "cpu", "tensor", "as_tensor")
+"""What makes the host wait for a GPU: sizes and values that come from it, and new constants that are copied to it."""
+
+
+@contextmanager
+def host_reads(device: torch.device) -> Iterator[Counter[str]]:
+    """Counts what makes the host wait for the device, by name, while the block runs.
+
+    On a GPU torch reports every such wait itself. On the CPU, where nothing waits, operations and calls that would wait
+    on a GPU are counted.
+    """
+    counts: Counter[str] = Counter()
+    if device.type != "cuda":
+        with _CallCounter(counts), _OperationCounter(counts):
+            yield counts
+        return
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            yield counts
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+    waits = [warning for warning in caught if "synchronizing" in str(warning.message)]
+    counts.update(f"{warning.filename.rpartition('/')[2]}:{warning.lineno}" for warning in waits)
+
+
+class _OperationCounter(TorchDispatchMode):
+    def __init__(self, counts: Counter[str]) -> None:
+        super().__init__()
+        self.counts = counts
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        name = func.overloadpacket.__name__
+        masks = name.startswith("index") and any(
+            isinstance(leaf, Tensor) and leaf.dtype == torch.bool for leaf in tree_leaves(args[1:2])
+        )
+        if masks or name in WAITING_OPERATIONS:
+            self.counts[name] += 1
+        return func(*args, **(kwargs or {}))
+
+
+class _CallCounter(TorchFunctionMode):
+    def __init__(self, counts: Counter[str]) -> None:
+        super().__init__()
+        self.counts = counts
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        name = getattr(func, "__name__", "")
+        if name in WAITING_CALLS:
+            self.counts[name] += 1
+        return func(*args, **(kwargs or {}))
 
 
 def count_work(step: Callable[[], object]) -> tuple[int, int]:
@@ -57,6 +122,13 @@ def synchronize(device: torch.device) -> None:
     """Wait until a device has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def peak_mib(device: torch.device) -> float:
+    """The most memory that was in use: torch's on a GPU, the process's on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _best_seconds(work: Callable[[], object], device: torch.device, turns: int = 5) -> float:

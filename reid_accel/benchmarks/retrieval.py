@@ -17,12 +17,10 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from reid_accel.benchmarks.plain_retrieval import plain_mean_ap, plain_reranked_mean_ap
 from reid_accel.errors import InputError
@@ -30,6 +28,9 @@ from reid_accel.files import write_json
 from reid_accel.retrieval.api import evaluate
 from reid_accel.retrieval.checks import Int64Array
 from reid_accel.retrieval.rerank import KReciprocal
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 STATM = Path("/proc/self/statm")
 MEMINFO = Path("/proc/meminfo")
@@ -96,6 +97,8 @@ def run(*, quick: bool = False, device: str = "cpu", json_path: Path | None = No
     """Measure every size and print the table."""
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise InputError("there is no CUDA device here: leave --device out")
+    from rich.console import Console
+
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     sizes = QUICK if quick else FULL
     load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
@@ -115,22 +118,20 @@ def measure(size: Size, device: str) -> Measured:
     """Measure one size on `device`; runs in a process of its own."""
     _warm_up(device)
     query_QD, gallery_GD, *labels = generate(size, device)
-    rerank = KReciprocal() if size.rerank else None
-    ours = partial(_our_mean_ap, query_QD, gallery_GD, labels, rerank)
+    ours = partial(mean_ap_of, query_QD, gallery_GD, labels, rerank=size.rerank)
     plain: Callable[[], float] = partial(plain_mean_ap, query_QD, gallery_GD, *labels)
-    if rerank is not None:
-        plain = partial(plain_reranked_mean_ap, query_QD, gallery_GD, *labels, rerank=rerank)
-    product = partial(_product, query_QD, gallery_GD)
+    if size.rerank:
+        plain = partial(plain_reranked_mean_ap, query_QD, gallery_GD, *labels, rerank=KReciprocal())
     has_room = device != "cpu" or size.plain_bytes < 0.8 * _available_bytes()
-    peak, seconds, mean_ap = _watched(ours, device)
-    plain_peak, plain_seconds, plain_ap = _watched(plain, device) if has_room else (None, None, None)
+    peak, seconds, mean_ap = watched(ours, device)
+    plain_peak, plain_seconds, plain_ap = watched(plain, device) if has_room else (None, None, None)
     times, plain_times, product_times = [seconds], [plain_seconds], []
     for turn in range(size.turns):
-        product_times.append(_seconds(product, device))
+        product_times.append(seconds_of(partial(product, query_QD, gallery_GD), device))
         if size.turns > 1:  # the first ones carried the memory's watch and a cold start
-            times = [*times[turn == 0 :], _seconds(ours, device)]
+            times = [*times[turn == 0 :], seconds_of(ours, device)]
             if has_room:
-                plain_times = [*plain_times[turn == 0 :], _seconds(plain, device)]
+                plain_times = [*plain_times[turn == 0 :], seconds_of(plain, device)]
     return Measured(
         title=size.title,
         seconds=statistics.median(times),
@@ -176,16 +177,18 @@ def generate(
     )
 
 
-def _our_mean_ap(
-    query_QD: torch.Tensor, gallery_GD: torch.Tensor, labels: list[Int64Array], rerank: KReciprocal | None
+def mean_ap_of(
+    query_QD: torch.Tensor, gallery_GD: torch.Tensor, labels: list[Int64Array], *, rerank: bool = False
 ) -> float:
+    """mAP as scoring computes it; labels: pids of queries and gallery, then their cameras."""
     query_pids, gallery_pids, query_cameras, gallery_cameras = labels
+    settings = KReciprocal() if rerank else None
     return evaluate(
-        query_QD, gallery_GD, query_pids, gallery_pids, query_cameras, gallery_cameras, rerank=rerank
+        query_QD, gallery_GD, query_pids, gallery_pids, query_cameras, gallery_cameras, rerank=settings
     ).mean_ap
 
 
-def _product(query_QD: torch.Tensor, gallery_GD: torch.Tensor) -> float:
+def product(query_QD: torch.Tensor, gallery_GD: torch.Tensor) -> float:
     """The matrix product alone, in parts that fit into memory."""
     total = 0.0
     for part_GD in gallery_GD.split(CHUNK_ROWS):
@@ -193,7 +196,8 @@ def _product(query_QD: torch.Tensor, gallery_GD: torch.Tensor) -> float:
     return total
 
 
-def _seconds(work: Callable[[], float], device: str) -> float:
+def seconds_of(work: Callable[[], float], device: str) -> float:
+    """Seconds of one call, the device's work included."""
     gc.collect()
     _finish(device)
     start = time.perf_counter()
@@ -202,7 +206,7 @@ def _seconds(work: Callable[[], float], device: str) -> float:
     return time.perf_counter() - start
 
 
-def _watched(work: Callable[[], float], device: str) -> tuple[float | None, float, float]:
+def watched(work: Callable[[], float], device: str) -> tuple[float | None, float, float]:
     """(peak MiB above what was there before, seconds, result) of one call."""
     gc.collect()
     if device != "cpu":
@@ -234,7 +238,7 @@ def _warm_up(device: str) -> None:
     """Load every library once, so that its memory isn't taken for ours."""
     small = Size(64, 512, 16, rerank=False, turns=1)
     query_QD, gallery_GD, *labels = generate(small, device)
-    _our_mean_ap(query_QD, gallery_GD, labels, KReciprocal())
+    mean_ap_of(query_QD, gallery_GD, labels, rerank=True)
     plain_mean_ap(query_QD, gallery_GD, *labels)
 
 
@@ -268,7 +272,10 @@ def _hardware(device: str) -> str:
     return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
-def _table(measured: list[Measured], caption: str) -> Table:
+def _table(measured: list[Measured], caption: str) -> "Table":
+    from rich import box
+    from rich.table import Table
+
     table = Table(title="Scoring (queries x gallery x dimension)", caption=caption, box=box.SIMPLE_HEAD)
     for name in (
         "size",

@@ -4,7 +4,6 @@ Legend: B images of a micro-batch.
 """
 
 import os
-import resource
 import statistics
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -13,14 +12,12 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import repeat
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
-from reid_accel.benchmarks.counting import copy_rate, count_work, product_rate, synchronize
+from reid_accel.benchmarks.counting import copy_rate, count_work, peak_mib, product_rate, synchronize
 from reid_accel.data.dataset import Ints
 from reid_accel.files import write_json
 from reid_accel.hardware import tf32
@@ -29,6 +26,9 @@ from reid_accel.models.reid import ReIDModel
 from reid_accel.training.dataloader import Batch, DeviceInput, TrainingInput
 from reid_accel.training.metrics import EpochSums
 from reid_accel.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 RESIDENT = "network: one resident batch"
 LOOP = "whole loop, real data"
@@ -70,7 +70,7 @@ class TrainingFigures:
 
 def run(
     trainer: Trainer,
-    console: Console,
+    console: "Console",
     *,
     steps: int,
     per_image: TrainingInput | None = None,
@@ -104,7 +104,7 @@ def _measure(trainer: Trainer, steps: int, per_image: TrainingInput | None, plai
         )
         for title, taken in seconds.items()
     )
-    peak = _peak_mib(device)
+    peak = peak_mib(device)
     operations, traffic = count_work(lambda: _forward_backward(trainer, batch))
     speed = lines[0].images_per_second / trainer.accelerator.num_processes  # of one device
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(trainer.accelerator.mixed_precision, torch.float32)
@@ -234,7 +234,8 @@ def _forward_backward(trainer: Trainer, batch: Batch) -> None:
     trainer.optimizer.zero_grad()
 
 
-def _seconds_of_step(trainer: Trainer, batch: Batch, turns: int = 3) -> float:
+def seconds_of_step(trainer: Trainer, batch: Batch, turns: int = 3) -> float:
+    """Seconds of an optimizer step on the same batch: the median of some, after one that isn't counted."""
     device, taken = trainer.accelerator.device, []
     sums = EpochSums.restored({}, trainer.accelerator)
     for _ in range(turns + 1):
@@ -248,7 +249,7 @@ def _seconds_of_step(trainer: Trainer, batch: Batch, turns: int = 3) -> float:
 
 def _steps_of_two_seconds(trainer: Trainer, batch: Batch) -> int:
     """The same number on every process: the slowest one's."""
-    steps = torch.tensor(2.0 / _seconds_of_step(trainer, batch), device=trainer.accelerator.device)
+    steps = torch.tensor(2.0 / seconds_of_step(trainer, batch), device=trainer.accelerator.device)
     total = trainer.accelerator.reduce(steps, reduction="mean")
     assert isinstance(total, torch.Tensor)
     return max(4, int(total.item()))
@@ -260,7 +261,7 @@ def _speed_by_batch(trainer: Trainer) -> dict[int, float]:
     size, largest = 8, 2048 if trainer.accelerator.device.type == "cuda" else 128
     while size <= largest:
         try:
-            seconds = _seconds_of_step(trainer, random_batch(trainer, size))
+            seconds = seconds_of_step(trainer, random_batch(trainer, size))
         except torch.cuda.OutOfMemoryError:
             torch.cuda.empty_cache()
             break
@@ -274,12 +275,6 @@ def recommended(speeds: dict[int, float]) -> int:
     return min(size for size, speed in speeds.items() if speed >= LARGE_ENOUGH * max(speeds.values()))
 
 
-def _peak_mib(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def _hardware(trainer: Trainer) -> str:
     device, processes = trainer.accelerator.device, trainer.accelerator.num_processes
     if device.type == "cuda":
@@ -287,8 +282,11 @@ def _hardware(trainer: Trainer) -> str:
     return f"{processes} process(es) on {len(os.sched_getaffinity(0))} cores, torch {torch.__version__}"
 
 
-def print_figures(console: Console, figures: TrainingFigures, trainer: Trainer) -> None:
+def print_figures(console: "Console", figures: TrainingFigures, trainer: Trainer) -> None:
     """The table, and what follows from it."""
+    from rich import box
+    from rich.table import Table
+
     config = trainer.config
     title = (
         f"{config.model.backbone} at {config.model.height_px}x{config.model.width_px}, batches of "

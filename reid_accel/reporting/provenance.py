@@ -24,11 +24,12 @@ def software() -> SoftwareVersions:
         "torch": torch.__version__,
         "accelerate": version("accelerate"),
         "timm": version("timm"),
-        "commit": _commit(),
+        "commit": commit(),
     }
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
+    """The checkout's commit, marked if files were changed; None where this is no checkout."""
     here = Path(__file__).resolve().parents[2]
     if not (here / ".git").exists():  # installed, perhaps inside another project's checkout
         return None

@@ -17,7 +17,7 @@ from reid_accel.data.splits import split_training_images
 from reid_accel.distributed.collectives import Group
 from reid_accel.distributed.setup import process_group_scope, start_accelerator
 from reid_accel.retrieval.embed import embeddings_of, predict_sharded
-from reid_accel.train import build_model, build_trainer
+from reid_accel.training.build import build_model, build_trainer
 from reid_accel.training.metrics import EpochSums
 
 

@@ -8,7 +8,7 @@ from reid_accel.config.schema import Config
 from reid_accel.data.open import open_data
 from reid_accel.data.splits import split_training_images
 from reid_accel.distributed.setup import start_accelerator
-from reid_accel.train import build_model, build_trainer
+from reid_accel.training.build import build_model, build_trainer
 from reid_accel.training.trainer import Trainer
 
 

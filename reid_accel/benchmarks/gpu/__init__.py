@@ -1,0 +1,1 @@
+"""What only a GPU can show, as one command: correctness, training speed, scoring speed, a run on real images."""

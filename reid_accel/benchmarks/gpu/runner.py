@@ -1,0 +1,223 @@
+"""`python -m reid_accel.bench gpu`: all parts within a budget of time, each row printed as soon as it is there."""
+
+import argparse
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import FrameType
+
+import torch
+
+from reid_accel.benchmarks.gpu.parts import Part, all_parts
+from reid_accel.benchmarks.gpu.rows import Row, correctness_failed, markdown, write_results
+from reid_accel.benchmarks.gpu.scaling import scaling
+from reid_accel.benchmarks.gpu.setup import Setup, machine, missing_device
+from reid_accel.benchmarks.gpu.worker import Ended, Started, work
+from reid_accel.data.layouts import check_layout
+from reid_accel.errors import InputError
+
+MISUSE = 2
+PATIENCE = 4  # a part that takes this many times what it needs hangs
+LEAST_PATIENCE_SECONDS = 90.0
+
+
+class WorkerError(Exception):
+    """Why no part can be measured."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command's settings."""
+
+    budget: float = 480.0
+    device: str = "cuda"
+    json: Path | None = None
+    data: Path | None = None
+
+
+@dataclass
+class Results:
+    """The rows so far, printed and written as they come."""
+
+    json: Path | None
+    machine: dict[str, str] = field(default_factory=dict)
+    rows: list[Row] = field(default_factory=list)
+    done: int = 0
+    """How many parts have ended."""
+
+    def add(self, row: Row) -> None:
+        """Print a row and write all of them down, so that whatever ends the command they are kept."""
+        self.rows.append(row)
+        print(row.line(), flush=True)
+        self.write()
+
+    def write(self) -> None:
+        """Write the files, if any were asked for."""
+        if self.json is not None:
+            write_results(self.json, self.rows, self.machine)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command; returns its exit code: 1 if a part of "Right" failed, 2 for settings that can't be used, else 0."""
+    try:
+        return run(parse_options(arguments))
+    except InputError as error:
+        print(f"stopped: {error}", file=sys.stderr)
+        return MISUSE
+
+
+def parse_options(arguments: Sequence[str]) -> Options:
+    """The options from a command line; plain argparse, since GPU machines may lack the parser of the other commands."""
+    parser = argparse.ArgumentParser(
+        prog="python -m reid_accel.bench gpu",
+        description="Correctness, training speed, scoring speed and a run on real images, on one GPU or, under "
+        "`accelerate launch --num_processes N -m reid_accel.bench gpu`, how training scales over N of them.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--budget", type=float, default=480.0, metavar="SECONDS", help="time limit (%(default)s)")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: small sizes, a trial")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, and as Markdown to FILE.md")
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="a data set in Market-1501's layout")
+    return Options(**vars(parser.parse_args(arguments)))
+
+
+def run(options: Options) -> int:
+    """Measure, print the table, and return the exit code."""
+    _check(options)
+    results = Results(options.json)
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes > 1:
+        _measure_scaling(options, processes, results)
+        return 0
+    with interruptible():
+        _measure(options, results)
+    results.write()
+    print("\n" + markdown(results.rows, results.machine), flush=True)
+    return 1 if correctness_failed(results.rows) else 0
+
+
+def _check(options: Options) -> None:
+    """Raise InputError for options that can't be used, before anything is measured."""
+    if not options.budget > 0:
+        raise InputError(f"--budget must be above 0 seconds, got {options.budget:g}")
+    problem = missing_device(options.device)
+    if problem is not None:
+        raise InputError(problem)
+    if options.data is not None:
+        check_layout("market-layout", options.data)
+    if options.json is not None and options.json.is_dir():
+        raise InputError(f"--json {options.json} is a folder: name a file")
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does: the rows so far are kept."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _measure(options: Options, results: Results) -> None:
+    """Run all parts; a new process takes over after a part that crashed or hung."""
+    deadline = time.monotonic() + options.budget
+    parts = all_parts(large=options.device == "cuda")
+    reason = f"the budget of {options.budget:g} s was spent"
+    try:
+        with tempfile.TemporaryDirectory(prefix="reid_accel_bench_") as folder:
+            while results.done < len(parts) and time.monotonic() < deadline:
+                _run_worker(options, Path(folder), parts, deadline, results)
+    except KeyboardInterrupt:
+        reason = "interrupted"
+    except WorkerError as error:
+        reason = str(error)
+    for part in parts[results.done :]:
+        results.add(Row(part.section, part.title, "not measured", reason))
+
+
+def _run_worker(options: Options, folder: Path, parts: Sequence[Part], deadline: float, results: Results) -> None:
+    """Run the parts that are left in a process, until all are done or one crashes or hangs."""
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    setup = (options.device, folder, options.data, deadline)
+    process = context.Process(target=work, args=(results.done, *setup, sender))
+    process.start()
+    sender.close()
+    try:
+        _receive(receiver, process, parts, deadline, results)
+    finally:
+        _end(process)
+        receiver.close()
+
+
+def _receive(
+    receiver: Connection, process: BaseProcess, parts: Sequence[Part], deadline: float, results: Results
+) -> None:
+    """Take rows until the worker ends, the budget is spent, or a part takes far longer than it should.
+
+    Raises WorkerError when the worker ends before it has started a part: another one would do the same.
+    """
+    limit = None
+    while results.done < len(parts):
+        until = deadline if limit is None else min(limit, deadline)
+        if not receiver.poll(max(0.0, until - time.monotonic())):
+            if until < deadline:
+                _fail(parts, results, "it took far longer than it should and was ended")
+            return
+        try:
+            message = receiver.recv()
+        except EOFError:
+            process.join()
+            _fail(parts, results, f"its process ended with exit code {process.exitcode}")
+            if limit is None:
+                raise WorkerError(f"the measuring process ended with exit code {process.exitcode}") from None
+            return
+        if isinstance(message, Started):
+            limit = time.monotonic() + max(LEAST_PATIENCE_SECONDS, PATIENCE * parts[message.index].seconds)
+        elif isinstance(message, Ended):
+            results.done = message.index + 1
+        elif isinstance(message, Row):
+            results.add(message)
+        else:
+            results.machine = message
+
+
+def _fail(parts: Sequence[Part], results: Results, reason: str) -> None:
+    """The part under way failed."""
+    part = parts[results.done]
+    results.add(Row(part.section, part.title, "failed", reason))
+    results.done += 1
+
+
+def _end(process: BaseProcess) -> None:
+    """End a worker and the processes that it started."""
+    if process.is_alive() and process.pid is not None:
+        with suppress(ProcessLookupError, PermissionError):  # it may not have become a group's leader yet
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
+    process.join()
+
+
+def _measure_scaling(options: Options, processes: int, results: Results) -> None:
+    """Under a launcher of several processes; process 0 prints."""
+    device = torch.device("cpu" if options.device == "cpu" else f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
+    results.machine = machine(device)
+    rows = list(scaling(Setup(device, Path(tempfile.gettempdir())), processes))
+    if os.environ.get("RANK", "0") == "0":
+        for row in rows:
+            results.add(row)
+        print("\n" + markdown(results.rows, results.machine), flush=True)

@@ -1,0 +1,66 @@
+"""From settings to what trains: the network on its device, and the trainer around it."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from reid_accel.config.schema import Config
+from reid_accel.data.splits import TrainingSet
+from reid_accel.distributed.fsdp import shard
+from reid_accel.errors import InputError
+from reid_accel.hardware import compile_if_possible
+from reid_accel.models.losses import balancing_weights
+from reid_accel.models.reid import ReIDModel, on_device, synchronized
+from reid_accel.training.dataloader import open_input
+from reid_accel.training.ema import EMA
+from reid_accel.training.optim import build_optimizer
+from reid_accel.training.trainer import Trainer
+
+
+def build_model(
+    config: Config, training: TrainingSet, accelerator: Accelerator, weights: Mapping[str, Tensor] | None = None
+) -> ReIDModel:
+    """The network for these images, on the device."""
+    model = ReIDModel.from_config(config, training.images.groups, training.num_identities, weights)
+    if config.train.batch_norm == "synchronized":
+        if accelerator.device.type != "cuda":
+            raise InputError("train.batch-norm synchronized needs GPUs: torch has no such kernel for the CPU")
+        model = synchronized(model)
+    return on_device(model.train(), accelerator.device)
+
+
+def build_trainer(
+    config: Config,
+    accelerator: Accelerator,
+    model: ReIDModel,
+    training: TrainingSet,
+    say: Callable[[str], None] = print,
+) -> Trainer:
+    """Model and optimizer on the device, data-parallel, in mixed precision. Accelerate wraps `model` itself."""
+    average = EMA(model, config.train.ema_decay) if config.train.ema_decay else None
+    if config.run.shard_weights:
+        shard(model, accelerator)
+        if average is not None:
+            shard(average.model, accelerator)
+    optimizer = build_optimizer(model, config.optim)
+    # a sharded model needs mixed precision only: FSDP exchanges gradients itself
+    wrapped = accelerator.prepare_model(model, evaluation_mode=config.run.shard_weights)
+    prepared = accelerator.prepare_optimizer(optimizer)
+    if config.run.compile:
+        compile_if_possible(wrapped, accelerator.device, say)
+    batches = open_input(training, model.architecture, config, accelerator.device, say)
+    weights = _class_weights(training, accelerator) if config.loss.balance_attributes else None
+    return Trainer(accelerator, wrapped, prepared, training, batches, config, average, class_weights=weights)
+
+
+def _class_weights(training: TrainingSet, accelerator: Accelerator) -> tuple[torch.Tensor, ...]:
+    """Of each attribute group's values, from how often they occur among the training images."""
+    images = training.images
+    counts = [
+        np.bincount(column_N[column_N >= 0], minlength=len(group.values)).tolist()
+        for group, column_N in zip(images.groups, images.attributes_NA.T, strict=True)
+    ]
+    return tuple(balancing_weights(count_V).to(accelerator.device) for count_V in counts)
