@@ -38,7 +38,7 @@ def ranking_speed(size: Size) -> Callable[[Setup], Iterator[Row]]:
 
     def measure(setup: Setup) -> Iterator[Row]:
         """Seconds, peak memory and the ratio to the matrix product."""
-        taken = size if setup.large else Size(100, 500, 64, rerank=size.rerank, turns=size.turns)
+        taken = size if setup.large else Size(100, 500, 64, rerank=size.rerank, turns=1)
         device = setup.device.type
         require_memory(setup.device, 4 + 3 * taken.num_gallery * taken.dimension * 4 / 2**30)
         query_QD, gallery_GD, *labels = generate(taken, device)
@@ -48,7 +48,7 @@ def ranking_speed(size: Size) -> Callable[[Setup], Iterator[Row]]:
 
         peak, first, mean_ap = watched(work, device)
         seconds = [seconds_of(work, device) for _ in range(taken.turns)] if taken.turns > 1 else [first]
-        products = [seconds_of(lambda: product(query_QD, gallery_GD), device) for _ in range(3)]
+        products = [seconds_of(lambda: product(query_QD, gallery_GD), device) for _ in range(taken.turns)]
         yield _row(taken, statistics.median(seconds), statistics.median(products), peak or 0.0, mean_ap)
         if device == "cuda":
             torch.cuda.empty_cache()

@@ -31,7 +31,7 @@ AIM_IMAGES_PER_SECOND = 3470
 AIM_LOOP_SHARE = 0.97
 BATCHES, SMALL_BATCHES = (64, 128, 256, 512), (8, 16)
 GIB_PER_IMAGE = 0.06  # of bf16 activations at 256x128 and last stride 1, a generous guess
-TURN_SECONDS = 0.7
+TURN_SECONDS, SMALL_TURN_SECONDS = 0.7, 0.15
 TURNS = 3
 KERNELS_SHOWN = 10
 
@@ -59,7 +59,8 @@ def speed_at(batch_size: int, *, compiled: bool = False) -> Callable[[Setup], It
 def _speed_row(trainer: Trainer, title: str) -> Row:
     device, batch_size = trainer.accelerator.device, trainer.config.train.batch_size
     resident = random_batch(trainer, batch_size)
-    steps = max(2, int(TURN_SECONDS / seconds_of_step(trainer, resident)))
+    turn_seconds = TURN_SECONDS if device.type == "cuda" else SMALL_TURN_SECONDS
+    steps = max(2, int(turn_seconds / seconds_of_step(trainer, resident)))
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     ways: dict[str, Callable[[], None]] = {

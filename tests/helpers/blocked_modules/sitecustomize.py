@@ -13,4 +13,4 @@ def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType |
     return None if name.partition(".")[0] in BLOCKED else _find_spec(name, path, target)
 
 
-PathFinder.find_spec = find_spec  # type: ignore[method-assign]
+PathFinder.find_spec = staticmethod(find_spec)  # type: ignore[method-assign, assignment]
