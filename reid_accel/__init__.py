@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from reid_accel.models.reid import ReIDModel
     from reid_accel.retrieval.api import evaluate, top_k
 
-__all__ = ["ReIDModel", "evaluate", "load", "top_k"]
+__version__ = "0.1.0"
+__all__ = ["ReIDModel", "__version__", "evaluate", "load", "top_k"]
 
 _HOMES = {
     "ReIDModel": "reid_accel.models.reid",

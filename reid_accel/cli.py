@@ -1,106 +1,188 @@
-"""`reid-accel`: what needs no launcher. Pushing a model folder, checking files that are to be handed in."""
+"""`reid-accel`: all commands of the package.
 
-import argparse
+Each command imports what it needs when it runs, so that help and mistakes are answered without torch.
+"""
+
+import importlib
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from reid_accel.course.submission import (
-    DEFAULT_LENGTH,
-    Problem,
-    check_classification,
-    check_rank_lists,
-    submission_kind,
-)
-from reid_accel.data.listing import list_images
+import tyro
+from tyro.conf import Positional
+
+from reid_accel import __version__
+from reid_accel.config.recipes import launch_file_path, recipe_path, recipes, title_of
 from reid_accel.errors import InputError
-from reid_accel.hub import push
 
-FINE, PROBLEMS, MISUSE = 0, 1, 2
+SUCCESS, PROBLEMS, MISUSE = 0, 1, 2
+SETTINGS_OF = {"train": "training_settings", "score": "scoring_settings", "predict": "prediction_settings"}
+
+DESCRIPTION = f"""Train, evaluate and use person re-identification models (version {__version__}).
+`reid-accel COMMAND --help` explains a command, `reid-accel --version` prints the version."""
+
+Images = Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a subcommand and leave with its exit code: 0 fine, 1 problems found, 2 misuse."""
-    options = build_parser().parse_args(arguments)
+    """Run a command and exit with its code: 0 success, 1 problems found, 2 misuse."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = _push(options) if options.command == "push" else _check_submission(options)
+        code = _run(words)
     except InputError as error:
-        code = _misused(str(error))
+        code = _misuse(str(error))
     except OSError as error:
-        code = _misused(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        code = _misuse(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     sys.exit(code)
 
 
-def _misused(sentence: str) -> int:
+def _misuse(sentence: str) -> int:
     print(f"reid-accel: {sentence}", file=sys.stderr)
     return MISUSE
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line; `--help` of each subcommand says what it needs."""
-    parser = argparse.ArgumentParser(prog="reid-accel", description="Person re-identification models: tools.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    pushing = commands.add_parser(
-        "push",
-        help="upload a saved model to a model hub",
-        description="Upload a saved model (the model/ folder of a run) to a model hub. Needs a token with "
-        "write access: `hf auth login`, or HF_TOKEN. HF_ENDPOINT names another hub.",
-    )
-    pushing.add_argument("folder", type=Path, metavar="DIR", help="the model/ folder of a run")
-    pushing.add_argument("repo_id", metavar="user/name", help="where it goes; made when it is new")
-    pushing.add_argument(
-        "--visibility",
-        choices=("auto", "private", "public"),
-        default="auto",
-        help="of a new repository (default: private, unless the model was trained on drawn pedestrians only)",
-    )
-    pushing.add_argument("--dry-run", action="store_true", help="list files and sizes, upload nothing")
-
-    checking = commands.add_parser(
-        "check-submission",
-        help="check classification_test.csv and reid_test.txt before handing them in",
-        description="Check files to be handed in: header, value ranges, colors, duplicates, missing and "
-        "unknown names, line endings. Each problem is printed as FILE:LINE: MESSAGE. Exit code 0: fine, "
-        "1: problems, 2: misuse.",
-    )
-    checking.add_argument(
-        "files",
-        type=Path,
-        nargs="+",
-        metavar="FILE",
-        help="either file; which one it is shows in its content",
-    )
-    checking.add_argument("--test", type=Path, metavar="DIR", help="the test images, to find missing and unknown names")
-    checking.add_argument("--queries", type=Path, metavar="DIR", help="the query images, likewise")
-    checking.add_argument(
-        "--length",
-        type=_positive,
-        default=DEFAULT_LENGTH,
-        metavar="N",
-        help="names per query (default: %(default)s, or all test images where there are fewer)",
-    )
-    return parser
+def _run(words: list[str]) -> int:
+    command = words[0] if words else "--help"
+    if command == "--version":
+        print(f"reid_accel {__version__}")
+        return SUCCESS
+    if command in SETTINGS_OF:
+        return run_script(command, words[1:])
+    if command == "bench":
+        importlib.import_module("reid_accel.bench").main(words[1:])
+        return SUCCESS
+    code = tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="reid-accel", description=DESCRIPTION, args=words)
+    return int(code or SUCCESS)
 
 
-def _push(options: argparse.Namespace) -> int:
-    plan = push(options.folder, options.repo_id, visibility=options.visibility, dry_run=options.dry_run)
-    print("\n".join(plan.lines()))
-    return FINE
+def run_script(name: str, words: list[str]) -> int:
+    """Run a script in this process, or through accelerate's launcher when `--nproc` or `--launch` says so."""
+    words, processes, launch_file = take_launch_options(words)
+    settings = getattr(importlib.import_module("reid_accel.preflight"), SETTINGS_OF[name])(words)
+    if processes > 1 or launch_file is not None:
+        command = launch_command(name, words, processes, launch_file)
+        os.execv(command[0], command)
+    importlib.import_module(f"reid_accel.{name}").run_script(settings)
+    return SUCCESS
 
 
-def _check_submission(options: argparse.Namespace) -> int:
-    test_names = _names(options.test)
-    query_names = _names(options.queries)
-    code = FINE
-    for path in options.files:
+def take_launch_options(words: Sequence[str]) -> tuple[list[str], int, Path | None]:
+    """The words without `--nproc N` and `--launch FILE`, and the values of both."""
+    values: dict[str, str] = {}
+    rest: list[str] = []
+    remaining = iter(words)
+    for word in remaining:
+        name, equals, value = word.partition("=")
+        if name in ("--nproc", "--launch"):
+            values[name] = value if equals else next(remaining, "")
+        else:
+            rest.append(word)
+    processes = values.get("--nproc", "1")
+    if not processes.isdecimal() or int(processes) < 1:
+        raise InputError(f"--nproc must be the number of processes, 1 or more, got {processes!r}")
+    launch_file = launch_file_path(values["--launch"]) if "--launch" in values else None
+    return rest, int(processes), launch_file
+
+
+def launch_command(name: str, words: Sequence[str], processes: int, launch_file: Path | None) -> list[str]:
+    """`accelerate launch` of a script, on this machine's GPUs, or on its CPU where there are none."""
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--quiet"]
+    if launch_file is not None:
+        command += ["--config_file", str(launch_file)]
+    else:
+        command += ["--multi_gpu", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+        command += ["--main_process_port", "0"]
+    if processes > 1:
+        command += ["--num_processes", str(processes)]
+    return [*command, "-m", f"reid_accel.{name}", *words]
+
+
+def _train() -> None:
+    """Train a model, evaluate it, and package it. All scripts: `--nproc N` processes, `--launch FILE` (see launch/)."""
+
+
+def _score() -> None:
+    """Evaluate a saved model on a data set, or evaluate saved features."""
+
+
+def _predict() -> None:
+    """Predict attributes and rank lists for unlabeled images."""
+
+
+def _bench() -> None:
+    """Measure training and retrieval on this machine."""
+
+
+def _recipes(name: Positional[str | None] = None) -> int:
+    """List the packaged recipes, or print one of them.
+
+    Args:
+        name: Recipe to print.
+    """
+    if name is not None:
+        print(recipe_path(name).read_text(encoding="utf-8"), end="")
+        return SUCCESS
+    width = max(map(len, recipes()))
+    for recipe, path in recipes().items():
+        print(f"{recipe:{width}}  {title_of(path)}")
+    return SUCCESS
+
+
+def _push(
+    folder: Positional[Path],
+    repo_id: Positional[str],
+    visibility: Literal["auto", "private", "public"] = "auto",
+    dry_run: bool = False,
+) -> int:
+    """Upload a saved model to a model hub.
+
+    Needs a token with write access: `hf auth login`, or HF_TOKEN. HF_ENDPOINT names another hub.
+
+    Args:
+        folder: Model folder of a run (RUN/model).
+        repo_id: Repository (user/name), created if it is new.
+        visibility: Visibility of a new repository; `auto`: private, unless the model was trained on drawn pedestrians
+            only.
+        dry_run: List files and sizes, upload nothing.
+    """
+    from reid_accel.hub import push
+
+    print("\n".join(push(folder, repo_id, visibility=visibility, dry_run=dry_run).lines()))
+    return SUCCESS
+
+
+def _check_submission(
+    files: Positional[tuple[Path, ...]], test: Images = None, queries: Images = None, length: int = 50
+) -> int:
+    """Check classification_test.csv and reid_test.txt before they are submitted.
+
+    Header, value ranges, colors, duplicates, missing and unknown names, line endings; each problem is printed as
+    FILE:LINE: MESSAGE. Exit code 0: no problems, 1: problems, 2: misuse.
+
+    Args:
+        files: Either file or both; the content tells them apart.
+        test: The test images, to find missing and unknown names.
+        queries: The query images, to find missing and unknown names.
+        length: Names per query (all test images if there are fewer).
+    """
+    if not files:
+        raise InputError("check-submission needs the files to check: classification_test.csv, reid_test.txt or both")
+    if length < 1:
+        raise InputError(f"--length must be 1 or more, got {length}")
+    from reid_accel.course.submission import check_classification, check_rank_lists, submission_kind
+
+    test_names, query_names = _names(test), _names(queries)
+    code = SUCCESS
+    for path in files:
         kind = submission_kind(path)
         if kind == "classification":
             problems = check_classification(path, test_names)
         else:
-            problems = check_rank_lists(path, test_names, query_names, options.length)
-        for line in report_lines(path, problems):
-            print(line)
+            problems = check_rank_lists(path, test_names, query_names, length)
+        for problem in problems:  # the form that editors and CI systems turn into links
+            print(f"{path}:{problem.line}: {problem.message}")
         if problems:
             code = PROBLEMS
         else:
@@ -108,13 +190,10 @@ def _check_submission(options: argparse.Namespace) -> int:
     return code
 
 
-def report_lines(path: Path, problems: Sequence[Problem]) -> list[str]:
-    """Problems as `file:line: message`, the form that editors and CI systems turn into links."""
-    return [f"{path}:{problem.line}: {problem.message}" for problem in problems]
+def _names(place: Path | None) -> list[str] | None:
+    from reid_accel.data.listing import find_images
 
-
-def _names(folder: Path | None) -> list[str] | None:
-    return None if folder is None else [path.name for path in list_images(folder)]
+    return None if place is None else [path.name for path in find_images(place)]
 
 
 def _unchecked(kind: str, test_names: list[str] | None, query_names: list[str] | None) -> str:
@@ -123,11 +202,16 @@ def _unchecked(kind: str, test_names: list[str] | None, query_names: list[str] |
     return f"; give {' and '.join(wanted)} to compare the names too" if wanted else ""
 
 
-def _positive(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of 1 or more, got {text!r}")
-    return number
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "train": _train,
+    "score": _score,
+    "predict": _predict,
+    "bench": _bench,
+    "recipes": _recipes,
+    "push": _push,
+    "check-submission": _check_submission,
+}
+
+
+if __name__ == "__main__":
+    main()

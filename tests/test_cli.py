@@ -1,11 +1,15 @@
 """`reid-accel`: exit codes and sentences as a student or a CI job meets them."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.launching import REPOSITORY, command, environment
 
-from reid_accel.cli import main
+import reid_accel
+from reid_accel.cli import launch_command, main, take_launch_options
 from reid_accel.course.submission import write_classification, write_rank_lists
 
 NAMES = [f"{number:06d}.jpg" for number in range(6)]
@@ -72,11 +76,20 @@ def test_without_folders_the_sentence_says_what_was_not_compared(
         (["check-submission", "."], "Is a directory"),
         (["check-submission", "reid_test.txt", "--test", "absent"], "there is no folder absent"),
         (["check-submission", "reid_test.txt", "--length", "0"], "1 or more"),
-        (["check-submission"], "required: FILE"),
+        (["check-submission"], "needs the files to check"),
         (["push", "test", "user/name", "--dry-run"], "not a saved model"),
         (["push", "absent", "user/name"], "is not a folder"),
         (["push", "test", "name"], "user/name"),
-        ([], "required: COMMAND"),
+        ([], "train"),
+        (["trian"], "Available subcommands: train, score, predict"),
+        (["push"], "Required options"),
+        (["recipes", "nowhere"], "there is no recipe nowhere: give the path of a YAML file, or one of apr, bot"),
+        (["train", "--nproc", "none"], "--nproc must be the number of processes, 1 or more, got 'none'"),
+        (["train", "--launch", "many_gpus"], "there is no launch file many_gpus"),
+        (["train", "--config", "nowhere"], "there is no recipe nowhere"),
+        (["train", "--data.name", "market1501", "--data.root", "absent"], "there is no folder absent"),
+        (["score", "--model", "absent"], "there is no model folder absent"),
+        (["predict", "--model", "absent", "--queries", "test", "--test", "test"], "there is no model folder absent"),
     ],
 )
 def test_misuse_is_one_sentence_on_stderr_and_exit_code_2(
@@ -89,7 +102,7 @@ def test_misuse_is_one_sentence_on_stderr_and_exit_code_2(
     monkeypatch.chdir(handed_in)
     assert _run(*arguments) == 2
     printed = capsys.readouterr()
-    assert words in printed.err
+    assert words in " ".join(printed.err.replace("│", " ").split())
     assert printed.out == ""
 
 
@@ -103,3 +116,90 @@ def test_a_dry_run_lists_files_and_sizes(handed_in: Path, capsys: pytest.Capture
     assert printed[:2] == ["       2 B  config.json", "    1.5 kB  model.safetensors"]
     assert "2 files, 1.5 kB, would be pushed to" in printed[2]
     assert printed[2].endswith("user/name (private)")
+
+
+def test_recipes_are_listed_and_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run("recipes") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == sorted(path.stem for path in (REPOSITORY / "configs").glob("*.yaml"))
+    assert all(line.endswith(".") and len(line) < 130 for line in lines), "one sentence each"
+    assert _run("recipes", "bot") == 0
+    assert capsys.readouterr().out == (REPOSITORY / "configs/bot.yaml").read_text(encoding="utf-8")
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run("--version") == 0
+    assert capsys.readouterr().out == f"reid_accel {reid_accel.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["recipes"],
+        ["train", "--help", "data"],
+        ["score", "--help"],
+        ["predict", "--help"],
+        ["check-submission", "--help"],
+        ["check-submission", "absent.csv"],
+        ["train", "--data.name", "market1501", "--data.root", "absent", "--model.pretrained"],
+    ],
+)
+def test_help_and_mistakes_are_answered_without_torch(arguments: list[str]) -> None:
+    """Importing it takes seconds: a wrong folder must not wait for that, nor for a download of weights."""
+    code = (
+        "import sys, reid_accel.cli\n"
+        f"try: reid_accel.cli.main({arguments!r})\n"
+        "finally: print('imported:', [m for m in ('torch', 'accelerate', 'datasets', 'timm') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.endswith("imported: []\n"), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("script", ["train", "score", "predict"])
+def test_help_of_a_script_is_shown_without_torch(script: str, tmp_path: Path) -> None:
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = ['{script}.py', '--help']\n"
+        f"try: runpy.run_path({str(REPOSITORY / 'reid_accel' / script) + '.py'!r}, run_name='__main__')\n"
+        "finally: print('imported:', [m for m in ('torch', 'accelerate', 'datasets', 'timm') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert "usage:" in done.stdout
+    assert done.stdout.endswith("imported: []\n"), done.stdout + done.stderr
+
+
+def test_launch_options_are_taken_out_of_the_arguments() -> None:
+    words = ["--train.epochs", "3", "--nproc", "2", "--launch=multi_gpu", "--run.name", "x"]
+    rest, processes, launch_file = take_launch_options(words)
+    assert rest == ["--train.epochs", "3", "--run.name", "x"]
+    assert (processes, launch_file) == (2, REPOSITORY / "launch/multi_gpu.yaml")
+    command = launch_command("train", rest, processes, launch_file)
+    assert command[-6:] == ["-m", "reid_accel.train", *rest]
+    assert command[command.index("--num_processes") + 1] == "2"
+    assert take_launch_options(["--run.name", "x"]) == (["--run.name", "x"], 1, None)
+
+
+@pytest.mark.launch
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--data.name=market1501", "--data.root=absent"], "there is no folder absent"),
+        (["--model.backbone=resnt18"], "there is no model 'resnt18'"),
+    ],
+    ids=["before torch is imported", "after"],
+)
+@pytest.mark.parametrize("launcher", ["accelerate", "torchrun"])
+def test_several_processes_print_a_mistake_once(
+    launcher: str, arguments: list[str], sentence: str, tmp_path: Path
+) -> None:
+    words = command(REPOSITORY / "reid_accel/train.py", *arguments, processes=2)
+    if launcher == "torchrun":
+        script = words.index(str(REPOSITORY / "reid_accel/train.py"))
+        words = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", *words[script:]]
+    done = subprocess.run(words, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, timeout=200)
+    assert done.returncode != 0
+    printed = done.stdout + done.stderr
+    assert printed.count(sentence) == 1, printed
+    assert "processes, but" not in printed
+    assert launcher == "torchrun" or "Traceback" not in printed, printed

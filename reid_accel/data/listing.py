@@ -78,7 +78,7 @@ def list_images(folder: Path) -> list[Path]:
 def find_images(place: Path) -> list[Path]:
     """An image file, or all image files below a folder, sorted by path; hidden files and folders are ignored.
 
-    Raises InputError when there are none.
+    Raises InputError when there are none, or two of the same file name, by which results name them.
     """
     if place.is_file():
         if place.suffix.lower() not in IMAGE_ENDINGS:
@@ -90,12 +90,11 @@ def find_images(place: Path) -> list[Path]:
     paths = sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(place).parts))
     if not paths:
         raise InputError(f"{place} holds no images (looked for {', '.join(IMAGE_ENDINGS)})")
+    first = {path.name: path for path in reversed(paths)}
+    for path in paths:
+        if first[path.name] != path:
+            raise InputError(f"{first[path.name]} and {path} have the same file name: rename one of them")
     return paths
-
-
-def name_within(path: Path, place: Path) -> str:
-    """What an image found by `find_images` is called: its path below the folder, with forward slashes."""
-    return path.name if path == place else path.relative_to(place).as_posix()
 
 
 def require_layout(name: str, root: Path, folders: Sequence[str], files: Sequence[str] = ()) -> None:

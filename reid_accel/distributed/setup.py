@@ -78,9 +78,12 @@ def start_accelerator(
 ) -> Accelerator:
     """An Accelerator whose world is the launcher's, in the precision asked for; the watchdog begins to watch.
 
-    Raises InputError when the launcher started several processes that each believe to be alone (a launch for
-    GPUs on a machine that has none), or when the precision isn't to be had here.
+    Several processes on a machine without GPUs compute on its CPU, whatever launched them. Raises InputError when the
+    processes aren't connected, or the hardware doesn't support the precision.
     """
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched > 1 and not torch.accelerator.is_available():  # accelerate has to be told to connect the processes
+        os.environ["ACCELERATE_USE_CPU"] = "true"
     precision = choose_precision(mixed_precision)
     timeout = _patience(stall_minutes)
     die_with_launcher()
@@ -95,11 +98,10 @@ def start_accelerator(
         raise InputError(f"this machine cannot train in {precision}: {error}") from error
     if accelerator.device.type == "cpu":
         torch.set_num_threads(cpu_threads(asked_threads))
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != launched:
         raise InputError(
-            f"the launcher started {launched} processes, but they do not form one run (this one sees "
-            f"{accelerator.num_processes}). On a machine without GPUs use launch/cpu_2_processes.yaml"
+            f"the launcher started {launched} processes, but accelerate connected {accelerator.num_processes}: choose "
+            "the launch file for this machine's devices (launch/README.md)"
         )
     start_watchdog(accelerator.process_index, launched, 60 * stall_minutes)
     return accelerator

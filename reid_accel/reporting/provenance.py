@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from reid_accel import __version__
 from reid_accel.reporting.schema import Hardware, SoftwareVersions
 
 
@@ -19,7 +20,7 @@ def software() -> SoftwareVersions:
     Read once: the checkout may change during a run, the code that is running doesn't.
     """
     return {
-        "reid_accel": version("reid_accel"),
+        "reid_accel": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "accelerate": version("accelerate"),

@@ -47,14 +47,14 @@ def command(script: Path, *arguments: object, processes: int = 1, restarts: int 
 def environment(cache: Path, processes: int = 1) -> dict[str, str]:
     """No network, no GPU, one thread a process, and a cache of the test's own."""
     names = {
-        "ACCELERATE_USE_CPU": "true",
         "CUDA_VISIBLE_DEVICES": "",
         "HF_HUB_OFFLINE": "1",
         "HF_HOME": str(cache / "hf"),
         "OMP_NUM_THREADS": "1",
         "COLUMNS": "200",
     }
-    inherited = {k: v for k, v in os.environ.items() if k not in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "HF_TOKEN")}
+    unset = ("ACCELERATE_USE_CPU", "WORLD_SIZE", "RANK", "LOCAL_RANK", "HF_TOKEN")
+    inherited = {name: value for name, value in os.environ.items() if name not in unset}
     return inherited | names
 
 
