@@ -4,7 +4,6 @@ Each command imports what it needs when it runs, so that help and mistakes are a
 """
 
 import importlib
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -62,9 +61,9 @@ def run_script(name: str, words: list[str]) -> int:
     words, processes, launch_file = take_launch_options(words)
     settings = getattr(importlib.import_module("reid_accel.preflight"), SETTINGS_OF[name])(words)
     if processes > 1 or launch_file is not None:
-        command = launch_command(name, words, processes, launch_file)
-        os.execv(command[0], command)
-    importlib.import_module(f"reid_accel.{name}").run_script(settings)
+        importlib.import_module("reid_accel.launcher").launch(name, words, processes, launch_file)
+    else:
+        importlib.import_module(f"reid_accel.{name}").run_script(settings)
     return SUCCESS
 
 
@@ -84,19 +83,6 @@ def take_launch_options(words: Sequence[str]) -> tuple[list[str], int, Path | No
         raise InputError(f"--nproc must be the number of processes, 1 or more, got {processes!r}")
     launch_file = launch_file_path(values["--launch"]) if "--launch" in values else None
     return rest, int(processes), launch_file
-
-
-def launch_command(name: str, words: Sequence[str], processes: int, launch_file: Path | None) -> list[str]:
-    """`accelerate launch` of a script, on this machine's GPUs, or on its CPU where there are none."""
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--quiet"]
-    if launch_file is not None:
-        command += ["--config_file", str(launch_file)]
-    else:
-        command += ["--multi_gpu", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-        command += ["--main_process_port", "0"]
-    if processes > 1:
-        command += ["--num_processes", str(processes)]
-    return [*command, "-m", f"reid_accel.{name}", *words]
 
 
 def _train() -> None:

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "reid_accel"
 # from the top floor down; a module imports from its own floor and from those below
 FLOORS = (
     ("train", "score", "predict", "bench", "cli"),
-    ("evaluation.final_report", "benchmarks", "preflight"),
+    ("evaluation.final_report", "benchmarks", "preflight", "launcher"),
     ("evaluation", "course.predictions", "training", "hub"),
     ("evaluation.evaluate",),
     ("reporting", "course"),
@@ -26,7 +26,7 @@ FLOORS = (
     ("config", "files", "hardware"),
     ("errors",),
 )
-MAY_USE_ACCELERATE = ("train", "score", "predict", "bench", "benchmarks", "training", "distributed")
+MAY_USE_ACCELERATE = ("launcher", "train", "score", "predict", "bench", "benchmarks", "training", "distributed")
 MAY_USE_ACCELERATE += ("evaluation.final_report", "retrieval.embed", "reporting.tracking")
 
 

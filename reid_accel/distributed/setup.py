@@ -42,7 +42,8 @@ def process_group_scope() -> Iterator[None]:
         if agreed_end:
             stop_watchdog()
         else:
-            report_failure(_in_one_line(error))
+            cause = _cause(error)
+            report_failure(_in_one_line(cause), is_printed=cause is not error and isinstance(cause, InputError))
         if not _left_process_group():  # a collective is under way that another process will never join
             if not isinstance(error, SystemExit):  # who exits has said why
                 traceback.print_exc()
@@ -55,9 +56,12 @@ def process_group_scope() -> Iterator[None]:
     _left_process_group()
 
 
-def _in_one_line(error: BaseException) -> str:
-    """What a failed process says to the others; a sentence for users is the cause of its exit."""
-    cause = error.__context__ if isinstance(error, SystemExit) and error.__context__ is not None else error
+def _cause(error: BaseException) -> BaseException:
+    """Why a process ends: an exit after a printed message is caused by the error that it reports."""
+    return error.__context__ if isinstance(error, SystemExit) and error.__context__ is not None else error
+
+
+def _in_one_line(cause: BaseException) -> str:
     lines = str(cause).strip().splitlines()
     sentence = lines[0] if lines else ""
     return sentence if isinstance(cause, InputError) else f"{type(cause).__name__}: {sentence}"

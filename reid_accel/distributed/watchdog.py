@@ -15,7 +15,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-FAILED = 1
+FAILED, MISUSE = 1, 2
 BEAT_SECONDS = 1.0
 GONE_SECONDS = 60.0  # without a sign of life; a launcher notices a process of its own machine at once
 BLAME_SECONDS = 4.0
@@ -53,10 +53,13 @@ def mark(doing: str) -> None:
         _watchdog.mark(doing)
 
 
-def report_failure(reason: str) -> None:
-    """Tell the others that this process ends, and why; returns when they had the time to hear it."""
+def report_failure(reason: str, *, is_printed: bool = False) -> None:
+    """Tell the others that this process ends, and why; returns when they had the time to hear it.
+
+    is_printed: a user's mistake, which this process has already printed; the others of its machine end silently.
+    """
     if _watchdog is not None:
-        _watchdog.report_failure(reason)
+        _watchdog.report_failure(reason, is_printed)
 
 
 def stop_watchdog() -> None:
@@ -76,6 +79,7 @@ class Watchdog(threading.Thread):
         self._store = dist.TCPStore(
             os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=timedelta(seconds=30)
         )
+        self._machine = os.environ.get("GROUP_RANK", "0")
         self._asking = threading.Lock()
         self._over = threading.Event()
         self._beats, self._marks = 0, 0
@@ -95,19 +99,22 @@ class Watchdog(threading.Thread):
             except (RuntimeError, OSError):  # the store is gone, and everybody with it
                 return
 
-    def report_failure(self, reason: str) -> None:
+    def report_failure(self, reason: str, is_printed: bool) -> None:
         """See the function of that name. A failure that another one's death caused is laid at its door."""
         self._over.set()
         try:
             if self._get("failed") is not None:
                 return
-            guilty = self._silent_processes()
+            guilty = [] if is_printed else self._silent_processes()
             if guilty:
                 reason = f"{_processes(guilty)} gone, without a word (killed?); seen as: {reason}"
             else:
                 reason = f"process {self.rank} failed: {reason}"
+            if is_printed:
+                self._set("printed", self._machine)
+            else:
+                print(f"process {self.rank} stops: {reason}", file=sys.stderr, flush=True)
             self._set("failed", reason)
-            print(f"process {self.rank} stops: {reason}", file=sys.stderr, flush=True)
             time.sleep(2 * BEAT_SECONDS)
         except (RuntimeError, OSError):  # the store is gone
             return
@@ -120,16 +127,17 @@ class Watchdog(threading.Thread):
                 reason = self._get("failed") or (self._trouble() if self.rank == 0 else None)
                 if reason is not None and not self._over.is_set():
                     self._set("failed", reason)
-                    self._end(reason)
+                    self._end(reason, is_printed=self._get("printed") == self._machine)
         except (RuntimeError, OSError) as error:
             if not self._over.is_set():
                 self._end(f"the process that keeps the run's addresses is gone ({str(error).splitlines()[0]})")
 
-    def _end(self, reason: str) -> None:
-        print(f"process {self.rank} stops: {reason}", file=sys.stderr, flush=True)
+    def _end(self, reason: str, *, is_printed: bool = False) -> None:
+        if not is_printed:
+            print(f"process {self.rank} stops: {reason}", file=sys.stderr, flush=True)
         if self.rank == 0:  # it may be the one that keeps the store: the others have to read first
             time.sleep(2 * BEAT_SECONDS)
-        os._exit(FAILED)
+        os._exit(MISUSE if is_printed else FAILED)
 
     def _beat(self) -> None:
         self._beats += 1

@@ -57,7 +57,7 @@ def sentences_for_users() -> Iterator[None]:
             message = f"no space: {error}. Earlier files are complete; free some space and resume"
         rank = int(os.environ.get("RANK", "0"))
         if rank:
-            time.sleep(3)
+            time.sleep(10)
         title = "stopped" if rank == 0 else f"process {rank} stopped"
         Console(stderr=True, highlight=False).print(Panel(message, title=title, border_style="red"), markup=False)
         sys.exit(MISUSE)

@@ -1,0 +1,35 @@
+"""Starting a script on several processes with accelerate's launcher, from within Python.
+
+Compared to `accelerate launch`: a script that fails has printed why, so the launcher prints no trace of its own, and
+the exit code is the script's.
+"""
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from accelerate.commands.launch import launch_command, launch_command_parser
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+
+def launch(script: str, arguments: Sequence[str], processes: int, launch_file: Path | None) -> None:
+    """Run reid_accel.SCRIPT on several processes to its end; exits with its code when it fails."""
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    words = launcher_arguments(processes, launch_file)
+    try:
+        launch_command(launch_command_parser().parse_args([*words, "-m", f"reid_accel.{script}", *arguments]))
+    except ChildFailedError as error:
+        code = error.get_first_failure()[1].exitcode
+        sys.exit(code if code > 0 else 128 - code)  # negative: the signal that ended it
+
+
+def launcher_arguments(processes: int, launch_file: Path | None) -> list[str]:
+    """For a launch file; else for the GPUs of this machine, or its CPU where there are none."""
+    words = ["--quiet"]
+    if launch_file is not None:
+        words += ["--config_file", str(launch_file)]
+    else:
+        words += ["--multi_gpu", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+        words += ["--main_process_port", "0"]
+    return [*words, "--num_processes", str(processes)] if processes > 1 else words
