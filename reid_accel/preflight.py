@@ -11,7 +11,6 @@ from reid_accel.config.schema import Config, DataConfig, PredictionConfig, Scori
 from reid_accel.data.layouts import check_layout
 from reid_accel.data.listing import find_images
 from reid_accel.errors import InputError
-from reid_accel.hub import check_repo_id, check_token
 from reid_accel.models.model_folder import check_model_name
 from reid_accel.reporting.console import sentences_for_users
 from reid_accel.training.run_paths import check_run_folder, holds_a_run, resumed_after_restart
@@ -51,6 +50,8 @@ def check_training(config: Config) -> None:
         raise InputError(f"there is no file {weights}; name a .safetensors file with --model.weights-file")
     check_run_folder(resumed_after_restart(config.run))
     if config.run.push_to is not None:
+        from reid_accel.hub import check_repo_id, check_token  # imports the model card, and that imports timm
+
         check_repo_id(config.run.push_to)
         check_token()
 
