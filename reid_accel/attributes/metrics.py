@@ -1,4 +1,4 @@
-"""Attribute scores in the conventions of the literature, each beside its majority baseline.
+"""Attribute scores in the conventions of the literature, each with its majority baseline.
 
 Legend: N images, A attribute groups, C annotation columns. Predictions and labels are class indices from 0;
 a label of -1 (unknown) leaves that image out of that group's score.
@@ -27,10 +27,9 @@ Indices = npt.NDArray[np.int64]
 class BinaryScores:
     """Scores of yes/no columns as the pedestrian-attribute literature defines them (Li et al., RAP, 2016).
 
-    `mean_accuracy` (mA) is the mean over columns of (TPR + TNR) / 2; a column without positives or without
-    negatives is left out of it and named in `columns_left_out`. Precision and recall are means over images;
-    an image without a positive on the side that a quotient divides by counts as 0. F1 is that of the two
-    means.
+    `mean_accuracy` (mA) is the mean of (TPR + TNR) / 2 over the columns that have positives and negatives;
+    `columns_left_out` names the others. Precision and recall are means over images, where an undefined quotient counts
+    as 0. F1 is computed from the two means.
     """
 
     accuracy: float
@@ -46,8 +45,8 @@ class BinaryScores:
 class GroupScores:
     """One attribute group; every fraction in 0..1.
 
-    `strict_accuracy` is the 12-group convention: a color annotated as "none of the list" can never be
-    predicted rightly. `accuracy` compares class indices, multi-color being a class like any other.
+    `strict_accuracy` is the 12-group convention: no prediction is right for a color annotated as "none of the list".
+    `accuracy` compares class indices, with multicolor as a class.
     """
 
     name: str
@@ -113,7 +112,7 @@ def score_attributes(
     train_labels_NA: Indices,
     groups: Sequence[AttributeGroup] = MARKET_GROUPS,
 ) -> AttributeScores:
-    """Score predictions of N images against their labels, with the majority of the training labels beside.
+    """Score predictions of N images against their labels, with the majority of the training labels as a baseline.
 
     Shapes: predictions and labels N x A, training labels M x A (one row per training IMAGE, so that the
     majority is weighted as the training loss is). Images without any label must be left out before.

@@ -1,8 +1,7 @@
-"""What can be said about a pedestrian: attribute groups, their values, and the columns of annotation files.
+"""Attribute groups of pedestrians, their values, and the columns of annotation files.
 
-Inside the package an attribute is a class index counted from 0, and -1 means "not known". Annotation files
-count from 1 and spread the two colors over one yes/no column per color; `class_indices` and
-`annotation_columns` translate.
+Inside the package an attribute is a class index from 0, and -1 is unknown. Annotation files count from 1 and have a
+yes/no column for each color; `class_indices` and `annotation_columns` convert.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Crops from the memory map to the training device: all at once, or each batch before the step that needs it.
+"""Crops from the memory map to the training device: all at once, or some batches ahead of the step.
 
 Legend: B rows of a batch.
 """
@@ -54,7 +54,7 @@ class ResidentCrops:
 
 @dataclass(frozen=True)
 class ReadAheadCrops:
-    """Crops read by a thread, some batches ahead, into pinned memory, from where copies don't block the host."""
+    """Crops read by a thread, some batches ahead; on a GPU it also copies them there while the GPU computes."""
 
     cache: CropCache
     device: torch.device
@@ -63,20 +63,29 @@ class ReadAheadCrops:
     def batches(self, row_lists: Iterable[Rows]) -> Generator[Tensor]:
         """See `Crops`. An error while reading is raised at its batch."""
         lists = iter(row_lists)
+        stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
         with ThreadPoolExecutor(1, "read ahead") as reader:
-            coming = deque(reader.submit(self._gather, rows_B) for rows_B in islice(lists, self.ahead))
+            coming = deque(reader.submit(self._load, rows_B, stream) for rows_B in islice(lists, self.ahead))
             while coming:
-                crops_B3HW = coming.popleft().result()
-                coming.extend(reader.submit(self._gather, rows_B) for rows_B in islice(lists, 1))
-                yield crops_B3HW.to(self.device, non_blocking=True)
+                crops_B3HW, copied = coming.popleft().result()
+                coming.extend(reader.submit(self._load, rows_B, stream) for rows_B in islice(lists, 1))
+                if copied is not None:
+                    consumer = torch.cuda.current_stream(self.device)
+                    consumer.wait_event(copied)
+                    crops_B3HW.record_stream(consumer)  # the memory is not reused before the consumer is done
+                yield crops_B3HW
 
-    def _gather(self, rows_B: Rows) -> Tensor:
+    def _load(self, rows_B: Rows, stream: torch.cuda.Stream | None) -> tuple[Tensor, torch.cuda.Event | None]:
+        """The crops, and the event after their copy to the GPU."""
         crops = self.cache.crops_N3HW
         if rows_B.max(initial=0) >= len(crops):
             raise IndexError(f"there is no crop {rows_B.max()} among {len(crops)}")
-        pinned = torch.empty((len(rows_B), *crops.shape[1:]), dtype=torch.uint8, pin_memory=self.device.type == "cuda")
-        np.take(crops, rows_B, axis=0, out=pinned.numpy(), mode="clip")  # "raise" would copy twice
-        return pinned
+        host = torch.empty((len(rows_B), *crops.shape[1:]), dtype=torch.uint8, pin_memory=stream is not None)
+        np.take(crops, rows_B, axis=0, out=host.numpy(), mode="clip")  # "raise" would copy twice
+        if stream is None:
+            return host.to(self.device), None
+        with torch.cuda.stream(stream):
+            return host.to(self.device, non_blocking=True), stream.record_event()
 
 
 def place_crops(

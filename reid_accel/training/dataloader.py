@@ -1,6 +1,7 @@
 """From rows to batches on the training device: crops, augmentation, labels.
 
-Legend: N training images, P of them that patches are cut from, B images of a micro-batch, A attribute groups.
+Legend: N training images, P images of the pool that patches are cut from, B images of a micro-batch, A attribute
+groups.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -22,7 +23,7 @@ from reid_accel.data.splits import TrainingSet
 from reid_accel.models.reid import Architecture
 
 POOL_SIZE = 256
-PATCH_STREAM = (0, 1)  # after the seed: sampling's generators have the epoch alone there
+PATCH_POOL_SEED = (0, 1)  # after the run's seed, where the sampler's generators have the epoch alone
 
 
 class Batch(NamedTuple):
@@ -58,7 +59,7 @@ class Labels:
 
 
 class TrainingInput(Protocol):
-    """Where a trainer gets its batches from."""
+    """A source of training batches."""
 
     def batches(self, row_lists: Sequence[Ints], epoch: int) -> Generator[Batch]:
         """A batch for each list of rows, in order. Close it when done early."""
@@ -66,7 +67,7 @@ class TrainingInput(Protocol):
 
 @dataclass(frozen=True)
 class DeviceInput:
-    """Crops come from the store, everything else happens on the device: the host touches no pixel."""
+    """Stored crops, enlarged, augmented and normalized on the device."""
 
     crops: Crops
     row_N: Ints
@@ -76,7 +77,7 @@ class DeviceInput:
     pool_P3HW: Tensor | None = None
 
     def batches(self, row_lists: Sequence[Ints], epoch: int) -> Generator[Batch]:
-        """See `TrainingInput`. What is random of an image is a function of (seed, epoch, row)."""
+        """See `TrainingInput`. Random changes of an image are a function of (seed, epoch, row)."""
         with closing(self.crops.batches(self.row_N[rows_B] for rows_B in row_lists)) as read:
             for rows_B, crops_B3HW in zip(row_lists, read, strict=True):
                 yield self.finish(torch.from_numpy(rows_B), crops_B3HW, epoch)
@@ -97,7 +98,7 @@ def open_input(
     device: torch.device,
     say: Callable[[str], None] = lambda sentence: None,
 ) -> DeviceInput:
-    """The input of a run; moves crops and labels to the device as far as they fit."""
+    """The input of a run; copies labels, and crops if they fit, to the device."""
     images = data.images
     patched = config.augment.patch_probability > 0
     pool = patch_pool(images, architecture, config.train.seed, device) if patched else None
@@ -112,7 +113,7 @@ def open_input(
 
 
 def patch_pool(images: ImageDataset, size: ImageSize, seed: int, device: torch.device) -> Tensor:
-    """Images to cut patches from, drawn once for a run: the same on every process. uint8, at the network's size."""
-    generator = np.random.default_rng([seed, *PATCH_STREAM])
+    """Images to cut patches from, drawn once per run, the same on every process; uint8, at the network's size."""
+    generator = np.random.default_rng([seed, *PATCH_POOL_SEED])
     chosen = np.sort(generator.choice(len(images), min(POOL_SIZE, len(images)), replace=False))
     return to_bytes(enlarge(to_float(images.crops.gather(images.row_N[chosen]).to(device)), size))

@@ -31,7 +31,7 @@ def test_rows_come_in_order(way: str) -> None:
         assert np.array_equal(crops.numpy(), CROPS[rows])
 
 
-def test_reading_ahead_ends_when_nobody_asks_any_more() -> None:
+def test_reading_ahead_ends_with_the_consumer() -> None:
     import threading
 
     asked = []
@@ -56,12 +56,23 @@ def test_an_error_while_reading_is_raised_where_it_belongs() -> None:
         next(batches)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_copies_beside_computation_give_the_same_crops_in_order() -> None:
+    rows = [np.random.default_rng(step).integers(0, len(CROPS), 16) for step in range(200)]
+    device = torch.device("cuda", 0)
+    busy = torch.randn(2048, 2048, device=device)
+    for rows_B, crops in zip(rows, ReadAheadCrops(CropCache(CROPS, {}), device).batches(rows), strict=True):
+        busy = (busy @ busy).clamp_(-1, 1)
+        assert crops.device == device
+        assert torch.equal(crops.cpu(), torch.from_numpy(CROPS[rows_B]))
+
+
 class TestPlace:
     """Which way is taken: a pretended device, whose copies are made on the CPU."""
 
     @pytest.fixture(autouse=True)
     def device(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(transfer, "_copied", lambda store, device: torch.from_numpy(store.crops_N3HW))
+        monkeypatch.setattr(transfer, "_copied", lambda cache, device: torch.from_numpy(cache.crops_N3HW))
         monkeypatch.setattr(transfer, "free_memory", lambda device: 10_000)
         self.said: list[str] = []
 
@@ -71,21 +82,21 @@ class TestPlace:
     def test_the_cpu_reads_from_the_map(self) -> None:
         assert isinstance(self.place(0.5, "cpu"), MappedCrops)
 
-    def test_what_fits_moves_whole(self) -> None:
+    def test_what_fits_is_copied_at_once(self) -> None:
         assert CROPS.nbytes == 4_800
         assert isinstance(self.place(0.48), ResidentCrops)
         assert not self.said
 
-    def test_what_does_not_fit_is_read_ahead_and_said(self) -> None:
+    def test_what_does_not_fit_is_read_ahead_with_a_message(self) -> None:
         assert isinstance(self.place(0.47), ReadAheadCrops)
         assert "--data.device-share" in self.said[0]
 
-    def test_no_share_is_no_news(self) -> None:
+    def test_a_share_of_0_needs_no_message(self) -> None:
         assert isinstance(self.place(0.0), ReadAheadCrops)
         assert not self.said
 
-    def test_memory_that_somebody_took_since_is_no_failure(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def too_late(store: CropCache, device: torch.device) -> torch.Tensor:
+    def test_memory_that_another_process_has_taken_is_no_failure(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def too_late(cache: CropCache, device: torch.device) -> torch.Tensor:
             raise torch.cuda.OutOfMemoryError("taken")
 
         monkeypatch.setattr(transfer, "_copied", too_late)
