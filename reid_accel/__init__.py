@@ -9,11 +9,15 @@ if TYPE_CHECKING:
     from reid_accel.data.tables import load
     from reid_accel.models.reid import ReIDModel
     from reid_accel.retrieval.api import evaluate, top_k
+    from reid_accel.retrieval.features import Embeddings
+    from reid_accel.retrieval.protocol import Settings
 
 __version__ = "0.1.0"
-__all__ = ["ReIDModel", "__version__", "evaluate", "load", "top_k"]
+__all__ = ["Embeddings", "ReIDModel", "Settings", "__version__", "evaluate", "load", "top_k"]
 
 _HOMES = {
+    "Embeddings": "reid_accel.retrieval.features",
+    "Settings": "reid_accel.retrieval.protocol",
     "ReIDModel": "reid_accel.models.reid",
     "evaluate": "reid_accel.retrieval.api",
     "load": "reid_accel.data.tables",

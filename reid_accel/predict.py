@@ -20,7 +20,7 @@ from reid_accel.data.dataset import open_unlabeled_folder
 from reid_accel.distributed.setup import process_group_scope, start_accelerator
 from reid_accel.models.reid import load_model, on_device
 from reid_accel.reporting.console import open_console, sentences_for_users
-from reid_accel.retrieval.embed import predict_sharded
+from reid_accel.retrieval.embed import embed_dataset
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -55,23 +55,9 @@ def predict(config: PredictionConfig) -> None:
         for bad in skipped:
             console.print(f"left out: {bad.reason}", markup=False)
         console.print(f"embedding {len(images):,} images of {folder}", markup=False)
-        predictions = predict_sharded(
-            model,
-            images,
-            accelerator,
-            batch_size=config.score.batch_size,
-            flip=config.score.flip,
-            crops=config.score.crops,
-        )
-        predicted.append((images, predictions))
-    written = write_predictions(
-        Path(config.dir),
-        predicted[0],
-        predicted[1],
-        model.architecture,
-        config.score,
-        is_main_process=accelerator.is_main_process,
-    )
+        predicted.append(embed_dataset(model, images, config.score))
+    (queries, _), (test, attributes) = predicted
+    written = write_predictions(Path(config.dir), queries, test, attributes, model.architecture, config.score)
     for path in written:
         console.print(f"wrote {path}", markup=False)
 

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from accelerate import Accelerator
 from rich.console import Console
 
@@ -25,7 +26,7 @@ from reid_accel.data.open import open_data
 from reid_accel.data.splits import require_matches, split_training_images
 from reid_accel.distributed.setup import process_group_scope, start_accelerator
 from reid_accel.errors import InputError
-from reid_accel.evaluation.final_report import data_facts, model_facts, score_and_report, write_report
+from reid_accel.evaluation.final_report import ReportPlan, data_facts, model_facts, score_and_report, write_report
 from reid_accel.evaluation.saved_features import score_saved_features
 from reid_accel.files import write_json
 from reid_accel.models.reid import load_model, on_device
@@ -95,28 +96,23 @@ def score_model(config: ScoringConfig, accelerator: Accelerator, console: Consol
         "data": data_facts(data, config.data),
         "training": None,
     }
-    report = score_and_report(
-        model,
-        data,
-        validation,
-        training.images,
-        accelerator,
-        config.score,
-        folder,
+    plan = ReportPlan(
+        data=data,
+        validation=validation,
+        train_attributes_NA=(data.splits["train"] if data.labeled_test else training.images).attributes_NA,
+        config=config.score,
         seed=config.seed,
         frame=frame,
-        console=console,
+        folder=folder,
         features=Path(config.features) if config.features is not None else None,
     )
-    return report, folder
+    return score_and_report(model, plan, accelerator, console), folder
 
 
 def score_features(config: ScoringConfig, accelerator: Accelerator, console: Console) -> tuple[Report | None, Path]:
     """Score saved embeddings: no image is opened, no network runs."""
     assert config.features is not None
-    entries, features, fingerprint = score_saved_features(
-        Path(config.features), config.score, accelerator.device, accelerator.num_processes, accelerator.process_index
-    )
+    entries, features = score_saved_features(Path(config.features), config.score, accelerator.device)
     folder = choose_run_folder(RunConfig(name="score", dir=config.dir), accelerator)
     if not accelerator.is_main_process:
         return None, folder
@@ -129,7 +125,7 @@ def score_features(config: ScoringConfig, accelerator: Accelerator, console: Con
             "title": f"saved features {Path(config.features).name}",
             "drawn": False,
             "root": config.features,
-            "fingerprint": fingerprint,
+            "fingerprint": features["gallery"].fingerprint,
             "splits": {split: _counts(embeddings) for split, embeddings in features.items()},
             "warnings": [],
             "skipped_images": [],
@@ -143,8 +139,8 @@ def _counts(embeddings: Embeddings) -> SplitCounts:
     pids, cameras = embeddings.pid_N, embeddings.camera_N
     return {
         "images": len(pids),
-        "identities": len(pids[pids > 0].unique()),
-        "cameras": len(cameras[cameras >= 0].unique()),
+        "identities": len(np.unique(pids[pids > 0])),
+        "cameras": len(np.unique(cameras[cameras >= 0])),
     }
 
 

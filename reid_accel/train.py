@@ -36,8 +36,8 @@ from reid_accel.distributed.setup import (
     start_accelerator,
 )
 from reid_accel.distributed.watchdog import mark
-from reid_accel.evaluation.evaluate import LabeledSet, attribute_entry, score_within, validation_protocol
-from reid_accel.evaluation.final_report import finish_run
+from reid_accel.evaluation.evaluate import score_validation, validation_protocol
+from reid_accel.evaluation.final_report import RunImages, finish_run
 from reid_accel.files import write_text
 from reid_accel.hardware import choose_kernels, tf32
 from reid_accel.models.backbone import starting_weights
@@ -45,7 +45,6 @@ from reid_accel.models.reid import ReIDModel, import_module
 from reid_accel.reporting.console import epoch_bar, epoch_line, open_console, sentences_for_users
 from reid_accel.reporting.provenance import software
 from reid_accel.reporting.tracking import Tracking, check_trackers
-from reid_accel.retrieval.embed import predict_sharded
 from reid_accel.training.build import build_model, build_trainer
 from reid_accel.training.checkpoint import (
     Progress,
@@ -125,8 +124,8 @@ def complete(run: Run, progress: Progress) -> None:
         keep_model(run, run.scored_model())
     run.accelerator.wait_for_everyone()
     mark("final scores")
-    trained_on = run.trainer.data.images
-    finish_run(config, run.accelerator, run.console, run.folder, run.data, run.validation, trained_on, progress)
+    images = RunImages(run.data, run.trainer.data.images, run.validation)
+    finish_run(config, run.folder, images, progress, run.accelerator, run.console)
     run.tracking.close()
 
 
@@ -346,12 +345,15 @@ def validate(run: Run, progress: Progress) -> Progress:
     if run.validation is None:
         return progress
     mark("validation")
-    score = run.config.score
     model = run.scored_model()
-    predictions = predict_sharded(
-        model, run.validation, run.accelerator, batch_size=score.batch_size, flip=score.flip, crops=score.crops
+    line = score_validation(
+        model,
+        run.validation,
+        run.trainer.data.images.attributes_NA,
+        run.config.score,
+        validation_protocol(run.data.labeled_test),
+        run.config.train.seed,
     )
-    line = validation_line(run, LabeledSet("validation", run.validation, predictions))
     progress = replace(progress, history=(*progress.history[:-1], {**progress.history[-1], **line}))
     score = line["validation_mAP"]
     if progress.best_score is not None and (score is None or score <= progress.best_score):
@@ -364,19 +366,6 @@ def keep_model(run: Run, model: ReIDModel) -> None:
     """Package a model as the run's; process 0 writes."""
     if run.accelerator.is_main_process:
         save_model(model, run.folder / "model")
-
-
-def validation_line(run: Run, validation: LabeledSet) -> dict[str, Any]:
-    """mAP and attribute accuracy of the validation split, for the epoch's line."""
-    config = run.config
-    protocol = validation_protocol(run.data.labeled_test)
-    scored = score_within(validation, protocol, config.model.metric, config.score, config.train.seed)
-    attributes = attribute_entry(validation, run.trainer.data.images.attributes_NA)
-    return {
-        "validation_protocol": protocol,
-        "validation_mAP": scored[1].mean_ap if scored is not None else None,
-        "validation_attribute_accuracy": attributes["conventions"]["12 groups"]["accuracy"] if attributes else None,
-    }
 
 
 def checkpoint(run: Run, progress: Progress) -> None:

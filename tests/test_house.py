@@ -14,7 +14,7 @@ FLOORS = (
     ("train", "score", "predict", "bench", "cli"),
     ("evaluation.final_report", "benchmarks", "preflight", "launcher"),
     ("evaluation", "course.predictions", "training", "hub"),
-    ("evaluation.evaluate",),
+    ("evaluation.evaluate", "evaluation.rank_lists"),
     ("reporting", "course"),
     ("retrieval.embed", "distributed.fsdp"),
     ("data.open", "data.tables"),
@@ -27,7 +27,7 @@ FLOORS = (
     ("errors",),
 )
 MAY_USE_ACCELERATE = ("launcher", "train", "score", "predict", "bench", "benchmarks", "training", "distributed")
-MAY_USE_ACCELERATE += ("evaluation.final_report", "retrieval.embed", "reporting.tracking")
+MAY_USE_ACCELERATE += ("evaluation.final_report", "reporting.tracking")
 
 
 def modules() -> list[tuple[str, Path]]:

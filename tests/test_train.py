@@ -231,7 +231,7 @@ def test_a_second_run_gets_a_folder_of_its_own(small_market: Path) -> None:
 def test_the_model_is_that_of_the_best_epoch(small_market: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved: list[torch.Tensor] = []
     scores = iter([0.3, 0.9, 0.5])
-    monkeypatch.setattr(train_script, "validation_line", lambda run, validation: {"validation_mAP": next(scores)})
+    monkeypatch.setattr(train_script, "score_validation", lambda *arguments: {"validation_mAP": next(scores)})
     real = train_script.checkpoint
 
     def checkpoint(run: train_script.Run, progress: train_script.Progress) -> None:

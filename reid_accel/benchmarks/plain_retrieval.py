@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from reid_accel.retrieval.checks import Int64Array
+from reid_accel.retrieval.features import Int64Array
 from reid_accel.retrieval.rerank import KReciprocal
 
 Float32Array = npt.NDArray[np.float32]

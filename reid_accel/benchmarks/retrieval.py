@@ -26,7 +26,8 @@ from reid_accel.benchmarks.plain_retrieval import plain_mean_ap, plain_reranked_
 from reid_accel.errors import InputError
 from reid_accel.files import write_json
 from reid_accel.retrieval.api import evaluate
-from reid_accel.retrieval.checks import Int64Array
+from reid_accel.retrieval.features import Embeddings, Int64Array
+from reid_accel.retrieval.protocol import Settings
 from reid_accel.retrieval.rerank import KReciprocal
 
 if TYPE_CHECKING:
@@ -182,10 +183,9 @@ def mean_ap_of(
 ) -> float:
     """mAP as scoring computes it; labels: pids of queries and gallery, then their cameras."""
     query_pids, gallery_pids, query_cameras, gallery_cameras = labels
-    settings = KReciprocal() if rerank else None
-    return evaluate(
-        query_QD, gallery_GD, query_pids, gallery_pids, query_cameras, gallery_cameras, rerank=settings
-    ).mean_ap
+    query = Embeddings.of(query_QD, query_pids, query_cameras)
+    gallery = Embeddings.of(gallery_GD, gallery_pids, gallery_cameras)
+    return evaluate(query, gallery, Settings(rerank=KReciprocal() if rerank else None)).mean_ap
 
 
 def product(query_QD: torch.Tensor, gallery_GD: torch.Tensor) -> float:

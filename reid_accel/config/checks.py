@@ -1,6 +1,7 @@
 """How a setting is refused: one sentence that names it, what it must be, and what it was."""
 
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from operator import index
+from typing import Any, Literal, SupportsIndex, get_args, get_origin, get_type_hints
 
 from reid_accel.errors import InputError
 
@@ -24,3 +25,14 @@ def check_choices(config: Any, section: str) -> None:
         if get_origin(hint) is Literal:
             choices, value = get_args(hint), getattr(config, name)
             check(value in choices, f"{section}.{name.replace('_', '-')}", f"one of {choices}", value)
+
+
+def check_positive(name: str, value: object) -> None:
+    """Raise InputError unless the value is an integer above 0."""
+    number = index(value) if isinstance(value, SupportsIndex) and not isinstance(value, bool) else 0
+    check(number > 0, name, "a positive integer", value)
+
+
+def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Raise InputError unless the value is one of the allowed words."""
+    check(value in allowed, name, f"one of {', '.join(allowed)}", value)

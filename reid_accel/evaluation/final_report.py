@@ -1,12 +1,15 @@
-"""The end of a run: score the model that was kept, write what people read, push it if asked to.
+"""The end of a run: score the saved model, write the report and the predictions, push to the hub if asked to.
 
 Shared by train.py and score.py; every process calls these functions, process 0 writes.
 """
 
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from accelerate import Accelerator
 from rich.console import Console
@@ -15,83 +18,127 @@ from reid_accel import hub
 from reid_accel.config.parse import to_dict
 from reid_accel.config.schema import Config, DataConfig, ScoreConfig
 from reid_accel.course.predictions import write_junk_scores, write_predictions
-from reid_accel.data.dataset import ImageDataset
+from reid_accel.data.dataset import ImageDataset, Ints
 from reid_accel.data.splits import OpenedData
+from reid_accel.distributed.collectives import Group
 from reid_accel.evaluation.evaluate import (
-    LabeledSet,
     attribute_entry,
     junk_entry,
-    rank_lists,
     require_fitting_vocabulary,
-    retrieval_entry,
-    score_pair,
+    retrieval_entries,
+    score_variants,
     score_within,
 )
-from reid_accel.evaluation.saved_features import write_saved_features
+from reid_accel.evaluation.rank_lists import Pictured, rank_lists
+from reid_accel.evaluation.saved_features import FeaturesOrigin, write_saved_features
 from reid_accel.files import write_json
-from reid_accel.models.reid import Architecture, ReIDModel, load_model, on_device
+from reid_accel.models.reid import Architecture, ReIDModel, load_model, model_fingerprint, on_device
 from reid_accel.reporting.card import write_model_card
 from reid_accel.reporting.console import print_report
 from reid_accel.reporting.html.page import write_html
 from reid_accel.reporting.html.pictures import RankList
 from reid_accel.reporting.provenance import hardware, software
-from reid_accel.reporting.schema import FORMAT, Attributes, DataFacts, Junk, ModelFacts, Report, ReportFrame
-from reid_accel.retrieval.embed import predict_sharded
+from reid_accel.reporting.schema import FORMAT, Attributes, DataFacts, Junk, ModelFacts, Report, ReportFrame, Training
+from reid_accel.retrieval.embed import AttributePredictions, embed_dataset
+from reid_accel.retrieval.features import Embeddings
 from reid_accel.training.checkpoint import Progress
 
+PROTOCOLS_WITHIN = ("course", "course-strict", "market1501")
+"""Those that drawn validation images are scored by."""
 
-def score_and_report(
-    model: ReIDModel,
-    data: OpenedData,
-    validation: ImageDataset | None,
-    trained_on: ImageDataset,
-    accelerator: Accelerator,
-    config: ScoreConfig,
-    folder: Path,
-    *,
-    seed: int,
-    frame: ReportFrame,
-    console: Console,
-    features: Path | None = None,
-) -> Report | None:
+
+@dataclass(frozen=True)
+class RunImages:
+    """The images of a training run."""
+
+    data: OpenedData
+    trained_on: ImageDataset
+    validation: ImageDataset | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportPlan:
+    """What is scored, and where the report goes."""
+
+    data: OpenedData
+    validation: ImageDataset | None
+    train_attributes_NA: Ints
+    """Of the training images, for the majority baseline."""
+    config: ScoreConfig
+    seed: int
+    frame: ReportFrame
+    """The report's parts that don't come from scoring."""
+    folder: Path
+    features: Path | None = None
+    """A folder for the embeddings of query and gallery."""
+
+    @property
+    def images(self) -> dict[str, ImageDataset]:
+        """The splits that are embedded."""
+        wanted = {split: images for split, images in self.data.splits.items() if split != "train"}
+        return wanted if self.validation is None else {**wanted, "validation": self.validation}
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """All splits that a model has embedded; embeddings are this process's rows."""
+
+    images: dict[str, ImageDataset]
+    embeddings: dict[str, Embeddings]
+    attributes: dict[str, AttributePredictions]
+
+    @classmethod
+    def by(cls, model: ReIDModel, plan: ReportPlan, console: Console) -> "Embedded":
+        """Embed each split once."""
+        embeddings, attributes = {}, {}
+        for split, images in plan.images.items():
+            console.print(f"embedding {len(images):,} images of {split}")
+            embeddings[split], attributes[split] = embed_dataset(model, images, plan.config)
+        return cls(plan.images, embeddings, attributes)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Retrieval entries, and the best and worst queries of the first of them."""
+
+    entries: list[Any]
+    best: list[RankList]
+    worst: list[RankList]
+
+
+def score_and_report(model: ReIDModel, plan: ReportPlan, accelerator: Accelerator, console: Console) -> Report | None:
     """Embed every test image once, score, and write report.json, report.html and the predictions.
 
-    Every process calls it; process 0 writes and gets the report (the others None). `frame` holds
-    the report's parts that don't come from scoring (title, config, training). features: a folder for the
-    embeddings of query and gallery.
-    Raises InputError when model and data have different attributes.
+    Every process calls it; process 0 writes and gets the report (the others None).
+    Raises InputError if model and data have different attributes.
     """
-    architecture = model.architecture
-    for images in data.splits.values():
-        require_fitting_vocabulary(architecture.groups, images.groups)
-    wanted = {split: images for split, images in data.splits.items() if split != "train"}
-    if validation is not None:
-        wanted["validation"] = validation
-    labeled = {}
-    for split, images in wanted.items():
-        console.print(f"embedding {len(images):,} images of {split}")
-        predictions = predict_sharded(
-            model, images, accelerator, batch_size=config.batch_size, flip=config.flip, crops=config.crops
-        )
-        labeled[split] = LabeledSet(split, images, predictions)
-    scored = _score(labeled, data.labeled_test, architecture.metric, config, seed)
-    _write_predictions(labeled, data.labeled_test, architecture, config, folder, console, accelerator.is_main_process)
-    if features is not None and data.labeled_test:
-        write_saved_features(features, labeled, model, data.fingerprint(), config, accelerator.is_main_process)
-        console.print(f"wrote the embeddings of query and gallery to {features}", markup=False)
+    for images in plan.data.splits.values():
+        require_fitting_vocabulary(model.architecture.groups, images.groups)
+    embedded = Embedded.by(model, plan, console)
+    scored = _score(embedded, plan, model.architecture.metric)
+    for path in _write_predictions(embedded, plan, model):
+        console.print(f"wrote {path}")
+    if plan.features is not None and plan.data.labeled_test:
+        fingerprint = f"model {model_fingerprint(model)}, data {plan.data.fingerprint()}"
+        origin = FeaturesOrigin(fingerprint, model.architecture.metric, plan.config.flip, plan.config.crops)
+        write_saved_features(plan.features, embedded.embeddings, origin)
+        console.print(f"wrote the embeddings of query and gallery to {plan.features}", markup=False)
     if not accelerator.is_main_process:
         return None
-    majority_of = data.splits["train"] if data.labeled_test else trained_on
-    attributed = labeled.get("gallery") or labeled.get("validation")
+    labeled = next((split for split in ("gallery", "validation") if split in embedded.images), None)
     return write_report(
-        folder,
-        frame,
+        plan.folder,
+        plan.frame,
         accelerator,
-        retrieval=scored.retrieval,
-        attributes=attribute_entry(attributed, majority_of.attributes_NA) if attributed else None,
-        junk=junk_entry(labeled["gallery"]) if data.labeled_test else None,
+        retrieval=scored.entries,
+        attributes=_attributes(labeled, embedded, plan) if labeled is not None else None,
+        junk=junk_entry(embedded.images["gallery"], embedded.attributes["gallery"]) if plan.data.labeled_test else None,
         shown=(scored.best, scored.worst),
     )
+
+
+def _attributes(split: str, embedded: Embedded, plan: ReportPlan) -> Attributes | None:
+    return attribute_entry(split, embedded.images[split], embedded.attributes[split], plan.train_attributes_NA)
 
 
 def write_report(
@@ -120,59 +167,54 @@ def write_report(
     return report
 
 
-def _write_predictions(
-    labeled: dict[str, LabeledSet],
-    labeled_test: bool,
-    architecture: Architecture,
-    config: ScoreConfig,
-    folder: Path,
-    console: Console,
-    is_main_process: bool,
-) -> None:
-    written = []
-    if labeled_test:
-        gallery = labeled["gallery"]
-        if architecture.groups and is_main_process:
-            written = [write_junk_scores(folder, gallery.images, gallery.predictions)]
-    else:
-        queries, test = labeled["queries"], labeled["test"]
-        written = write_predictions(
-            folder,
-            (queries.images, queries.predictions),
-            (test.images, test.predictions),
-            architecture,
-            config,
-            is_main_process=is_main_process,
+def _write_predictions(embedded: Embedded, plan: ReportPlan, model: ReIDModel) -> list[Path]:
+    """The files of predictions that this process has written."""
+    if not plan.data.labeled_test:
+        return write_predictions(
+            plan.folder,
+            embedded.embeddings["queries"],
+            embedded.embeddings["test"],
+            embedded.attributes["test"],
+            model.architecture,
+            plan.config,
         )
-    for path in written:
-        console.print(f"wrote {path}")
+    if not model.architecture.groups or not Group.of().is_main:
+        return []
+    return [write_junk_scores(plan.folder, embedded.images["gallery"].name_N, embedded.attributes["gallery"])]
 
 
-class _Scored(NamedTuple):
-    retrieval: list[Any]
-    best: list[RankList]
-    worst: list[RankList]
-
-
-def _score(labeled: dict[str, LabeledSet], labeled_test: bool, metric: str, config: ScoreConfig, seed: int) -> _Scored:
-    """Query against gallery where both are labeled; the validation split within itself by each protocol."""
-    entries: list[Any] = []
-    shown: tuple[list[RankList], list[RankList]] = ([], [])
-    if labeled_test:
-        query, gallery = labeled["query"], labeled["gallery"]
-        entries, plain = score_pair(query, gallery, metric, config)
-        shown = rank_lists(query, gallery, plain, config.shown_queries)
-    for protocol in ("course", "course-strict", "market1501") if "validation" in labeled else ():
-        scored = score_within(labeled["validation"], protocol, metric, config, seed)
-        if scored is None:
+def _score(embedded: Embedded, plan: ReportPlan, metric: str) -> Scored:
+    """Query against gallery where both are labeled; validation images among each other by each protocol."""
+    config, images = plan.config, embedded.images
+    entries = partial(retrieval_entries, flip=config.flip, crops=config.crops)
+    scored = Scored([], [], [])
+    if plan.data.labeled_test:
+        gallery = embedded.embeddings["gallery"]
+        query = embedded.embeddings["query"].gathered(Group.of())
+        scores = score_variants(query, gallery, metric, config)
+        shown = rank_lists(
+            Pictured(images["query"], query), Pictured(images["gallery"], gallery), scores[0], config.shown_queries
+        )
+        scored = Scored(entries("query", "gallery", scores), *shown)
+    for protocol in PROTOCOLS_WITHIN if "validation" in images else ():
+        validation = embedded.embeddings["validation"]
+        found = score_within(validation, protocol, metric, config, plan.seed)
+        if found is None:
             continue
-        rows, scores = scored
-        drawn = f"{len(rows)} drawn from validation"
-        entries.append(retrieval_entry(drawn, "validation", scores, flip=config.flip, crops=config.crops))
-        if not labeled_test and protocol == "course-strict":
-            validation = labeled["validation"]
-            shown = rank_lists(validation, validation, scores, config.shown_queries, drawn=rows)
-    return _Scored(entries, *shown)
+        queries, within = found
+        drawn = f"{queries.num_rows} drawn from validation"
+        scored.entries.extend(entries(drawn, "validation", [within]))
+        if not plan.data.labeled_test and protocol == "course-strict":
+            assert queries.source_row_N is not None
+            drawn_images = images["validation"].select(queries.source_row_N)
+            shown = rank_lists(
+                Pictured(drawn_images, queries),
+                Pictured(images["validation"], validation),
+                within,
+                config.shown_queries,
+            )
+            scored = Scored(scored.entries, *shown)
+    return scored
 
 
 def model_facts(architecture: Architecture) -> ModelFacts:
@@ -205,45 +247,32 @@ def data_facts(data: OpenedData, config: DataConfig) -> DataFacts:
 
 def finish_run(
     config: Config,
+    folder: Path,
+    images: RunImages,
+    progress: Progress,
     accelerator: Accelerator,
     console: Console,
-    folder: Path,
-    data: OpenedData,
-    validation: ImageDataset | None,
-    trained_on: ImageDataset,
-    progress: Progress,
 ) -> None:
     """Score the model in `folder/model`, write report and model card, push to the hub if asked to."""
+    data, trained_on = images.data, images.trained_on
     model = on_device(load_model(folder / "model"), accelerator.device)
-    images_trained = progress.step * config.train.batch_size
-    history: list[Any] = list(progress.history)
-    frame: ReportFrame = {
-        "title": config.run.name,
-        "config": to_dict(config),
-        "model": model_facts(model.architecture),
-        "data": data_facts(data, config.data),
-        "training": {
-            "epochs": progress.epoch,
-            "steps": progress.step,
-            "minutes": progress.seconds / 60,
-            "images_per_second": images_trained / progress.seconds if progress.seconds else 0.0,
-            "best_epoch": progress.best_epoch,
-            "seed": config.train.seed,
-            "history": history,
-        },
-    }
-    report = score_and_report(
-        model,
-        data,
-        validation,
-        trained_on,
-        accelerator,
-        config.score,
-        folder,
+    plan = ReportPlan(
+        data=data,
+        validation=images.validation,
+        train_attributes_NA=(data.splits["train"] if data.labeled_test else trained_on).attributes_NA,
+        config=config.score,
         seed=config.train.seed,
-        frame=frame,
-        console=console,
+        frame={
+            "title": config.run.name,
+            "config": to_dict(config),
+            "model": model_facts(model.architecture),
+            "data": data_facts(data, config.data),
+            "training": _training_facts(config, progress),
+        },
+        folder=folder,
     )
+    with _explaining_interrupts(folder):
+        report = score_and_report(model, plan, accelerator, console)
     if report is None:
         return
     architecture = asdict(model.architecture)
@@ -253,3 +282,29 @@ def finish_run(
     if config.run.push_to:
         pushed = hub.push(folder / "model", config.run.push_to, visibility=config.run.push_visibility)
         console.print(pushed.lines()[-1], markup=False, soft_wrap=True)
+
+
+@contextmanager
+def _explaining_interrupts(folder: Path) -> Iterator[None]:
+    """Ctrl-C during the final evaluation says what is complete and how to continue."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(
+            f"training is complete, the final evaluation is not. To evaluate again, repeat the command with --run.dir "
+            f"{folder} --run.resume auto; or evaluate the model in {folder / 'model'} with score.py"
+        ) from error
+
+
+def _training_facts(config: Config, progress: Progress) -> Training:
+    images_trained = progress.step * config.train.batch_size
+    history: list[Any] = list(progress.history)
+    return {
+        "epochs": progress.epoch,
+        "steps": progress.step,
+        "minutes": progress.seconds / 60,
+        "images_per_second": images_trained / progress.seconds if progress.seconds else 0.0,
+        "best_epoch": progress.best_epoch,
+        "seed": config.train.seed,
+        "history": history,
+    }

@@ -46,8 +46,8 @@ def sentences_for_users() -> Iterator[None]:
     """
     try:
         yield
-    except KeyboardInterrupt:  # outside the training loop, which handles it
-        print("interrupted; the files written so far are complete", file=sys.stderr)
+    except KeyboardInterrupt as error:  # outside the training loop, which handles it
+        print(f"interrupted: {str(error) or 'the files written so far are complete'}", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except (InputError, OSError) as error:
         if isinstance(error, OSError) and error.errno not in NO_SPACE:

@@ -1,167 +1,276 @@
 """Retrieval scores and rank lists: exact, in bounded memory, from features and labels alone.
 
 No matrix of all distances and no full sort: an AP needs only how many gallery rows come before each hit.
-`tiles` makes distances a panel at a time, `relatives` reads from the labels which rows are hits and which are to
-be ignored, `counting` counts rows before each hit, `scores` turns counts into scores. `sharded` has the same two
-functions for a gallery that is spread over ranks.
+`distances` makes distances a panel at a time, `protocol` reads from the labels which rows are hits and which are
+removed, `hit_ranks` counts rows before each hit, `metrics` turns counts into scores.
 
-Letters: Q queries, G gallery, D feature, K nearest rows.
+A gallery may be spread over the processes of a group: contiguous runs of full tiles (`distances.shard_rows`), one run
+per process. Queries and labels are the same on all of them. Features are not exchanged, except for re-ranking, which
+compares gallery rows with each other on rank 0. The numbers are the same bits on any number of processes: tiles are at
+the same global rows, each distance comes from the one process that has its row, and what is added up over processes
+are integers, or one number and zeros.
+
+Letters: Q queries, G the full gallery, S this process's gallery rows, K nearest rows, W processes.
 """
 
+import zlib
+from collections.abc import Iterator
+from dataclasses import replace
+
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from reid_accel.distributed.collectives import ALONE
+from reid_accel.config.checks import check_positive
+from reid_accel.distributed.collectives import ALONE, Group
 from reid_accel.errors import InputError
-from reid_accel.retrieval.checks import (
-    BoolArray,
-    Features,
-    Int64Array,
-    Labels,
-    as_features,
-    as_labels,
-    as_optional_labels,
-    check_k,
-    check_pair,
+from reid_accel.retrieval.distances import (
+    GalleryTiles,
+    distance_panels,
+    exact_float32,
+    prepare_gallery,
+    query_block_rows,
 )
-from reid_accel.retrieval.distances import CHUNK_BYTES, GALLERY_BLOCK, exact_float32
-from reid_accel.retrieval.expansion import AlphaExpansion
-from reid_accel.retrieval.knn import Cells
+from reid_accel.retrieval.expansion import expand_queries
+from reid_accel.retrieval.features import BoolArray, Embeddings, Float32Array, Int64Array
+from reid_accel.retrieval.hit_ranks import Counts, count_hit_ranks
+from reid_accel.retrieval.knn import Removed, merge_nearest, nearest_rows
 from reid_accel.retrieval.metrics import RetrievalScores, finish_scores
-from reid_accel.retrieval.protocol import find_match_rows, unlisted_rows
-from reid_accel.retrieval.rerank import KReciprocal
-from reid_accel.retrieval.search import Shard, count_matches, list_nearest
-from reid_accel.retrieval.settings import Settings
+from reid_accel.retrieval.protocol import NOTHING_REMOVED, MatchRows, Settings, find_match_rows, find_removed
+from reid_accel.retrieval.rerank import reranked_panels
 
 
 def evaluate(
-    query_features: Features,
-    gallery_features: Features,
-    query_pids: Labels,
-    gallery_pids: Labels,
-    query_cameras: Labels | None = None,
-    gallery_cameras: Labels | None = None,
-    *,
-    metric: str = "euclidean",
-    protocol: str = "market1501",
-    average_precision: str = "standard",
-    ranks: tuple[int, ...] = (1, 5, 10, 20),
-    rerank: KReciprocal | None = None,
-    query_expansion: AlphaExpansion | None = None,
-    query_rows: Labels | None = None,
-    chunk_bytes: int = CHUNK_BYTES,
-    gallery_block: int = GALLERY_BLOCK,
+    query: Embeddings, gallery: Embeddings, settings: Settings | None = None, group: Group = ALONE
 ) -> RetrievalScores:
-    """Score queries [Q, D] against a gallery [G, D]; both on one device, float32, float16 or bfloat16.
+    """Score queries against a gallery, by default by the protocol of Market-1501.
 
-    metric: "euclidean" (orders like the mean squared difference) or "cosine". Distances are computed in float32;
-    equal ones are ordered by gallery row.
-    protocol: "market1501" drops gallery pid -1, removes rows of the query's pid and camera, and needs cameras;
-    "course" removes nothing; "course-strict" removes the query itself, gallery row `query_rows[q]`. A gallery pid
-    of 0 stays and matches nobody.
-    average_precision: "standard", or "trapezoid" as in the original MATLAB evaluation (Zheng et al., ICCV 2015).
-    ranks: those of the CMC.
-    chunk_bytes: the size of a panel of distances. gallery_block: gallery rows per tile; another number may
-    change the last bit of a distance.
+    group: the processes that a sharded gallery is spread over. Each of them calls this with the same queries and
+    settings and the gallery rows that `shard_rows` gives it, and gets the same scores.
+    Raises InputError for what cannot be scored: NaN, missing labels, no query with a match. What is wrong on one
+    process only is raised on all of them.
 
-    Raises InputError for what cannot be scored: NaN, lengths that don't fit, no query with a match.
-
-    >>> scores = evaluate(np.eye(2), np.eye(2), [1, 2], [1, 2], [0, 0], [1, 1])
+    >>> query = Embeddings.of(np.eye(2), pids=[1, 2], cameras=[0, 0])
+    >>> gallery = Embeddings.of(np.eye(2), pids=[1, 2], cameras=[1, 1])
+    >>> scores = evaluate(query, gallery)
     >>> scores.mean_ap, scores.cmc[1]
     (1.0, 1.0)
     """
-    settings = Settings(
-        metric=metric,
-        protocol=protocol,
-        average_precision=average_precision,
-        ranks=ranks,
-        rerank=rerank,
-        query_expansion=query_expansion,
-        chunk_bytes=chunk_bytes,
-        gallery_block=gallery_block,
-    )
-    query_QD = as_features("query_features", query_features)
-    gallery_GD = as_features("gallery_features", gallery_features)
-    check_pair(query_QD, gallery_GD)
-    own_rows = as_optional_labels("query_rows", query_rows, len(query_QD), "query_features")
-    relatives = find_match_rows(
-        as_labels("query_pids", query_pids, len(query_QD), "query_features"),
-        as_labels("gallery_pids", gallery_pids, len(gallery_GD), "gallery_features"),
-        as_optional_labels("query_cameras", query_cameras, len(query_QD), "query_features"),
-        as_optional_labels("gallery_cameras", gallery_cameras, len(gallery_GD), "gallery_features"),
-        own_rows,
-        protocol,
-    )
-    shard = Shard(gallery_GD, 0, len(gallery_GD))
-    with exact_float32(query_QD.device):
-        counts = count_matches(query_QD, shard, relatives, own_rows, settings, ALONE)
-    return finish_scores(counts, relatives, settings)
+    settings = settings or Settings()
+
+    def find() -> MatchRows:
+        _check_pair(query, gallery)
+        return find_match_rows(query, gallery, settings.protocol)
+
+    matches = group.together(find)
+    _check_shards(query, gallery, settings, group)
+    with exact_float32(query.embedding_SD.device):
+        counts = _count(query, gallery, matches, settings, group)
+    return finish_scores(counts, matches, settings)
 
 
 def top_k(
-    query_features: Features,
-    gallery_features: Features,
+    query: Embeddings,
+    gallery: Embeddings,
     k: int,
-    *,
-    metric: str = "euclidean",
-    query_pids: Labels | None = None,
-    gallery_pids: Labels | None = None,
-    query_cameras: Labels | None = None,
-    gallery_cameras: Labels | None = None,
-    query_rows: Labels | None = None,
-    chunk_bytes: int = CHUNK_BYTES,
-    gallery_block: int = GALLERY_BLOCK,
-) -> tuple[Int64Array, npt.NDArray[np.float32]]:
+    settings: Settings = NOTHING_REMOVED,
+    group: Group = ALONE,
+) -> tuple[Int64Array, Float32Array]:
     """The k nearest gallery rows of each query: (rows [Q, K] int64, distances [Q, K] float32), best first.
 
-    Distances are euclidean (not squared) or 1 - cosine; equal ones are ordered by gallery row. With all four
-    labels, Market-1501's junk rules apply: gallery pid -1 and rows of the query's pid and camera aren't listed.
-    With `query_rows`, gallery row `query_rows[q]` (the query itself) isn't. Where that leaves fewer than k rows, row
-    -1 at an infinite distance fills the list.
+    Distances are euclidean (not squared) or 1 - cosine; equal ones are ordered by gallery row. The lists leave out what
+    the protocol of `settings` removes, by default nothing. If fewer than k rows are left, the rest is row -1 at an
+    infinite distance. group: as in `evaluate`.
 
-    >>> rows, distances = top_k(np.array([[0.0]]), np.array([[3.0], [1.0], [-1.0]]), 2)
+    >>> gallery = Embeddings.of(np.array([[3.0], [1.0], [-1.0]]))
+    >>> rows, distances = top_k(Embeddings.of(np.array([[0.0]])), gallery, 2)
     >>> rows.tolist(), distances.tolist()
     ([[1, 2]], [[1.0, 1.0]])
     """
-    settings = Settings(metric=metric, chunk_bytes=chunk_bytes, gallery_block=gallery_block)
-    query_QD = as_features("query_features", query_features)
-    gallery_GD = as_features("gallery_features", gallery_features)
-    check_pair(query_QD, gallery_GD)
-    check_k(k, len(gallery_GD))
-    dropped_G, removed = read_unlisted(
-        as_optional_labels("query_pids", query_pids, len(query_QD), "query_features"),
-        as_optional_labels("gallery_pids", gallery_pids, len(gallery_GD), "gallery_features"),
-        as_optional_labels("query_cameras", query_cameras, len(query_QD), "query_features"),
-        as_optional_labels("gallery_cameras", gallery_cameras, len(gallery_GD), "gallery_features"),
-        as_optional_labels("query_rows", query_rows, len(query_QD), "query_features"),
-    )
-    shard = Shard(gallery_GD, 0, len(gallery_GD))
-    with exact_float32(query_QD.device):
-        distance_QK, row_QK = list_nearest(query_QD, shard, k, dropped_G, removed, settings, ALONE)
-    return row_QK.cpu().numpy(), reported_distances(distance_QK, metric)
 
+    def find() -> Removed:
+        if settings.rerank is not None or settings.query_expansion is not None:
+            raise InputError("rank lists are neither re-ranked nor expanded: leave rerank and query_expansion out")
+        _check_pair(query, gallery)
+        _check_k(k, gallery.num_rows)
+        return find_removed(query, gallery, settings.protocol)
 
-def read_unlisted(
-    query_pids: Int64Array | None,
-    gallery_pids: Int64Array | None,
-    query_cameras: Int64Array | None,
-    gallery_cameras: Int64Array | None,
-    query_rows: Int64Array | None,
-) -> tuple[BoolArray | None, Cells | None]:
-    """What rank lists leave out: (junk rows [G], removed pairs), None where nothing is asked for."""
-    own = None if query_rows is None else (np.arange(len(query_rows)), query_rows)
-    if query_pids is None and gallery_pids is None and query_cameras is None and gallery_cameras is None:
-        return None, own
-    if query_pids is None or gallery_pids is None or query_cameras is None or gallery_cameras is None:
-        raise InputError("junk rules need all of query_pids, gallery_pids, query_cameras and gallery_cameras")
-    dropped_G, again = unlisted_rows(query_pids, gallery_pids, query_cameras, gallery_cameras)
-    if own is None:
-        return dropped_G, again
-    return dropped_G, (np.concatenate([again[0], own[0]]), np.concatenate([again[1], own[1]]))
-
-
-def reported_distances(distance_QK: torch.Tensor, metric: str) -> npt.NDArray[np.float32]:
-    """Distances as people read them: a euclidean one is the root of what is compared inside."""
+    removed = group.together(find)
+    _check_shards(query, gallery, settings, group)
+    with exact_float32(query.embedding_SD.device):
+        distance_QK, row_QK = _list_nearest(query, gallery, k, removed, settings, group)
     distances = distance_QK.cpu().numpy()
-    return np.sqrt(distances) if metric == "euclidean" else distances
+    # inside, euclidean distances are squared
+    return row_QK.cpu().numpy(), np.sqrt(distances) if settings.metric == "euclidean" else distances
+
+
+def _count(query: Embeddings, gallery: Embeddings, matches: MatchRows, settings: Settings, group: Group) -> Counts:
+    """The counts that `finish_scores` turns into scores, the same on every process."""
+    if settings.rerank is not None and group.size > 1:
+        return _count_on_main(query, gallery, matches, settings, group)
+    if settings.query_expansion is not None:
+        query = _expand(query, gallery, matches, settings, group)
+    if settings.rerank is not None:
+        panels = _reranked_panels(query.embedding_SD, gallery.embedding_SD, matches, settings)
+    else:
+        panels = _panels(query, gallery, matches, settings, group)
+    return count_hit_ranks(panels, matches, gallery.rows, group)
+
+
+def _count_on_main(
+    query: Embeddings, gallery: Embeddings, matches: MatchRows, settings: Settings, group: Group
+) -> Counts:
+    """Bring the gallery to rank 0, count there, and tell the others."""
+    gallery_GD = group.gather_rows(gallery.embedding_SD)
+
+    def count() -> Counts:
+        if gallery_GD is None:
+            zeros = np.zeros(len(matches.row_R), dtype=np.int64)
+            return Counts(zeros.astype(np.float32), zeros, zeros)
+        whole = replace(gallery, embedding_SD=gallery_GD, rows=range(gallery.num_rows))
+        return _count(query, whole, matches, settings, ALONE)
+
+    counts = group.together(count)
+    return Counts(
+        group.all_reduce(torch.from_numpy(counts.distance_R)).numpy(),
+        group.all_reduce(torch.from_numpy(counts.before_R)).numpy(),
+        group.all_reduce(torch.from_numpy(counts.false_accepts_R)).numpy(),
+    )
+
+
+def _panels(
+    query: Embeddings, gallery: Embeddings, matches: MatchRows, settings: Settings, group: Group
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """Distances of all queries to this process's gallery rows."""
+    tiles = group.together(lambda: _tiles(gallery, matches.dropped_G, settings))
+    rows = query_block_rows(query.num_rows, gallery.num_rows, settings.chunk_bytes, settings.gallery_block)
+    return distance_panels(query.embedding_SD, tiles, metric=settings.metric, query_block=rows)
+
+
+def _list_nearest(
+    query: Embeddings, gallery: Embeddings, k: int, removed: Removed, settings: Settings, group: Group
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(distances, rows) of the k nearest of the full gallery [Q, K], the same on every process."""
+    tiles = group.together(lambda: _tiles(gallery, removed.dropped_G, settings))
+    rows = query_block_rows(query.num_rows, gallery.num_rows, settings.chunk_bytes, settings.gallery_block)
+    distance_QK, row_QK = nearest_rows(
+        query.embedding_SD, tiles, k, metric=settings.metric, query_block=rows, removed=removed
+    )
+    return merge_nearest(group.all_gather(distance_QK), group.all_gather(row_QK), k)
+
+
+def _tiles(gallery: Embeddings, dropped_G: BoolArray, settings: Settings) -> GalleryTiles:
+    first, last = gallery.rows.start, gallery.rows.stop
+    return prepare_gallery(
+        gallery.embedding_SD,
+        metric=settings.metric,
+        dropped_G=dropped_G[first:last],
+        first_row=first,
+        block=settings.gallery_block,
+    )
+
+
+def _expand(query: Embeddings, gallery: Embeddings, matches: MatchRows, settings: Settings, group: Group) -> Embeddings:
+    """Queries averaged with what they find by cosine: no junk, and not themselves under course-strict."""
+    expansion = settings.query_expansion
+    assert expansion is not None
+    _check_k(expansion.k, int((~matches.dropped_G).sum()), "query_expansion.k")
+    none = np.empty(0, np.int64)
+    removed = Removed(matches.dropped_G, none, none)
+    if settings.protocol == "course-strict":
+        removed = find_removed(query, gallery, settings.protocol)
+    by_cosine = replace(settings, metric="cosine")
+    _, row_QK = _list_nearest(query, gallery, expansion.k, removed, by_cosine, group)
+
+    def rows_of_all_processes(row_QK: torch.Tensor) -> torch.Tensor:
+        column_QK = row_QK - gallery.rows.start
+        held_QK = (column_QK >= 0) & (column_QK < len(gallery.rows))
+        feature_QKD = query.embedding_SD.new_zeros(*row_QK.shape, query.embedding_SD.shape[1], dtype=torch.float32)
+        feature_QKD[held_QK] = gallery.embedding_SD[column_QK[held_QK]].float()
+        return group.all_reduce(feature_QKD)
+
+    expanded_QD = expand_queries(query.embedding_SD, row_QK, rows_of_all_processes, expansion)
+    return replace(query, embedding_SD=expanded_QD)
+
+
+def _reranked_panels(
+    query_QD: torch.Tensor, gallery_GD: torch.Tensor, matches: MatchRows, settings: Settings
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """Re-ranked distances to every gallery row; junk takes no part in re-ranking and is infinitely far."""
+    assert settings.rerank is not None
+    kept_G = torch.from_numpy(~matches.dropped_G).to(gallery_GD.device)
+    kept_KD = gallery_GD[kept_G] if matches.dropped_G.any() else gallery_GD
+    panels = reranked_panels(
+        query_QD, kept_KD, settings.rerank, metric=settings.metric, chunk_bytes=settings.chunk_bytes
+    )
+    for start, panel_BK in panels:
+        panel_BG = torch.full((len(panel_BK), len(gallery_GD)), torch.inf, device=panel_BK.device)
+        panel_BG[:, kept_G] = panel_BK
+        yield start, panel_BG
+
+
+def _check_pair(query: Embeddings, gallery: Embeddings) -> None:
+    """Refuse two sets that cannot be compared with each other."""
+    query_QD, gallery_SD = query.embedding_SD, gallery.embedding_SD
+    if not query.is_whole:
+        raise InputError(f"queries must be complete on every process, got rows {query.rows} of {query.num_rows}")
+    if query_QD.shape[1] != gallery_SD.shape[1]:
+        raise InputError(
+            f"query_features have dimension {query_QD.shape[1]}, gallery_features {gallery_SD.shape[1]}: "
+            "both must come from the same model"
+        )
+    if query_QD.device != gallery_SD.device:
+        raise InputError(
+            f"query_features are on {query_QD.device}, gallery_features on {gallery_SD.device}: move one of them"
+        )
+    if query.num_rows == 0:
+        raise InputError("query_features has no rows: there is nothing to search for")
+
+
+def _check_k(k: int, num_gallery: int, name: str = "k") -> None:
+    """Refuse more neighbors than the gallery has rows."""
+    check_positive(name, k)
+    if num_gallery == 0:
+        raise InputError("the gallery is empty: there is nothing to rank")
+    if k > num_gallery:
+        raise InputError(f"{name} must be at most the gallery's {num_gallery} rows, got {k}")
+
+
+def _check_shards(query: Embeddings, gallery: Embeddings, settings: Settings, group: Group) -> None:
+    """Refuse, on every process, shards that aren't the full gallery once each, and queries that differ."""
+    own = [gallery.rows.start, len(gallery.rows)]
+    alike = _checksums(query, gallery, settings) if group.size > 1 else []
+    received_WI = group.all_gather(torch.tensor([*own, *alike])).tolist()
+    for rank, numbers in enumerate(received_WI):
+        if numbers[2:] != received_WI[0][2:]:
+            raise InputError(f"ranks 0 and {rank} were given different queries, labels or settings")
+    held_W = [range(first, first + count) for first, count, *_ in received_WI]
+    _check_rows_once(held_W, gallery.num_rows, settings.gallery_block)
+
+
+def _checksums(query: Embeddings, gallery: Embeddings, settings: Settings) -> list[int]:
+    """Numbers that differ if what must be the same on all processes does."""
+    query_bytes = query.embedding_SD.contiguous().view(torch.uint8)
+    labels = (query.pid_N, query.camera_N, gallery.pid_N, gallery.camera_N)
+    return [
+        gallery.num_rows,
+        query_bytes.numel(),
+        int(query_bytes.sum(dtype=torch.int64)),
+        zlib.crc32(repr(settings).encode()),
+        *(zlib.crc32(np.ascontiguousarray(label).data) for label in labels),
+    ]
+
+
+def _check_rows_once(held_W: list[range], num_gallery: int, block: int) -> None:
+    next_row = 0
+    for rank, held in enumerate(held_W):
+        if not held:
+            continue
+        if held.start > next_row:
+            raise InputError(f"gallery rows {next_row} to {held.start - 1} are held by no rank before rank {rank}")
+        if held.start < next_row:
+            raise InputError(f"gallery row {held.start} is held by rank {rank} and by another one before it")
+        if held.start % block:
+            raise InputError(f"rank {rank} holds rows from {held.start} on, which is no multiple of {block}")
+        next_row = held.stop
+    if next_row != num_gallery:
+        raise InputError(f"the ranks hold gallery rows 0 to {next_row - 1}, but the gallery has {num_gallery}")

@@ -18,7 +18,7 @@ from itertools import repeat
 import torch
 
 from reid_accel.errors import InputError
-from reid_accel.retrieval.checks import BoolArray, check_finite_rows
+from reid_accel.retrieval.features import BoolArray
 
 GALLERY_BLOCK = 1024
 """Gallery rows in a tile; shards begin at multiples of it."""
@@ -79,7 +79,7 @@ def prepare_gallery(
     assert first_row % block == 0, f"a shard begins at row {first_row}, not at a multiple of {block}"
     num_rows = gallery_GD.shape[0]
     square_G = _square_lengths(gallery_GD, block)
-    check_finite_rows(name, gallery_GD, square_G, first_row, LARGEST_SQUARE)
+    _check_finite(name, gallery_GD, square_G, first_row)
     never_G = torch.ones(-(-num_rows // block) * block, dtype=torch.bool, device=gallery_GD.device)
     never_G[:num_rows] = False if dropped_G is None else torch.from_numpy(dropped_G).to(gallery_GD.device)
     bias_G = torch.zeros(len(never_G), device=gallery_GD.device)
@@ -116,7 +116,7 @@ def distance_panels(
     query_BD = torch.zeros(query_block, dim, device=device)
     panel_BG = torch.empty(query_block, gallery.width, device=device)
     square_Q = _square_lengths(query_QD, query_block)
-    check_finite_rows("query_features", query_QD, square_Q, 0, LARGEST_SQUARE)
+    _check_finite("query_features", query_QD, square_Q, 0)
     if metric == "cosine":
         _check_directions("query_features", square_Q, torch.zeros_like(square_Q, dtype=torch.bool), 0)
     with _tile_workers(gallery, query_BD, panel_BG) as fill:
@@ -232,3 +232,26 @@ def _check_directions(name: str, square_N: torch.Tensor, ignored_N: torch.Tensor
     if bool(zero_N.any()):
         row = first_row + int(torch.nonzero(zero_N)[0])
         raise InputError(f"{name} row {row} is all zeros: it has no direction, so no cosine distance")
+
+
+def _check_finite(name: str, feature_ND: torch.Tensor, square_N: torch.Tensor, first_row: int) -> None:
+    """Name the first row that holds NaN or infinity, or is too large for float32, by its squared length."""
+    good_N = square_N <= LARGEST_SQUARE  # False for NaN too
+    if bool(good_N.all()):
+        return
+    row = int(torch.nonzero(~good_N)[0])
+    if bool(torch.isfinite(feature_ND[row].float()).all()):
+        raise InputError(f"{name} row {first_row + row} is too large: its squared length overflows float32")
+    raise InputError(f"{name} row {first_row + row} holds NaN or infinity; the model or its input is broken")
+
+
+def shard_rows(num_rows: int, world_size: int, rank: int, block: int = GALLERY_BLOCK) -> range:
+    """The gallery rows of process `rank`: a contiguous run of whole blocks, as even as blocks allow.
+
+    >>> [shard_rows(2500, 2, rank, block=1000) for rank in range(2)]
+    [range(0, 1000), range(1000, 2500)]
+    """
+    num_blocks = -(-num_rows // block)
+    first = num_blocks * rank // world_size * block
+    last = num_blocks * (rank + 1) // world_size * block
+    return range(min(first, num_rows), min(last, num_rows))

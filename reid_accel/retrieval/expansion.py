@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
+from reid_accel.config.checks import check_positive
 from reid_accel.errors import InputError
-from reid_accel.retrieval.checks import check_positive
 
 
 @dataclass(frozen=True)

@@ -1,79 +1,216 @@
-"""Embeddings of an image set, and their files: safetensors shards beside a small manifest.
+"""Embeddings of an image set, and their files: safetensors shards with a small manifest.
 
-    FOLDER/gallery.json                            what there is, written last
+    FOLDER/gallery.json                            manifest, written last
     FOLDER/gallery-00000-of-00002.safetensors      embedding, pid, camera, name (bytes), name_end
 
-Scoring again from these files needs neither images nor a GPU. Letters: N images, D feature.
+Saved features can be scored again without images or a GPU. Letters: N images, S this process's rows, Q some rows,
+D feature.
 """
 
 import hashlib
 import json
 import re
+import warnings
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
+from reid_accel.data.listing import UNKNOWN_CAMERA, UNLABELED_PID
+from reid_accel.distributed.collectives import ALONE, Group
 from reid_accel.errors import InputError
 from reid_accel.files import replacing, write_json
 
 FORMAT = "reid_accel features 1"
-ROWS_PER_SHARD = 65_536
+ROWS_PER_FILE = 65_536
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+Int64Array = npt.NDArray[np.int64]
+Float32Array = npt.NDArray[np.float32]
+Float64Array = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+Features = Tensor | npt.NDArray[Any]
+"""One row per image: float32, float16 or bfloat16 (float64 is rounded to float32)."""
+
+Labels = Tensor | npt.NDArray[Any] | Sequence[int]
+"""One integer per image."""
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """What retrieval needs to know about N images."""
+    """What retrieval needs to know about N images: labels of all of them, features of all or of this process's rows.
 
-    embedding_ND: torch.Tensor
-    """float32, as retrieval compares them."""
-    pid_N: torch.Tensor
-    """int64: person number, 0 for distractors, -1 for junk or unknown."""
-    camera_N: torch.Tensor
-    """int64."""
-    name_N: tuple[str, ...]
-    """File names, each once."""
-    fingerprint: str
-    """Which model made them from which data."""
+    >>> gallery = Embeddings.of(np.eye(3), pids=[1, 2, 2], cameras=[0, 0, 1])
+    >>> gallery.select(np.array([2])).pid_N.tolist()
+    [2]
+    """
+
+    embedding_SD: Tensor
+    """Features as retrieval compares them; float32, or 16-bit floats that are computed with in float32."""
+    rows: range
+    """The rows that `embedding_SD` holds; `range(N)` for all."""
+    pid_N: Int64Array
+    """Person number; 0 for distractors, -1 for junk, -2 if unknown."""
+    camera_N: Int64Array
+    """Camera number, -1 if unknown."""
+    name_N: tuple[str, ...] = ()
+    """File names, each once; empty if the images have none."""
+    fingerprint: str = ""
+    """Model and data that the features were computed from."""
+    source_row_N: Int64Array | None = None
+    """For images that `select` took from another set: their rows there. Protocol course-strict removes these rows
+    from the queries' lists."""
+
+    @classmethod
+    def of(
+        cls,
+        features: Features,
+        pids: Labels | None = None,
+        cameras: Labels | None = None,
+        names: Sequence[str] = (),
+        source_rows: Labels | None = None,
+    ) -> "Embeddings":
+        """Embeddings of arrays or tensors, checked. float32 and 16-bit features that are contiguous aren't copied.
+
+        Raises InputError for arrays that don't fit together.
+        """
+        embedding_ND = _as_features(features)
+        _check_matrix(embedding_ND)
+        num_rows = len(embedding_ND)
+        return cls(
+            embedding_ND,
+            range(num_rows),
+            np.full(num_rows, UNLABELED_PID) if pids is None else _as_labels("pids", pids, num_rows),
+            np.full(num_rows, UNKNOWN_CAMERA) if cameras is None else _as_labels("cameras", cameras, num_rows),
+            tuple(names),
+            source_row_N=None if source_rows is None else _as_labels("source_rows", source_rows, num_rows),
+        )
 
     def __post_init__(self) -> None:
-        num_rows = len(self.name_N)
-        if self.embedding_ND.ndim != 2 or self.embedding_ND.dtype != torch.float32:
-            raise InputError(
-                "embeddings must be a float32 matrix with one row per image, "
-                f"got {self.embedding_ND.dtype} {tuple(self.embedding_ND.shape)}"
-            )
-        if len(self.embedding_ND) != num_rows:
-            raise InputError(f"{len(self.embedding_ND)} embeddings, but {num_rows} names")
-        for what, label_N in (("pids", self.pid_N), ("cameras", self.camera_N)):
-            if label_N.dtype != torch.int64 or label_N.shape != (num_rows,):
-                raise InputError(
-                    f"{what} must be int64 of shape ({num_rows},), got {label_N.dtype} {tuple(label_N.shape)}"
-                )
-        if len(set(self.name_N)) != num_rows:
+        _check_matrix(self.embedding_SD)
+        if len(self.embedding_SD) != len(self.rows):
+            raise InputError(f"{len(self.embedding_SD)} embeddings, but {len(self.rows)} rows")
+        if self.rows.step != 1 or self.rows.start < 0 or self.rows.stop > self.num_rows:
+            raise InputError(f"rows must be a range within the set's {self.num_rows} rows, got {self.rows}")
+        for what, label_N in (("pids", self.pid_N), ("cameras", self.camera_N), ("source_rows", self.source_row_N)):
+            if label_N is not None and (label_N.shape != self.pid_N.shape or label_N.ndim != 1):
+                raise InputError(f"{what} has shape {label_N.shape}, but the set has {self.num_rows} rows")
+            if label_N is not None and label_N.dtype != np.int64:
+                raise InputError(f"{what} must be int64, got {label_N.dtype}")
+        if self.name_N and len(self.name_N) != self.num_rows:
+            raise InputError(f"{len(self.name_N)} names, but the set has {self.num_rows} rows")
+        if len(set(self.name_N)) != len(self.name_N):
             twice = Counter(self.name_N).most_common(1)[0][0]
             raise InputError(f"image {twice} is there twice: its embedding would be ranked twice")
 
+    @property
+    def num_rows(self) -> int:
+        """Rows of the set, whether this process has their features or not."""
+        return len(self.pid_N)
 
-def save_features(folder: Path, split_name: str, embeddings: Embeddings, rows_per_shard: int = ROWS_PER_SHARD) -> None:
-    """Write `embeddings` as shards of at most `rows_per_shard` rows under `folder`; replaces the split's old ones.
+    @property
+    def is_whole(self) -> bool:
+        """Whether this process has the features of all rows."""
+        return len(self.rows) == self.num_rows
 
-    The manifest comes last: until it is there, readers refuse what is there instead of mixing old and new.
+    def shard(self, rows: range) -> "Embeddings":
+        """Some of the rows whose features are here, as a process holds them; shares the memory."""
+        first = self.rows.start
+        return replace(self, embedding_SD=self.embedding_SD[rows.start - first : rows.stop - first], rows=rows)
+
+    def to(self, device: torch.device) -> "Embeddings":
+        """The same with features on a device."""
+        return replace(self, embedding_SD=self.embedding_SD.to(device))
+
+    def select(self, rows_Q: Int64Array, group: Group = ALONE) -> "Embeddings":
+        """The images at some rows with their features, on every process of the group; each must call it alike."""
+        return Embeddings(
+            self._features_at(rows_Q, group),
+            range(len(rows_Q)),
+            self.pid_N[rows_Q],
+            self.camera_N[rows_Q],
+            tuple(self.name_N[row] for row in rows_Q) if self.name_N else (),
+            self.fingerprint,
+            rows_Q if self.source_row_N is None else self.source_row_N[rows_Q],
+        )
+
+    def gathered(self, group: Group) -> "Embeddings":
+        """The same set with all features on every process."""
+        features_ND = self._features_at(np.arange(self.num_rows), group) if group.size > 1 else self.embedding_SD
+        return replace(self, embedding_SD=features_ND, rows=range(self.num_rows))
+
+    def _features_at(self, rows_Q: Int64Array, group: Group) -> Tensor:
+        own_Q = (rows_Q >= self.rows.start) & (rows_Q < self.rows.stop)
+        assert group.size > 1 or own_Q.all(), "a single process can select rows that it holds only"
+        own_rows = torch.from_numpy(rows_Q[own_Q] - self.rows.start).to(self.embedding_SD.device)
+        if group.size == 1:
+            return self.embedding_SD[own_rows]
+        holders_Q = group.all_reduce(torch.from_numpy(own_Q.astype(np.int64)))
+        assert bool((holders_Q == 1).all()), "each row must be held by exactly one process"
+        found_QD = self.embedding_SD.new_zeros((len(rows_Q), self.embedding_SD.shape[1]))
+        found_QD[torch.from_numpy(np.flatnonzero(own_Q)).to(found_QD.device)] = self.embedding_SD[own_rows]
+        return group.all_reduce(found_QD)  # one process's numbers and zeros: exact
+
+
+def _as_features(features: Features) -> Tensor:
+    tensor = features.detach() if isinstance(features, Tensor) else _from_numpy(np.asarray(features))
+    return tensor.float() if tensor.dtype == torch.float64 else tensor
+
+
+def _from_numpy(array: npt.NDArray[Any]) -> Tensor:
+    if not np.issubdtype(array.dtype, np.floating):
+        raise InputError(f"features must be floating-point numbers, got {array.dtype}")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*not writable")  # nothing here writes into it
+        return torch.from_numpy(np.ascontiguousarray(array))
+
+
+def _check_matrix(embedding_SD: Tensor) -> None:
+    if embedding_SD.ndim != 2:
+        raise InputError(f"features must be a matrix with one row per image, got shape {tuple(embedding_SD.shape)}")
+    if not embedding_SD.is_floating_point():
+        raise InputError(f"features must be floating-point numbers, got {embedding_SD.dtype}")
+    if embedding_SD.dtype not in DTYPES:
+        raise InputError(f"features must be float32, float16 or bfloat16, got {embedding_SD.dtype}")
+    if embedding_SD.shape[1] == 0:
+        raise InputError("features have dimension 0: there is nothing to compare")
+
+
+def _as_labels(name: str, labels: Labels, num_rows: int) -> Int64Array:
+    array = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    if array.shape != (num_rows,):
+        raise InputError(f"{name} has shape {array.shape}, but features has {num_rows} rows")
+    if array.size and not np.issubdtype(array.dtype, np.integer):
+        raise InputError(f"{name} must be integers, got {array.dtype}")
+    return array.astype(np.int64)
+
+
+def save_features(folder: Path, split_name: str, embeddings: Embeddings, rows_per_file: int = ROWS_PER_FILE) -> None:
+    """Write all rows in float32 as files of at most `rows_per_file` rows; replaces the split's old ones.
+
+    The manifest is written last: without it readers refuse the folder, so that old and new files are never mixed.
     """
+    assert embeddings.is_whole
+    assert len(embeddings.name_N) == embeddings.num_rows
+    embeddings = replace(embeddings, embedding_SD=embeddings.embedding_SD.detach().cpu().float())
     _check_split_name(split_name)
-    if rows_per_shard < 1:
-        raise InputError(f"rows_per_shard must be at least 1, got {rows_per_shard}")
-    num_rows = len(embeddings.name_N)
-    num_shards = max(1, -(-num_rows // rows_per_shard))
+    if rows_per_file < 1:
+        raise InputError(f"rows_per_file must be at least 1, got {rows_per_file}")
+    num_rows = embeddings.num_rows
+    num_shards = max(1, -(-num_rows // rows_per_file))
     digest = _digest(embeddings)
     shards = []
     for index in range(num_shards):
-        rows = slice(index * rows_per_shard, min((index + 1) * rows_per_shard, num_rows))
+        rows = slice(index * rows_per_file, min((index + 1) * rows_per_file, num_rows))
         name = f"{split_name}-{index:05d}-of-{num_shards:05d}.safetensors"
         metadata = {"format": FORMAT, "first_row": str(rows.start), "digest": digest}
         with replacing(folder / name) as temporary:
@@ -84,7 +221,7 @@ def save_features(folder: Path, split_name: str, embeddings: Embeddings, rows_pe
         "fingerprint": embeddings.fingerprint,
         "digest": digest,
         "num_rows": num_rows,
-        "dimension": embeddings.embedding_ND.shape[1],
+        "dimension": embeddings.embedding_SD.shape[1],
         "shards": shards,
     }
     write_json(folder / f"{split_name}.json", manifest)
@@ -95,17 +232,18 @@ def save_features(folder: Path, split_name: str, embeddings: Embeddings, rows_pe
 
 
 def read_features(folder: Path, split_name: str, fingerprint: str | None = None) -> Embeddings:
-    """Read a split back; refuse it when a shard is missing, torn or of another save.
+    """Read a split back; refuse it if a file is missing, incomplete or of another save.
 
-    With `fingerprint`, refuse embeddings that another model or other data made.
+    With `fingerprint`, refuse embeddings that were computed from another model or other data.
     """
     _check_split_name(split_name)
     manifest = _read_manifest(folder / f"{split_name}.json")
     shards = [_read_shard(folder / shard["file"], shard["num_rows"]) for shard in manifest["shards"]]
     embeddings = Embeddings(
         torch.cat([shard["embedding"] for shard in shards]),
-        torch.cat([shard["pid"] for shard in shards]),
-        torch.cat([shard["camera"] for shard in shards]),
+        range(manifest["num_rows"]),
+        torch.cat([shard["pid"] for shard in shards]).numpy(),
+        torch.cat([shard["camera"] for shard in shards]).numpy(),
         tuple(name for shard in shards for name in _unpack_names(shard["name"], shard["name_end"])),
         manifest["fingerprint"],
     )
@@ -116,8 +254,8 @@ def read_features(folder: Path, split_name: str, fingerprint: str | None = None)
         )
     if fingerprint is not None and fingerprint != embeddings.fingerprint:
         raise InputError(
-            f"the features of {split_name} in {folder} were made by {embeddings.fingerprint}, "
-            f"not by {fingerprint}: compute them again"
+            f"the features of {split_name} in {folder} were computed from {embeddings.fingerprint}, "
+            f"not from {fingerprint}: compute them again"
         )
     return embeddings
 
@@ -145,7 +283,7 @@ def _read_shard(path: Path, num_rows: int) -> dict[str, torch.Tensor]:
     try:
         tensors = load_file(path)
     except SafetensorError as error:
-        raise InputError(f"{path} is torn or no safetensors file ({error}): compute the features again") from error
+        raise InputError(f"{path} is incomplete ({error}): compute the features again") from error
     if sorted(tensors) != ["camera", "embedding", "name", "name_end", "pid"]:
         raise InputError(f"{path} holds {sorted(tensors)}, not a shard of features")
     if len(tensors["embedding"]) != num_rows:
@@ -160,9 +298,9 @@ def _tensors(embeddings: Embeddings, rows: slice) -> dict[str, torch.Tensor]:
     encoded = [name.encode() for name in embeddings.name_N[rows]]
     ends = torch.tensor([len(name) for name in encoded], dtype=torch.int64).cumsum(0)
     return {
-        "embedding": embeddings.embedding_ND[rows].detach().cpu().contiguous(),
-        "pid": embeddings.pid_N[rows].cpu().contiguous(),
-        "camera": embeddings.camera_N[rows].cpu().contiguous(),
+        "embedding": embeddings.embedding_SD[rows].contiguous(),
+        "pid": torch.tensor(embeddings.pid_N[rows]),
+        "camera": torch.tensor(embeddings.camera_N[rows]),
         "name": torch.frombuffer(bytearray(b"".join(encoded) or b"\0"), dtype=torch.uint8),
         "name_end": ends,
     }
@@ -176,8 +314,8 @@ def _unpack_names(name: torch.Tensor, name_end: torch.Tensor) -> list[str]:
 
 def _digest(embeddings: Embeddings) -> str:
     """SHA-256 of everything, so that one number tells whether all shards are those of one save."""
-    digest = hashlib.sha256(f"{embeddings.fingerprint} {tuple(embeddings.embedding_ND.shape)}".encode())
-    for tensor in (embeddings.embedding_ND, embeddings.pid_N, embeddings.camera_N):
-        digest.update(tensor.detach().cpu().contiguous().numpy().reshape(-1).view(np.uint8).data)
+    digest = hashlib.sha256(f"{embeddings.fingerprint} {tuple(embeddings.embedding_SD.shape)}".encode())
+    for array in (embeddings.embedding_SD.contiguous().numpy(), embeddings.pid_N, embeddings.camera_N):
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     digest.update("\0".join(embeddings.name_N).encode())
     return digest.hexdigest()

@@ -1,28 +1,27 @@
 """How many gallery rows come before each hit: all that AP, CMC and INP need to know about a ranking.
 
-Letters: Q queries, G gallery columns of this rank, R relatives (`MatchRows`), H hits of a block, B block rows.
+Letters: Q queries, G gallery columns of this rank, R matches (`MatchRows`), H hits of a block, B block rows.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from reid_accel.retrieval.checks import BoolArray, Int64Array
+from reid_accel.distributed.collectives import ALONE, Group
+from reid_accel.retrieval.features import BoolArray, Float32Array, Int64Array
 from reid_accel.retrieval.protocol import MatchRows
-from reid_accel.retrieval.verification import NearestPairs, count_false_accepts
-
-Float32Array = npt.NDArray[np.float32]
 
 MOST_ROWS_PER_TASK = 32
 DISTANCES_PER_TASK = 2**19
 TIES_PER_STEP = 256
 
-SumOverRanks = Callable[[torch.Tensor], torch.Tensor]
-"""Adds up one tensor over all ranks, element by element, and gives every rank the sum."""
+ONE_IN = {"1e-4": 10_000, "1e-3": 1_000, "1e-2": 100}
+"""The false positive rates, as one wrong pair in so many."""
+
+ROOM = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -30,11 +29,11 @@ class Counts:
     """What one pass over all distances leaves behind."""
 
     distance_R: Float32Array
-    """Distance of each relative."""
+    """Distance of each match."""
     before_R: Int64Array
-    """Gallery rows that come before each hit, removed relatives included; 0 for relatives that are no hit."""
+    """Gallery rows that come before each hit, removed matches included; 0 for matches that are no hit."""
     false_accepts_R: Int64Array
-    """Wrong pairs of the whole problem that are as near as each hit or nearer; 0 for relatives that are no hit."""
+    """Wrong pairs of the whole problem that are as near as each hit or nearer; 0 for matches that are no hit."""
 
 
 @dataclass(frozen=True)
@@ -47,40 +46,28 @@ class BlockHits:
     """Below 0 or beyond the panel where another rank holds the row."""
 
 
-def alone(tensor: torch.Tensor) -> torch.Tensor:
-    """The sum over the ranks of a single rank."""
-    return tensor
-
-
-def count_all(
-    panels: Iterator[tuple[int, torch.Tensor]],
-    relatives: MatchRows,
-    *,
-    first_row: int = 0,
-    num_rows: int | None = None,
-    sum_over_ranks: SumOverRanks = alone,
+def count_hit_ranks(
+    panels: Iterator[tuple[int, torch.Tensor]], matches: MatchRows, rows: range, group: Group = ALONE
 ) -> Counts:
-    """Run through panels of distances and count, for this rank's gallery rows, then over all ranks.
+    """Run through panels of distances and count, for this process's gallery rows, then over the group.
 
-    `panels` yields (first query, distances [B, width]); columns are the gallery rows `first_row` to
-    `first_row + num_rows`, columns beyond them infinite. A hit's distance is read from the same panel that it is
-    counted in, so it compares as exactly equal to itself.
+    `panels` yields (first query, distances [B, width]); columns are the gallery rows `rows`, columns beyond them
+    infinite. A hit's distance is read from the same panel that it is counted in, so it compares as exactly equal to
+    itself.
     """
-    if num_rows is None:
-        num_rows = len(relatives.dropped_G) - first_row
-    distance_R = np.zeros(len(relatives.row_R), dtype=np.float32)
-    before_R = np.zeros(len(relatives.row_R), dtype=np.int64)
-    nearest = NearestPairs.wanted_for(relatives)
+    distance_R = np.zeros(len(matches.row_R), dtype=np.float32)
+    before_R = np.zeros(len(matches.row_R), dtype=np.int64)
+    nearest = NearestPairs.wanted_for(matches)
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for start, panel_BG in panels:
-            first, last = relatives.first_Q1[[start, start + len(panel_BG)]]
-            column_R = relatives.row_R[first:last] - first_row
-            block_row_R = relatives.query_R[first:last] - start
-            held_R = (column_R >= 0) & (column_R < num_rows)
+            first, last = matches.first_Q1[[start, start + len(panel_BG)]]
+            column_R = matches.row_R[first:last] - rows.start
+            block_row_R = matches.query_R[first:last] - start
+            held_R = (column_R >= 0) & (column_R < len(rows))
             shared = torch.zeros(last - first, device=panel_BG.device)
             shared[torch.from_numpy(held_R)] = panel_BG[block_row_R[held_R], column_R[held_R]]
-            distance_R[first:last] = sum_over_ranks(shared).cpu().numpy()
-            hit_R = relatives.hit_R[first:last]
+            distance_R[first:last] = group.all_reduce(shared).cpu().numpy()
+            hit_R = matches.hit_R[first:last]
             hits = BlockHits(
                 np.searchsorted(block_row_R[hit_R], np.arange(len(panel_BG) + 1)).astype(np.int64),
                 distance_R[first:last][hit_R],
@@ -88,9 +75,53 @@ def count_all(
             )
             count = count_rows if panel_BG.device.type == "cpu" else count_sorted
             before_R[first:last][hit_R] = count(panel_BG, hits, nearest, pool)
-    all_before = sum_over_ranks(torch.from_numpy(before_R)).numpy()
-    accepts = sum_over_ranks(torch.from_numpy(nearest.as_near_as(distance_R, relatives.hit_R))).numpy()
-    return Counts(distance_R, all_before, count_false_accepts(accepts, distance_R, relatives))
+    all_before = group.all_reduce(torch.from_numpy(before_R)).numpy()
+    accepts = group.all_reduce(torch.from_numpy(nearest.as_near_as(distance_R, matches.hit_R))).numpy()
+    return Counts(distance_R, all_before, count_false_accepts(accepts, distance_R, matches))
+
+
+class NearestPairs:
+    """Keeps the `num_wanted` smallest of all distances that it is given, in a buffer of bounded size."""
+
+    def __init__(self, num_wanted: int) -> None:
+        self._num_wanted = num_wanted
+        self._kept = np.empty(num_wanted + max(num_wanted // 2, ROOM), dtype=np.float32)
+        self._num_kept = 0
+        self.limit = np.finfo(np.float32).max
+        """Distances above it need not be given any more; infinite ones never."""
+
+    @classmethod
+    def wanted_for(cls, matches: MatchRows) -> "NearestPairs":
+        """Enough to see one wrong pair more than the largest FPR allows, with all matches in front of it."""
+        return cls(matches.num_wrong_pairs // min(ONE_IN.values()) + 1 + len(matches.row_R))
+
+    def add(self, distances: Float32Array) -> None:
+        """Take in distances in any order."""
+        while len(distances):
+            if self._num_kept == len(self._kept):
+                self._forget_far_ones()
+            some = distances[: len(self._kept) - self._num_kept]
+            self._kept[self._num_kept : self._num_kept + len(some)] = some
+            self._num_kept += len(some)
+            distances = distances[len(some) :]
+
+    def as_near_as(self, distance_R: Float32Array, hit_R: BoolArray) -> Int64Array:
+        """Number of given distances up to each hit's [R]; exact while below `num_wanted`, else at least that."""
+        near = self._kept[: self._num_kept]
+        near.sort()  # in place: of a large gallery a hundredth is large too
+        return np.where(hit_R, near.searchsorted(distance_R, side="right"), 0).astype(np.int64)
+
+    def _forget_far_ones(self) -> None:
+        self._kept.partition(self._num_wanted - 1)
+        self._num_kept = self._num_wanted
+        self.limit = self._kept[self._num_wanted - 1]
+
+
+def count_false_accepts(as_near_R: Int64Array, distance_R: Float32Array, matches: MatchRows) -> Int64Array:
+    """Take the matches (right and removed pairs) of counted queries off the number of pairs as near as each hit."""
+    counted_R = matches.valid_Q[matches.query_R]
+    related = np.sort(distance_R[counted_R]).searchsorted(distance_R, side="right")
+    return np.where(matches.hit_R, as_near_R - related, 0).astype(np.int64)
 
 
 def count_rows(panel_BG: torch.Tensor, hits: BlockHits, nearest: NearestPairs, pool: ThreadPoolExecutor) -> Int64Array:

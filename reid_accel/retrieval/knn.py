@@ -1,17 +1,27 @@
 """The k nearest gallery rows of each query, ties in favor of the lower row.
 
-Letters: Q queries, B rows of a panel, G its columns, K nearest ones, C removed cells, W lists to merge.
+Letters: Q queries, B rows of a panel, G its columns, K nearest ones, C removed pairs, W lists to merge.
 """
+
+from dataclasses import dataclass
 
 import torch
 
-from reid_accel.retrieval.checks import Int64Array
 from reid_accel.retrieval.distances import GalleryTiles, distance_panels
+from reid_accel.retrieval.features import BoolArray, Int64Array
 
 NO_ROW = -1
 
-Cells = tuple[Int64Array, Int64Array]
-"""(query [C], global gallery row [C]) of pairs that are not to be found, ascending by query."""
+
+@dataclass(frozen=True)
+class Removed:
+    """What a protocol takes out of rank lists."""
+
+    dropped_G: BoolArray
+    """Junk, which is in nobody's list."""
+    query_C: Int64Array
+    """(query, gallery row) pairs, ascending by query."""
+    row_C: Int64Array
 
 
 def nearest_rows(
@@ -21,9 +31,11 @@ def nearest_rows(
     *,
     metric: str,
     query_block: int,
-    removed: Cells | None = None,
+    removed: Removed,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(distances, global rows) of the k nearest [Q, K], nearest first; distances as `distance_panels` gives them.
+
+    Dropped rows are infinitely far in `gallery` already.
 
     Where fewer than k rows are left to find, the rest is infinitely far and row -1.
     """
@@ -31,8 +43,7 @@ def nearest_rows(
     distance_QK = torch.full((num_queries, k), torch.inf, device=device)
     row_QK = torch.full((num_queries, k), NO_ROW, dtype=torch.int64, device=device)
     for start, panel_BG in distance_panels(query_QD, gallery, metric=metric, query_block=query_block):
-        if removed is not None:
-            _remove_cells(panel_BG, removed, start, gallery.first_row, gallery.feature_GD.shape[0])
+        _remove_pairs(panel_BG, removed, start, gallery)
         distance_BK, column_BK = nearest_columns(panel_BG, min(k, gallery.width))
         stop, found = start + len(panel_BG), column_BK.shape[1]
         distance_QK[start:stop, :found] = distance_BK
@@ -65,9 +76,9 @@ def merge_nearest(distance_WQK: torch.Tensor, row_WQK: torch.Tensor, k: int) -> 
     return distance_QC.gather(1, nearest), row_QC.gather(1, nearest)
 
 
-def _remove_cells(panel_BG: torch.Tensor, removed: Cells, start: int, first_row: int, num_rows: int) -> None:
-    """Make the removed cells of a panel infinitely far (in the panel itself: it is overwritten anyway)."""
-    query_C, row_C = removed
+def _remove_pairs(panel_BG: torch.Tensor, removed: Removed, start: int, gallery: GalleryTiles) -> None:
+    """Make the removed pairs of a panel infinitely far (in the panel itself: it is overwritten anyway)."""
+    query_C, row_C = removed.query_C, removed.row_C - gallery.first_row
     here_C = (query_C >= start) & (query_C < start + len(panel_BG))
-    here_C = here_C & (row_C >= first_row) & (row_C < first_row + num_rows)
-    panel_BG[query_C[here_C] - start, row_C[here_C] - first_row] = torch.inf
+    here_C = here_C & (row_C >= 0) & (row_C < gallery.feature_GD.shape[0])
+    panel_BG[query_C[here_C] - start, row_C[here_C]] = torch.inf

@@ -1,6 +1,6 @@
 """From the ranks of hits to AP, CMC, INP and their means.
 
-Letters: Q queries, R relatives, H hits (all queries' hits, nearest first within a query).
+Letters: Q queries, R matches, H hits (all queries' hits, nearest first within a query).
 """
 
 from dataclasses import dataclass
@@ -8,11 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from reid_accel.retrieval.checks import Float64Array, Int64Array
-from reid_accel.retrieval.hit_ranks import Counts
-from reid_accel.retrieval.protocol import MatchRows
-from reid_accel.retrieval.settings import Settings
-from reid_accel.retrieval.verification import tpr_at_fpr
+from reid_accel.retrieval.features import Float64Array, Int64Array
+from reid_accel.retrieval.hit_ranks import ONE_IN, Counts
+from reid_accel.retrieval.protocol import MatchRows, Settings
 
 
 @dataclass(frozen=True)
@@ -71,11 +69,11 @@ class RetrievalScores:
         }
 
 
-def finish_scores(counts: Counts, relatives: MatchRows, settings: Settings) -> RetrievalScores:
+def finish_scores(counts: Counts, matches: MatchRows, settings: Settings) -> RetrievalScores:
     """Turn counts into scores."""
-    query_H, rank_H = hit_ranks(counts, relatives)
-    num_hits_Q = relatives.num_hits_Q
-    valid_Q = relatives.valid_Q
+    query_H, rank_H = hit_ranks(counts, matches)
+    num_hits_Q = matches.num_hits_Q
+    valid_Q = matches.valid_Q
     first_H = np.cumsum(num_hits_Q) - num_hits_Q
     place_H = np.arange(len(rank_H)) - first_H[query_H] + 1
     precision_H = precisions(rank_H, place_H, settings.average_precision)
@@ -94,12 +92,12 @@ def finish_scores(counts: Counts, relatives: MatchRows, settings: Settings) -> R
         query_expansion=None if settings.query_expansion is None else str(settings.query_expansion),
         mean_ap=float(ap_Q[valid_Q].mean()),
         mean_inp=float(inp_Q[valid_Q].mean()),
-        cmc={rank: float((first_rank_Q[valid_Q] <= rank).mean()) for rank in settings.ranks},
-        tpr_at_fpr=tpr_at_fpr(counts.false_accepts_R, relatives),
+        cmc={rank: float((first_rank_Q[valid_Q] <= rank).mean()) for rank in settings.cmc_at},
+        tpr_at_fpr=tpr_at_fpr(counts.false_accepts_R, matches),
         num_queries=len(valid_Q),
         num_valid=num_valid,
         num_left_out=len(valid_Q) - num_valid,
-        num_gallery=int((~relatives.dropped_G).sum()),
+        num_gallery=int((~matches.dropped_G).sum()),
         ap_Q=ap_Q,
         first_rank_Q=first_rank_Q,
         inp_Q=inp_Q,
@@ -119,15 +117,28 @@ def precisions(rank_H: Int64Array, place_H: Int64Array, average_precision: str) 
     return (at_hit_H + just_before_H) / 2
 
 
-def hit_ranks(counts: Counts, relatives: MatchRows) -> tuple[Int64Array, Int64Array]:
-    """Query and 1-based rank of each hit [H], after the removed relatives in front of it are taken off."""
-    order = np.lexsort((relatives.row_R, counts.distance_R, relatives.query_R))
-    query_R, hit_R = relatives.query_R[order], relatives.hit_R[order]
+def hit_ranks(counts: Counts, matches: MatchRows) -> tuple[Int64Array, Int64Array]:
+    """Query and 1-based rank of each hit [H], after the removed matches in front of it are taken off."""
+    order = np.lexsort((matches.row_R, counts.distance_R, matches.query_R))
+    query_R, hit_R = matches.query_R[order], matches.hit_R[order]
     removed_so_far_R = np.cumsum(~hit_R)
-    removed_before_query_Q = np.concatenate([[0], removed_so_far_R])[relatives.first_Q1[:-1]]
+    removed_before_query_Q = np.concatenate([[0], removed_so_far_R])[matches.first_Q1[:-1]]
     rank_R = counts.before_R[order] + 1 - (removed_so_far_R - removed_before_query_Q[query_R])
     query_H, rank_H = query_R[hit_R], rank_R[hit_R]
     same_query = query_H[1:] == query_H[:-1]
     assert (rank_H >= 1).all(), "a hit came before the first rank"
     assert (rank_H[1:] > rank_H[:-1])[same_query].all(), "a gallery row was counted twice or not at all"
     return query_H, rank_H
+
+
+def tpr_at_fpr(false_accepts_R: Int64Array, matches: MatchRows) -> dict[str, float]:
+    """The TPR at each rate of `ONE_IN`, in [0, 1]; 1 if there is no wrong pair at all.
+
+    A threshold accepts every pair that is as near or nearer. The TPR at FPR f is the largest share of right pairs
+    (query and hit) that a threshold accepts while it accepts at most the share f of the wrong pairs (query and another
+    person). A right pair at distance d is among them exactly if at most f * wrong pairs are as near as d, so it is
+    enough to count, and to keep the nearest hundredth of all distances.
+    """
+    false_accepts_H = false_accepts_R[matches.hit_R]
+    wrong = matches.num_wrong_pairs
+    return {rate: float((false_accepts_H <= wrong // one_in).mean()) for rate, one_in in ONE_IN.items()}

@@ -1,29 +1,70 @@
-"""Which gallery rows show a query's own person, and which of them count as a hit.
+"""How retrieval is scored: the settings, and which gallery rows show a query's person or are removed.
 
-Letters: Q queries, G gallery rows, R relatives (all queries' rows one after the other).
+Letters: Q queries, G gallery rows, R match rows (all queries' rows one after the other).
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from reid_accel.config.checks import check_choice, check_positive
+from reid_accel.data.listing import JUNK_PID, UNKNOWN_CAMERA
 from reid_accel.errors import InputError
-from reid_accel.retrieval.checks import BoolArray, Int64Array
+from reid_accel.retrieval.distances import CHUNK_BYTES, GALLERY_BLOCK, METRICS
+from reid_accel.retrieval.expansion import AlphaExpansion
+from reid_accel.retrieval.features import BoolArray, Embeddings, Int64Array
+from reid_accel.retrieval.knn import Removed
+from reid_accel.retrieval.rerank import KReciprocal
 
 PROTOCOLS = ("market1501", "course", "course-strict")
-JUNK_PID = -1
+AVERAGE_PRECISIONS = ("standard", "trapezoid")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How queries are compared with a gallery and scored."""
+
+    metric: str = "euclidean"
+    """`euclidean` (orders like the mean squared difference) or `cosine`. Distances are computed in float32; equal ones
+    are ordered by gallery row."""
+    protocol: str = "market1501"
+    """`market1501` drops gallery pid -1 and removes rows of the query's pid and camera. `course` removes nothing.
+    `course-strict` removes the query itself (see `Embeddings.select`). A gallery pid of 0 stays and matches nobody."""
+    average_precision: str = "standard"
+    """`standard`, or `trapezoid` as in the original MATLAB evaluation (Zheng et al., ICCV 2015)."""
+    cmc_at: tuple[int, ...] = (1, 5, 10, 20)
+    """Ranks of the CMC."""
+    rerank: KReciprocal | None = None
+    query_expansion: AlphaExpansion | None = None
+    chunk_bytes: int = CHUNK_BYTES
+    """Size of a panel of distances."""
+    gallery_block: int = GALLERY_BLOCK
+    """Gallery rows per tile; another number may change the last bit of a distance."""
+
+    def __post_init__(self) -> None:
+        check_choice("metric", self.metric, METRICS)
+        check_choice("protocol", self.protocol, PROTOCOLS)
+        check_choice("average_precision", self.average_precision, AVERAGE_PRECISIONS)
+        check_positive("chunk_bytes", self.chunk_bytes)
+        check_positive("gallery_block", self.gallery_block)
+        object.__setattr__(self, "cmc_at", tuple(self.cmc_at))  # a YAML gives a list
+        for rank in self.cmc_at:
+            check_positive("cmc_at", rank)
+
+
+NOTHING_REMOVED = Settings(protocol="course")
 
 
 @dataclass(frozen=True)
 class MatchRows:
-    """The gallery rows that bear each query's pid; query by query, ascending by row within a query."""
+    """The gallery rows that have each query's pid; query by query, ascending by row within a query."""
 
     first_Q1: Int64Array
-    """Where each query's relatives begin, with the total at the end [Q + 1]."""
+    """Where each query's rows begin, with the total at the end [Q + 1]."""
     query_R: Int64Array
     row_R: Int64Array
     hit_R: BoolArray
-    """True for a hit; the others are removed from the query's list (own camera, or the query itself)."""
+    """True for a hit; the others are removed from the query's list (same camera, or the query itself)."""
     dropped_G: BoolArray
     """Junk: rows that are removed from every query's list."""
 
@@ -42,58 +83,50 @@ class MatchRows:
 
     @property
     def num_wrong_pairs(self) -> int:
-        """Pairs of a counted query and a gallery row of somebody else, after all removals."""
+        """Pairs of a valid query and a gallery row of another person, after all removals."""
         kept = len(self.dropped_G) - int(self.dropped_G.sum())
-        relatives_Q = np.diff(self.first_Q1)
-        return int((kept - relatives_Q[self.valid_Q]).sum())
+        matches_Q = np.diff(self.first_Q1)
+        return int((kept - matches_Q[self.valid_Q]).sum())
 
 
-def find_match_rows(
-    query_pids: Int64Array,
-    gallery_pids: Int64Array,
-    query_cameras: Int64Array | None,
-    gallery_cameras: Int64Array | None,
-    query_rows: Int64Array | None,
-    protocol: str,
-) -> MatchRows:
-    """Apply a protocol's rules to the labels.
+def find_match_rows(query: Embeddings, gallery: Embeddings, protocol: str) -> MatchRows:
+    """Apply a protocol's rules to the labels; gallery rows with a pid below 1 match nobody in any protocol.
 
-    market1501: pid -1 is dropped, rows of the query's pid and camera are removed. course: every row of the
-    query's pid is a hit, the query itself too where the gallery holds it. course-strict: the query itself, gallery
-    row `query_rows[q]`, is removed. Rows with a pid below 1 match nobody in any protocol.
+    Raises InputError if no query has a hit, or labels that the protocol needs are missing.
     """
-    _check_rules(query_pids, query_cameras, gallery_cameras, query_rows, gallery_pids, protocol)
-    first_Q1, query_R, row_R = rows_of_same_pid(query_pids, gallery_pids)
-    hit_R = np.ones(len(row_R), dtype=bool)
-    dropped_G = np.zeros(len(gallery_pids), dtype=bool)
-    if protocol == "market1501":
-        assert query_cameras is not None
-        assert gallery_cameras is not None
-        hit_R = gallery_cameras[row_R] != query_cameras[query_R]
-        dropped_G = gallery_pids == JUNK_PID
-    elif protocol == "course-strict":
-        assert query_rows is not None
-        hit_R = row_R != query_rows[query_R]
-    found = MatchRows(first_Q1, query_R, row_R, hit_R, dropped_G)
+    _check_gallery(gallery)
+    nobody = np.flatnonzero(query.pid_N <= 0)
+    if len(nobody):
+        raise InputError(
+            f"query_pids row {nobody[0]} is {query.pid_N[nobody[0]]}: a query needs a person number above 0 "
+            "(0 marks distractors, -1 junk, which belong only into the gallery, -2 unlabeled images)"
+        )
+    _check_protocol(query, gallery, protocol)
+    first_Q1, query_R, row_R = rows_of_same_pid(query.pid_N, gallery.pid_N)
+    hit_R = ~_is_removed(query, gallery, query_R, row_R, protocol)
+    found = MatchRows(first_Q1, query_R, row_R, hit_R, _dropped(gallery, protocol))
     if not found.valid_Q.any():
         raise InputError(
             f"no query has a match in the gallery under protocol {protocol}: "
-            f"none of the {len(query_pids)} queries' pids is in the gallery"
+            f"none of the {query.num_rows} queries' pids is in the gallery"
             + (" under another camera" if protocol == "market1501" else "")
         )
     return found
 
 
-def unlisted_rows(
-    query_pids: Int64Array,
-    gallery_pids: Int64Array,
-    query_cameras: Int64Array,
-    gallery_cameras: Int64Array,
-) -> tuple[BoolArray, tuple[Int64Array, Int64Array]]:
-    """What Market-1501's rules keep out of rank lists: junk [G], and (query, row) of pid and camera seen again."""
-    _, query_R, row_R = rows_of_same_pid(query_pids, gallery_pids)
-    again_R = gallery_cameras[row_R] == query_cameras[query_R]
-    return gallery_pids == JUNK_PID, (query_R[again_R], row_R[again_R])
+def find_removed(query: Embeddings, gallery: Embeddings, protocol: str) -> Removed:
+    """What a protocol keeps out of rank lists; without `market1501` no labels are needed."""
+    _check_gallery(gallery)
+    _check_protocol(query, gallery, protocol)
+    dropped_G, none = _dropped(gallery, protocol), np.empty(0, np.int64)
+    if protocol == "course-strict":
+        assert query.source_row_N is not None
+        return Removed(dropped_G, np.arange(query.num_rows), query.source_row_N)
+    if protocol == "course":
+        return Removed(dropped_G, none, none)
+    _, query_R, row_R = rows_of_same_pid(query.pid_N, gallery.pid_N)
+    again_R = _is_removed(query, gallery, query_R, row_R, protocol)
+    return Removed(dropped_G, query_R[again_R], row_R[again_R])
 
 
 def rows_of_same_pid(query_pids: Int64Array, gallery_pids: Int64Array) -> tuple[Int64Array, Int64Array, Int64Array]:
@@ -107,44 +140,55 @@ def rows_of_same_pid(query_pids: Int64Array, gallery_pids: Int64Array) -> tuple[
     return first_Q1, query_R, by_pid_G[np.arange(first_Q1[-1]) - first_Q1[query_R] + low_Q[query_R]]
 
 
-def _check_rules(
-    query_pids: Int64Array,
-    query_cameras: Int64Array | None,
-    gallery_cameras: Int64Array | None,
-    query_rows: Int64Array | None,
-    gallery_pids: Int64Array,
-    protocol: str,
-) -> None:
-    if len(gallery_pids) == 0:
-        raise InputError("the gallery is empty: there is nothing to rank")
-    nobody = np.flatnonzero(query_pids <= 0)
-    if len(nobody):
-        raise InputError(
-            f"query_pids row {nobody[0]} is {query_pids[nobody[0]]}: a query needs a person number above 0 "
-            "(0 marks distractors, -1 junk; both belong into the gallery only)"
-        )
-    if protocol == "market1501" and (query_cameras is None or gallery_cameras is None):
-        raise InputError("protocol market1501 needs query_cameras and gallery_cameras")
+def _dropped(gallery: Embeddings, protocol: str) -> BoolArray:
+    if protocol == "market1501":
+        return gallery.pid_N == JUNK_PID
+    return np.zeros(gallery.num_rows, dtype=bool)
+
+
+def _is_removed(
+    query: Embeddings, gallery: Embeddings, query_R: Int64Array, row_R: Int64Array, protocol: str
+) -> BoolArray:
+    """Which pairs of the same pid a protocol removes from the query's list."""
+    if protocol == "market1501":
+        return gallery.camera_N[row_R] == query.camera_N[query_R]
     if protocol == "course-strict":
-        if query_rows is None:
-            raise InputError("protocol course-strict needs query_rows, the gallery row of each query")
-        _check_query_rows(query_rows, query_pids, gallery_pids)
+        assert query.source_row_N is not None
+        return row_R == query.source_row_N[query_R]
+    return np.zeros(len(row_R), dtype=bool)
 
 
-def _check_query_rows(query_rows: Int64Array, query_pids: Int64Array, gallery_pids: Int64Array) -> None:
-    outside = np.flatnonzero((query_rows < 0) | (query_rows >= len(gallery_pids)))
+def _check_gallery(gallery: Embeddings) -> None:
+    if gallery.num_rows == 0:
+        raise InputError("the gallery is empty: there is nothing to rank")
+
+
+def _check_protocol(query: Embeddings, gallery: Embeddings, protocol: str) -> None:
+    """Refuse sets without the labels that a protocol needs."""
+    if protocol == "market1501" and any((images.camera_N == UNKNOWN_CAMERA).all() for images in (query, gallery)):
+        raise InputError("protocol market1501 needs the pids and cameras of queries and gallery")
+    if protocol == "course-strict":
+        if query.source_row_N is None:
+            raise InputError(
+                "protocol course-strict needs the gallery row of each query: take queries by gallery.select(rows)"
+            )
+        _check_source_rows(query.source_row_N, query.pid_N, gallery.pid_N)
+
+
+def _check_source_rows(source_row_Q: Int64Array, query_pids: Int64Array, gallery_pids: Int64Array) -> None:
+    outside = np.flatnonzero((source_row_Q < 0) | (source_row_Q >= len(gallery_pids)))
     if len(outside):
         raise InputError(
-            f"query_rows names gallery row {query_rows[outside[0]]} for query {outside[0]}, "
+            f"source_rows names gallery row {source_row_Q[outside[0]]} for query {outside[0]}, "
             f"but the gallery has rows 0 to {len(gallery_pids) - 1}"
         )
-    row, count = np.unique(query_rows, return_counts=True)
+    row, count = np.unique(source_row_Q, return_counts=True)
     if (count > 1).any():
-        raise InputError(f"query_rows names gallery row {row[count > 1][0]} twice")
-    wrong = np.flatnonzero(gallery_pids[query_rows] != query_pids)
+        raise InputError(f"source_rows names gallery row {row[count > 1][0]} twice")
+    wrong = np.flatnonzero(gallery_pids[source_row_Q] != query_pids)
     if len(wrong):
         query = wrong[0]
         raise InputError(
-            f"query {query} has pid {query_pids[query]}, but its gallery row {query_rows[query]} "
-            f"has pid {gallery_pids[query_rows[query]]}: query_rows does not fit this gallery"
+            f"query {query} has pid {query_pids[query]}, but its gallery row {source_row_Q[query]} "
+            f"has pid {gallery_pids[source_row_Q[query]]}: source_rows does not fit this gallery"
         )

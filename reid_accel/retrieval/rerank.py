@@ -11,16 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from scipy import sparse
 
+from reid_accel.config.checks import check_positive
 from reid_accel.errors import InputError
-from reid_accel.retrieval.checks import Int64Array, check_positive
 from reid_accel.retrieval.distances import distance_panels, prepare_gallery, query_block_rows
+from reid_accel.retrieval.features import Float32Array, Int64Array
 from reid_accel.retrieval.knn import nearest_columns
-
-Float32Array = npt.NDArray[np.float32]
 
 PAIRS_PER_STEP = 8192
 

@@ -1,4 +1,3 @@
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,18 +12,19 @@ from reid_accel.data.crop_cache import CropCache
 from reid_accel.data.dataset import ImageDataset
 from reid_accel.errors import InputError
 from reid_accel.evaluation.evaluate import (
-    LabeledSet,
     draw_queries,
-    rank_lists,
     require_fitting_vocabulary,
-    score_pair,
+    retrieval_entries,
+    score_variants,
     score_within,
 )
+from reid_accel.evaluation.rank_lists import Pictured, rank_lists
 from reid_accel.models.reid import Architecture
-from reid_accel.retrieval.embed import Predictions
+from reid_accel.retrieval.embed import AttributePredictions
+from reid_accel.retrieval.features import Embeddings
 
 
-def labeled(split: str, pids: list[int], cameras: list[int], places: list[float]) -> LabeledSet:
+def labeled(split: str, pids: list[int], cameras: list[int], places: list[float]) -> Pictured:
     number = len(pids)
     crops = np.zeros((number, 3, 4, 2), np.uint8)
     images = ImageDataset(
@@ -37,22 +37,39 @@ def labeled(split: str, pids: list[int], cameras: list[int], places: list[float]
         groups=(),
         crop_cache=CropCache(crops, {}),
     )
-    features, attributes = torch.tensor(places).view(-1, 1), torch.empty((number, 0), dtype=torch.int64)
-    return LabeledSet(split, images, Predictions(features, range(number), attributes, features[:, 0]))
+    features = torch.tensor(places).view(-1, 1)
+    return Pictured(images, Embeddings.of(features, images.pid_N, images.camera_N, images.name_N))
+
+
+def market() -> tuple[Pictured, Pictured]:
+    query = labeled("q", [1, 2], [1, 1], [0.0, 10.0])
+    #                          own camera, wrong, right; junk nearest of all
+    return query, labeled("g", [1, 9, 1, -1, 2], [1, 2, 2, 2, 2], [0.1, 0.2, 0.3, 0.0, 10.0])
 
 
 def test_market_scores_by_hand() -> None:
-    query = labeled("q", [1, 2], [1, 1], [0.0, 10.0])
-    #                          own camera, wrong, right; junk nearest of all
-    gallery = labeled("g", [1, 9, 1, -1, 2], [1, 2, 2, 2, 2], [0.1, 0.2, 0.3, 0.0, 10.0])
-    entries, scores = score_pair(query, gallery, "euclidean", ScoreConfig())
-    assert scores.ap_Q.tolist() == [0.5, 1.0]
-    assert entries[0]["mAP"] == pytest.approx(0.75)
-    assert entries[0]["split"] == "q → g"
+    query, gallery = market()
+    scores = score_variants(query.embeddings, gallery.embeddings, "euclidean", ScoreConfig())
+    assert scores[0].ap_Q.tolist() == [0.5, 1.0]
+    (entry,) = retrieval_entries("q", "g", scores, flip=True, crops=5)
+    assert entry["mAP"] == pytest.approx(0.75)
+    assert entry["split"] == "q → g"
+    assert entry["stamp"].endswith("flip=averaged crops=5")
+
+
+def test_variants_are_scored_besides_the_plain_scores() -> None:
+    query = labeled("q", [1, 2], [1, 1], [1.0, 10.0])
+    gallery = labeled("g", [1, 9, 1, 3, 2], [1, 2, 2, 2, 2], [0.1, 0.2, 0.3, 0.4, 10.0])
+    config = ScoreConfig(rerank=True, query_expansion=2, average_precision="trapezoid")
+    scores = score_variants(query.embeddings, gallery.embeddings, "euclidean", config)
+    assert [(each.rerank is None, each.query_expansion is None) for each in scores] == [
+        (True, True), (False, True), (True, False),
+    ]  # fmt: skip
+    assert {each.average_precision for each in scores} == {"trapezoid"}
 
 
 def test_course_protocol_keeps_the_query_and_strict_removes_it() -> None:
-    validation = labeled("v", [1, 1, 2, 2], [1, 1, 1, 1], [0.0, 5.0, 1.0, 6.0])
+    validation = labeled("v", [1, 1, 2, 2], [1, 1, 1, 1], [0.0, 5.0, 1.0, 6.0]).embeddings
     config = ScoreConfig(validation_queries=4)
     kept = score_within(validation, "course", "euclidean", config, seed=0)
     strict = score_within(validation, "course-strict", "euclidean", config, seed=0)
@@ -61,10 +78,12 @@ def test_course_protocol_keeps_the_query_and_strict_removes_it() -> None:
     # every query's neighbors: somebody else at 1, its own person at 5 -> ranks 1 and 3 of 4, or 2 and 3 of 3
     assert strict[1].ap_Q.tolist() == pytest.approx([0.5, 1 / 3, 1 / 3, 0.5])
     assert kept[1].ap_Q.tolist() == pytest.approx([(1 + 2 / 3) / 2, (1 + 2 / 4) / 2, (1 + 2 / 4) / 2, (1 + 2 / 3) / 2])
+    assert strict[0].source_row_N is not None
+    assert strict[0].source_row_N.tolist() == [0, 1, 2, 3]
 
 
 def test_drawn_queries_are_people_and_follow_the_seed() -> None:
-    validation = labeled("v", [0, -1] * 5 + [1, 1] * 50, [1] * 110, [0.0] * 110).images
+    validation = labeled("v", [0, -1] * 5 + [1, 1] * 50, [1] * 110, [0.0] * 110).embeddings
     config = ScoreConfig(validation_queries=20)
     first, again, other = (draw_queries(validation, "course", config, seed) for seed in (0, 0, 1))
     assert len(set(first.tolist())) == 20
@@ -73,18 +92,33 @@ def test_drawn_queries_are_people_and_follow_the_seed() -> None:
 
 
 def test_people_of_one_image_cannot_validate() -> None:
-    validation = labeled("v", [1, 2, 3], [1, 2, 3], [0.0, 1.0, 2.0])
+    validation = labeled("v", [1, 2, 3], [1, 2, 3], [0.0, 1.0, 2.0]).embeddings
     assert score_within(validation, "course-strict", "euclidean", ScoreConfig(), seed=0) is None
 
 
 def test_rank_lists_show_what_the_protocol_ranks() -> None:
     query = labeled("q", [1, 2, 3], [1, 1, 1], [0.0, 10.0, 20.0])
     gallery = labeled("g", [1, 9, 1, -1, 2], [1, 2, 2, 2, 2], [0.1, 0.2, 0.3, 0.0, 10.0])
-    _, scores = score_pair(query, gallery, "euclidean", ScoreConfig())
+    scores = score_variants(query.embeddings, gallery.embeddings, "euclidean", ScoreConfig())[0]
     best, worst = rank_lists(query, gallery, scores, number=1)
     assert [found.name for found in worst[0].matches] == ["g1.jpg", "g2.jpg", "g4.jpg"]
     assert [found.correct for found in worst[0].matches] == [False, True, False]
+    assert (best[0].num_hits, worst[0].num_hits) == (1, 1)
     assert (best[0].query.name, best[0].average_precision) == ("q1.jpg", 1.0)
+
+
+@pytest.mark.parametrize("protocol", ["course", "course-strict"])
+def test_rank_lists_of_drawn_queries_leave_the_query_out(protocol: str) -> None:
+    validation = labeled("v", [1, 1, 2, 2, 9], [1, 1, 1, 1, 1], [0.0, 5.0, 1.0, 6.0, 50.0])
+    scored = score_within(validation.embeddings, protocol, "euclidean", ScoreConfig(validation_queries=3), seed=1)
+    assert scored is not None
+    queries, scores = scored
+    assert queries.source_row_N is not None
+    drawn = validation.images.select(queries.source_row_N)
+    best, worst = rank_lists(Pictured(drawn, queries), validation, scores, number=3)
+    for found in (*best, *worst):
+        assert found.query.name not in [match.name for match in found.matches]
+        assert (len(found.matches), found.num_hits) == (4, 1)
 
 
 def test_vocabularies_must_fit() -> None:
@@ -100,15 +134,15 @@ def test_prediction_files_pass_the_validator(tmp_path: Path) -> None:
     queries = labeled("q", [-2] * 3, [-1] * 3, [0.0, 5.0, 9.0])
     test = labeled("t", [-2] * 12, [-1] * 12, [float(place) for place in range(12)])
     indices = np.stack([rng.integers(0, len(group.values), 12) for group in MARKET_GROUPS], 1)
-    predictions = replace(test.predictions, attribute_NA=torch.from_numpy(indices))
+    attributes = AttributePredictions(indices, torch.arange(12.0))
     architecture = Architecture(model=ModelConfig(backbone="resnet18"), groups=MARKET_GROUPS)
     written = write_predictions(
         tmp_path,
-        (queries.images, queries.predictions),
-        (test.images, predictions),
+        queries.embeddings,
+        test.embeddings,
+        attributes,
         architecture,
         ScoreConfig(rank_list_length=5),
-        is_main_process=True,
     )
     assert {path.name for path in written} == {"reid_test.txt", "classification_test.csv", "junk_scores.tsv"}
     names = test.images.name_N

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 
 from reid_accel.config.parse import parse
-from reid_accel.config.schema import Config
+from reid_accel.config.schema import Config, PredictConfig
 from reid_accel.data.open import open_data
 from reid_accel.data.sampler import rank_share
 from reid_accel.data.splits import split_training_images
 from reid_accel.distributed.collectives import Group
 from reid_accel.distributed.setup import process_group_scope, start_accelerator
-from reid_accel.retrieval.embed import embeddings_of, predict_sharded
+from reid_accel.retrieval.embed import embed_dataset
 from reid_accel.training.build import build_model, build_trainer
 from reid_accel.training.metrics import EpochSums
 
@@ -51,16 +51,16 @@ def main() -> None:
     Group.of().broadcast_buffers(model)
     said["statistics"] = digest_of(model.buffers())
     gallery = data.splits["gallery"]
-    predictions = predict_sharded(model, gallery, accelerator, batch_size=5)
+    embeddings, attributes = embed_dataset(model, gallery, PredictConfig(batch_size=5))
     said |= {
         "batches": seen,
         "images": images,
         "parameters": digest(model),
         "sums": sums.over_processes(accelerator),
         "any": Group.of().any(accelerator.process_index == 1, False),
-        "rows": [predictions.rows.start, predictions.rows.stop],
-        "some_embeddings": embeddings_of(predictions, np.array([38, 0, 7])).tolist(),
-        "junk_scores": predictions.junk_score_N.tolist(),
+        "rows": [embeddings.rows.start, embeddings.rows.stop],
+        "some_embeddings": embeddings.select(np.array([38, 0, 7]), Group.of()).embedding_SD.tolist(),
+        "junk_scores": attributes.junk_score_N.tolist(),
     }
     # the control: a step that goes around the wrapped model leaves the processes apart
     rows = trainer.epoch_batches(5)[0]

@@ -6,13 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from helpers.plain_arrays import evaluate, top_k
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reid_accel.errors import InputError
-from reid_accel.retrieval import hit_ranks as counting
-from reid_accel.retrieval import verification
-from reid_accel.retrieval.api import evaluate, top_k
+from reid_accel.retrieval import hit_ranks
+from reid_accel.retrieval.api import top_k as top_k_of
+from reid_accel.retrieval.features import Embeddings
+from reid_accel.retrieval.protocol import Settings
+from reid_accel.retrieval.rerank import KReciprocal
 
 
 def points(*positions):
@@ -108,7 +111,7 @@ def problems(draw, max_pid=5):
             "gallery_block": draw(st.sampled_from([4, 16, 1024])),
             "chunk_bytes": draw(st.sampled_from([1, 500, 2**20])),
             "average_precision": draw(st.sampled_from(["standard", "trapezoid"])),
-            "ranks": (1, 2, 5, 50),
+            "cmc_at": (1, 2, 5, 50),
         },
     }
 
@@ -155,14 +158,13 @@ def test_rank_lists_equal_a_stable_sort(problem, k, junk_rules):
     query_pids, gallery_pids, query_cameras, gallery_cameras = problem["labels"]
     k = min(k, len(gallery))
     distance_QG = np.square(query[:, None] - gallery[None]).sum(2)
-    labels = {}
+    labels = (None,) * 4
     if junk_rules:
         again = (gallery_pids == query_pids[:, None]) & (gallery_cameras == query_cameras[:, None])
         distance_QG[again | (gallery_pids == -1)] = np.inf
-        names = ("query_pids", "gallery_pids", "query_cameras", "gallery_cameras")
-        labels = dict(zip(names, problem["labels"], strict=True))
+        labels = problem["labels"]
     options = {name: problem["options"][name] for name in ("gallery_block", "chunk_bytes")}
-    rows, distances = top_k(query, gallery, k, **labels, **options)
+    rows, distances = top_k(query, gallery, k, labels=labels, **options)
     expected = distance_QG.argsort(1, kind="stable")[:, :k]
     near = np.take_along_axis(distance_QG, expected, 1)
     np.testing.assert_array_equal(rows, np.where(np.isinf(near), -1, expected))
@@ -178,7 +180,7 @@ def test_counting_on_a_device_equals_counting_on_the_cpu(problem):
             by_row = evaluate(*arguments, **problem["options"])
         except InputError:
             return
-        patch.setattr(counting, "count_rows", counting.count_sorted)
+        patch.setattr(hit_ranks, "count_rows", hit_ranks.count_sorted)
         assert evaluate(*arguments, **problem["options"]).summary() == by_row.summary()
 
 
@@ -237,7 +239,7 @@ def test_queries_without_a_match_are_left_out_and_counted():
 def test_cmc_is_monotone_when_a_query_keeps_fewer_rows_than_the_largest_rank():
     # the first query keeps two rows, the second all five
     scores = evaluate(
-        points(0, 0), points(1, 2, 3, 4, 5), [1, 2], [1, 1, 1, 2, 1], [0, 0], [0, 0, 0, 1, 1], ranks=(1, 2, 4, 9)
+        points(0, 0), points(1, 2, 3, 4, 5), [1, 2], [1, 1, 1, 2, 1], [0, 0], [0, 0, 0, 1, 1], cmc_at=(1, 2, 4, 9)
     )
     assert scores.cmc == {1: 0.0, 2: 0.5, 4: 1.0, 9: 1.0}
 
@@ -256,7 +258,7 @@ def test_tpr_at_fpr_is_exact_when_far_pairs_are_forgotten_on_the_way(monkeypatch
     labels = rng.integers(1, 20, 40), rng.integers(1, 20, 300), np.zeros(40, int), rng.integers(0, 3, 300)
     distance_QG = np.square(query[:, None] - gallery[None]).sum(2)
     plain = plain_scores(distance_QG, *labels, None, "market1501", "standard")
-    monkeypatch.setattr(verification, "ROOM", 1)
+    monkeypatch.setattr(hit_ranks, "ROOM", 1)
     for panel_bytes in (1, 2**20):
         scores = evaluate(query.astype(float), gallery.astype(float), *labels, chunk_bytes=panel_bytes)
         assert_equals_plain(scores, plain)
@@ -342,29 +344,29 @@ NO_MATCH = r"no query has a match in the gallery under protocol market1501.*unde
         ({"gallery_features": points(1, 2, 1e25)}, "gallery_features row 2 is too large"),
         ({"gallery_features": points(0, 2, 3), "metric": "cosine"}, "gallery_features row 0 is all zeros"),
         ({"query_features": points(0, 1), "metric": "cosine"}, "query_features row 0 is all zeros"),
-        ({"query_pids": [1]}, r"query_pids has shape \(1,\), but query_features has 2 rows"),
-        ({"gallery_cameras": [1, 1]}, r"gallery_cameras has shape \(2,\), but gallery_features has 3 rows"),
-        ({"query_features": np.zeros((2, 0))}, "query_features has dimension 0"),
+        ({"query_pids": [1]}, r"pids has shape \(1,\), but features has 2 rows"),
+        ({"gallery_cameras": [1, 1]}, r"cameras has shape \(2,\), but features has 3 rows"),
+        ({"query_features": np.zeros((2, 0))}, "features have dimension 0"),
         ({"query_features": np.zeros((2, 2))}, "query_features have dimension 2, gallery_features 1"),
-        ({"query_features": np.zeros(2)}, "query_features must be a matrix"),
-        ({"query_features": torch.zeros((2, 1), dtype=torch.int64)}, "query_features must be floating-point numbers"),
-        ({"query_features": np.zeros((2, 1), dtype=int)}, "query_features must be floating-point numbers"),
+        ({"query_features": np.zeros(2)}, "features must be a matrix"),
+        ({"query_features": torch.zeros((2, 1), dtype=torch.int64)}, "features must be floating-point numbers"),
+        ({"query_features": np.zeros((2, 1), dtype=int)}, "features must be floating-point numbers"),
         ({"query_features": points(), "query_pids": [], "query_cameras": []}, "query_features has no rows"),
         ({"gallery_features": points(), "gallery_pids": [], "gallery_cameras": []}, "the gallery is empty"),
         ({"query_pids": [0, 1]}, "query_pids row 0 is 0: a query needs a person number above 0"),
-        ({"query_pids": [1.5, 2.0]}, "query_pids must be whole numbers"),
+        ({"query_pids": [1.5, 2.0]}, "pids must be integers"),
         ({"query_pids": [7, 8]}, NO_MATCH),
         ({"gallery_cameras": [0, 0, 0]}, NO_MATCH),
-        ({"query_cameras": None}, "needs query_cameras and gallery_cameras"),
-        ({"chunk_bytes": -1}, "chunk_bytes must be a whole number above 0, got -1"),
-        ({"gallery_block": 0}, "gallery_block must be a whole number above 0"),
-        ({"ranks": (0,)}, "ranks must be a whole number above 0"),
+        ({"query_cameras": None}, "needs the pids and cameras of queries and gallery"),
+        ({"chunk_bytes": -1}, "chunk_bytes must be a positive integer, got -1"),
+        ({"gallery_block": 0}, "gallery_block must be a positive integer"),
+        ({"cmc_at": (0,)}, "cmc_at must be a positive integer"),
         ({"metric": "manhattan"}, "metric must be one of euclidean, cosine"),
         ({"protocol": "market"}, "protocol must be one of market1501, course, course-strict"),
         ({"average_precision": "11-point"}, "average_precision must be one of standard, trapezoid"),
-        ({"protocol": "course-strict"}, "needs query_rows"),
+        ({"protocol": "course-strict"}, "needs the gallery row of each query"),
         ({"protocol": "course-strict", "query_rows": [0, 3]}, "names gallery row 3 for query 1"),
-        ({"protocol": "course-strict", "query_rows": [1, 1]}, "query_rows names gallery row 1 twice"),
+        ({"protocol": "course-strict", "query_rows": [1, 1]}, "source_rows names gallery row 1 twice"),
         ({"protocol": "course-strict", "query_rows": [1, 0]}, "query 0 has pid 1, but its gallery row 1 has pid 2"),
     ],
 )
@@ -378,11 +380,21 @@ def test_bad_input_is_named_in_a_sentence(change, sentence):
     ("k", "options", "sentence"),
     [
         (4, {}, "k must be at most the gallery's 3 rows, got 4"),
-        (0, {}, "k must be a whole number above 0, got 0"),
-        (1, {"query_pids": [1, 2]}, "junk rules need all of"),
-        (1, {"chunk_bytes": 0}, "chunk_bytes must be a whole number above 0"),
+        (0, {}, "k must be a positive integer, got 0"),
+        (1, {"protocol": "market1501"}, "needs the pids and cameras of queries and gallery"),
+        (1, {"protocol": "course-strict"}, "needs the gallery row of each query"),
+        (1, {"rerank": KReciprocal()}, "neither re-ranked nor expanded"),
+        (1, {"chunk_bytes": 0}, "chunk_bytes must be a positive integer"),
     ],
 )
 def test_bad_arguments_of_rank_lists_are_named(k, options, sentence):
     with pytest.raises(InputError, match=sentence):
         top_k(points(0, 1), points(1, 2, 3), k, **options)
+
+
+def test_rank_lists_of_selected_queries_leave_the_queries_out():
+    gallery = Embeddings.of(points(0, 1, 3, 7), [1, 2, 1, 2])
+    rows, _ = top_k_of(gallery.select(np.array([2, 0])), gallery, 2, Settings(protocol="course-strict"))
+    assert rows.tolist() == [[1, 0], [1, 2]]
+    rows, _ = top_k_of(gallery.select(np.array([2, 0])), gallery, 2)
+    assert rows.tolist() == [[2, 1], [0, 1]]

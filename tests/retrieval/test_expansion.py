@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from helpers.plain_arrays import evaluate
 
 from reid_accel.errors import InputError
-from reid_accel.retrieval.api import evaluate
 from reid_accel.retrieval.expansion import AlphaExpansion, expanded_queries
 
 
@@ -60,7 +60,7 @@ def test_course_strict_does_not_expand_a_query_with_itself():
 
 
 def test_impossible_settings_are_refused():
-    with pytest.raises(InputError, match=r"query_expansion\.k must be a whole number above 0"):
+    with pytest.raises(InputError, match=r"query_expansion\.k must be a positive integer"):
         AlphaExpansion(k=0)
     with pytest.raises(InputError, match=r"query_expansion\.alpha must be a number of at least 0"):
         AlphaExpansion(alpha=-1)

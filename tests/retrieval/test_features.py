@@ -1,8 +1,10 @@
-"""Saved embeddings come back whole, or are refused with a sentence."""
+"""Saved embeddings come back complete, or are refused with a sentence."""
 
 import json
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -15,25 +17,26 @@ def embeddings(num_rows=10, fingerprint="model a, data b", seed=0):
     generator = torch.Generator().manual_seed(seed)
     return Embeddings(
         torch.randn(num_rows, 4, generator=generator),
-        torch.arange(num_rows) - 1,
-        torch.arange(num_rows) % 3,
+        range(num_rows),
+        np.arange(num_rows) - 1,
+        np.arange(num_rows) % 3,
         tuple(f"{row:04d}_c1_é.jpg" for row in range(num_rows)),
         fingerprint,
     )
 
 
 def assert_same(first, second):
-    assert first.embedding_ND.equal(second.embedding_ND)
-    assert first.pid_N.equal(second.pid_N)
-    assert first.camera_N.equal(second.camera_N)
+    assert first.embedding_SD.equal(second.embedding_SD)
+    assert np.array_equal(first.pid_N, second.pid_N)
+    assert np.array_equal(first.camera_N, second.camera_N)
     assert first.name_N == second.name_N
     assert first.fingerprint == second.fingerprint
 
 
-@pytest.mark.parametrize("rows_per_shard", [1, 3, 10, 99])
-def test_what_was_saved_comes_back(tmp_path, rows_per_shard):
-    save_features(tmp_path, "gallery", embeddings(), rows_per_shard=rows_per_shard)
-    assert len(list(tmp_path.glob("*.safetensors"))) == math.ceil(10 / rows_per_shard)
+@pytest.mark.parametrize("rows_per_file", [1, 3, 10, 99])
+def test_what_was_saved_comes_back(tmp_path, rows_per_file):
+    save_features(tmp_path, "gallery", embeddings(), rows_per_file=rows_per_file)
+    assert len(list(tmp_path.glob("*.safetensors"))) == math.ceil(10 / rows_per_file)
     assert_same(read_features(tmp_path, "gallery", fingerprint="model a, data b"), embeddings())
 
 
@@ -44,31 +47,31 @@ def test_a_split_without_rows_comes_back(tmp_path):
 
 def test_saving_again_replaces_all_shards_of_that_split_only(tmp_path):
     save_features(tmp_path, "query", embeddings(4))
-    save_features(tmp_path, "gallery", embeddings(), rows_per_shard=2)
-    save_features(tmp_path, "gallery", embeddings(7, seed=1), rows_per_shard=5)
+    save_features(tmp_path, "gallery", embeddings(), rows_per_file=2)
+    save_features(tmp_path, "gallery", embeddings(7, seed=1), rows_per_file=5)
     assert len(list(tmp_path.glob("gallery-*"))) == 2
     assert_same(read_features(tmp_path, "gallery"), embeddings(7, seed=1))
     assert_same(read_features(tmp_path, "query"), embeddings(4))
 
 
 def test_a_missing_shard_is_refused(tmp_path):
-    save_features(tmp_path, "gallery", embeddings(), rows_per_shard=5)
+    save_features(tmp_path, "gallery", embeddings(), rows_per_file=5)
     (tmp_path / "gallery-00001-of-00002.safetensors").unlink()
     with pytest.raises(InputError, match=r"gallery-00001-of-00002\.safetensors is missing"):
         read_features(tmp_path, "gallery")
 
 
-def test_a_torn_shard_is_refused(tmp_path):
-    save_features(tmp_path, "gallery", embeddings(), rows_per_shard=5)
+def test_an_incomplete_shard_is_refused(tmp_path):
+    save_features(tmp_path, "gallery", embeddings(), rows_per_file=5)
     path = tmp_path / "gallery-00000-of-00002.safetensors"
     path.write_bytes(path.read_bytes()[:-7])
-    with pytest.raises(InputError, match="is torn"):
+    with pytest.raises(InputError, match="is incomplete"):
         read_features(tmp_path, "gallery")
 
 
 def test_a_shard_of_another_save_is_refused(tmp_path):
-    save_features(tmp_path / "a", "gallery", embeddings(), rows_per_shard=5)
-    save_features(tmp_path / "b", "gallery", embeddings(seed=1), rows_per_shard=5)
+    save_features(tmp_path / "a", "gallery", embeddings(), rows_per_file=5)
+    save_features(tmp_path / "b", "gallery", embeddings(seed=1), rows_per_file=5)
     name = "gallery-00001-of-00002.safetensors"
     (tmp_path / "a" / name).write_bytes((tmp_path / "b" / name).read_bytes())
     with pytest.raises(InputError, match="don't belong to one save"):
@@ -76,7 +79,7 @@ def test_a_shard_of_another_save_is_refused(tmp_path):
 
 
 def test_a_shard_with_other_rows_or_tensors_is_refused(tmp_path):
-    save_features(tmp_path, "gallery", embeddings(), rows_per_shard=5)
+    save_features(tmp_path, "gallery", embeddings(), rows_per_file=5)
     path = tmp_path / "gallery-00000-of-00002.safetensors"
     tensors = load_file(path)
     save_file({name: tensor[:3].clone() for name, tensor in tensors.items()}, path)
@@ -89,7 +92,7 @@ def test_a_shard_with_other_rows_or_tensors_is_refused(tmp_path):
 
 def test_features_of_another_model_are_refused(tmp_path):
     save_features(tmp_path, "gallery", embeddings())
-    with pytest.raises(InputError, match="were made by model a, data b, not by model c"):
+    with pytest.raises(InputError, match="were computed from model a, data b, not from model c"):
         read_features(tmp_path, "gallery", fingerprint="model c")
 
 
@@ -113,13 +116,38 @@ def test_a_split_name_that_is_no_file_name_is_refused(tmp_path, name):
 
 def test_embeddings_that_do_not_fit_together_are_refused():
     one = embeddings(2)
-    parts = [one.embedding_ND, one.pid_N, one.camera_N, one.name_N, ""]
-    for place, wrong, sentence in (
-        (0, one.embedding_ND.double(), "embeddings must be a float32 matrix"),
-        (0, one.embedding_ND[:1], "1 embeddings, but 2 names"),
-        (1, one.pid_N.float(), "pids must be int64"),
-        (2, one.camera_N[:1], r"cameras must be int64 of shape \(2,\)"),
-        (3, ("a.jpg", "a.jpg"), "image a.jpg is there twice"),
+    for wrong, sentence in (
+        ({"embedding_SD": one.embedding_SD.double()}, "features must be float32, float16 or bfloat16"),
+        ({"embedding_SD": one.embedding_SD[0]}, "features must be a matrix"),
+        ({"embedding_SD": one.embedding_SD[:1]}, "1 embeddings, but 2 rows"),
+        ({"embedding_SD": one.embedding_SD[:1], "rows": range(2, 3)}, "rows must be a range within the set's 2 rows"),
+        ({"pid_N": one.pid_N.astype(float)}, "pids must be int64"),
+        ({"camera_N": one.camera_N[:1]}, r"cameras has shape \(1,\), but the set has 2 rows"),
+        ({"source_row_N": one.pid_N[:1]}, r"source_rows has shape \(1,\), but the set has 2 rows"),
+        ({"name_N": ("a.jpg",)}, "1 names, but the set has 2 rows"),
+        ({"name_N": ("a.jpg", "a.jpg")}, "image a.jpg is there twice"),
     ):
         with pytest.raises(InputError, match=sentence):
-            Embeddings(*parts[:place], wrong, *parts[place + 1 :])
+            replace(one, **wrong)
+
+
+def test_selected_rows_keep_their_labels_and_know_where_they_come_from():
+    some = embeddings().select(np.array([7, 2, 5]))
+    assert some.embedding_SD.equal(embeddings().embedding_SD[[7, 2, 5]])
+    assert (some.pid_N.tolist(), some.camera_N.tolist()) == ([6, 1, 4], [1, 2, 2])
+    assert some.name_N == ("0007_c1_é.jpg", "0002_c1_é.jpg", "0005_c1_é.jpg")
+    assert some.select(np.array([2, 0])).source_row_N.tolist() == [5, 7]
+    assert some.is_whole
+    shard = embeddings().shard(range(4, 8))
+    assert not shard.is_whole
+    assert shard.select(np.array([7, 4])).embedding_SD.equal(embeddings().embedding_SD[[7, 4]])
+    with pytest.raises(AssertionError, match="can select rows that it holds only"):
+        shard.select(np.array([0]))
+
+
+def test_features_are_not_copied():
+    features = np.ones((3, 4), np.float32)
+    assert Embeddings.of(features).embedding_SD.data_ptr() == features.ctypes.data
+    half = torch.ones(3, 4, dtype=torch.float16)
+    assert Embeddings.of(half).embedding_SD.data_ptr() == half.data_ptr()
+    assert Embeddings.of(features).shard(range(1, 3)).embedding_SD.data_ptr() == features[1:].ctypes.data

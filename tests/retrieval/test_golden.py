@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.plain_arrays import evaluate, top_k
 
-from reid_accel.retrieval.api import evaluate, top_k
 from reid_accel.retrieval.expansion import expanded_queries
 from reid_accel.retrieval.rerank import KReciprocal, reranked_panels
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from helpers.plain_arrays import evaluate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reid_accel.errors import InputError
-from reid_accel.retrieval.api import evaluate
 from reid_accel.retrieval.rerank import KReciprocal, find_neighbors, reciprocal_sets, reranked_panels
 
 
@@ -115,7 +115,7 @@ def test_scores_are_those_of_the_re_ranked_distances_without_junk():
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"k1": 0}, "rerank.k1 must be a whole number above 0"),
+        ({"k1": 0}, "rerank.k1 must be a positive integer"),
         ({"k2": 22}, "rerank.k2 must be at most k1"),
         ({"lambda_value": 1.5}, "rerank.lambda_value must be between 0 and 1"),
     ],

@@ -1,7 +1,7 @@
 """Scores and rank lists on 1, 2 and 3 real processes, each holding only its part of the gallery: the same bits."""
 
 import json
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +10,14 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing
 
+from reid_accel.distributed.collectives import ALONE, Group
 from reid_accel.errors import InputError
 from reid_accel.retrieval.api import evaluate, top_k
+from reid_accel.retrieval.distances import shard_rows
 from reid_accel.retrieval.expansion import AlphaExpansion
+from reid_accel.retrieval.features import Embeddings
+from reid_accel.retrieval.protocol import Settings
 from reid_accel.retrieval.rerank import KReciprocal
-from reid_accel.retrieval.sharded import evaluate_sharded, shard_rows, top_k_sharded
 
 NUM_GALLERY, NUM_QUERIES, BLOCK = 1013, 45, 64
 OWN_ROWS = np.arange(NUM_QUERIES) * 7
@@ -24,14 +27,14 @@ SCORES = {
     "half": {},
     "cosine": {"metric": "cosine", "average_precision": "trapezoid"},
     "course": {"protocol": "course"},
-    "course-strict": {"protocol": "course-strict", "query_rows": OWN_ROWS},
+    "course-strict": {"protocol": "course-strict"},
     "expanded": {"query_expansion": AlphaExpansion(4)},
     "reranked": {"rerank": KReciprocal(10, 4), "query_expansion": AlphaExpansion(3)},
 }
 
 
 def problem(seed=0):
-    """Float features around each person's own point, some of them equal, with junk and distractors."""
+    """Queries and gallery: float features around each person's own point, some of them equal, junk, distractors."""
     rng = np.random.default_rng(seed)
     query_pids, gallery_pids = rng.integers(1, 40, NUM_QUERIES), rng.integers(-1, 40, NUM_GALLERY)
     gallery_pids[OWN_ROWS] = query_pids  # the rows that course-strict takes for the queries themselves
@@ -40,24 +43,9 @@ def problem(seed=0):
     gallery = (centers[gallery_pids] + rng.standard_normal((NUM_GALLERY, 24))).astype(np.float32)
     gallery[500:560] = gallery[100:160]
     return (
-        query,
-        gallery,
-        query_pids,
-        gallery_pids,
-        rng.integers(0, 4, NUM_QUERIES),
-        rng.integers(0, 4, NUM_GALLERY),
+        Embeddings.of(query, query_pids, rng.integers(0, 4, NUM_QUERIES), source_rows=OWN_ROWS),
+        Embeddings.of(gallery, gallery_pids, rng.integers(0, 4, NUM_GALLERY)),
     )
-
-
-def cut(arrays, rows):
-    query, gallery, query_pids, gallery_pids, query_cameras, gallery_cameras = arrays
-    part = slice(rows.start, rows.stop)
-    return query, gallery[part], query_pids, gallery_pids[part], query_cameras, gallery_cameras[part]
-
-
-def labels_of(arrays, gallery="shard"):
-    names = ("query_pids", f"{gallery}_pids", "query_cameras", f"{gallery}_cameras")
-    return dict(zip(names, arrays[2:], strict=True))
 
 
 def bits(scores):
@@ -71,13 +59,10 @@ def bits_of_list(found):
     return [str(rows.tolist()), distances.tobytes().hex()]
 
 
-def score_part(arrays, rows, name, **options):
+def score(query, gallery, name, group=ALONE, **options):
     if name == "half":
-        arrays = (arrays[0].astype(np.float16), arrays[1].astype(np.float16), *arrays[2:])
-    if rows is None:
-        return evaluate(*arrays, **SCORES[name], **OPTIONS)
-    place = {"first_row": rows.start, "num_gallery": NUM_GALLERY}
-    return evaluate_sharded(*cut(arrays, rows), **(SCORES[name] | OPTIONS | place | options))
+        query, gallery = (replace(each, embedding_SD=each.embedding_SD.half()) for each in (query, gallery))
+    return evaluate(query, gallery, Settings(**(SCORES[name] | OPTIONS | options)), group)
 
 
 def refusal(work):
@@ -88,47 +73,62 @@ def refusal(work):
     return "accepted"
 
 
-def mistakes(arrays, rows, rank, world):
+def with_another_row(images):
+    """The same features with labels of one more row."""
+    pids, cameras = (np.append(labels, 1) for labels in (images.pid_N, images.camera_N))
+    return replace(images, pid_N=pids, camera_N=cameras)
+
+
+def mistakes(query, gallery, rows, group):
     """What each rank is told when something is wrong on one of them or between them."""
     told = {}
-    if world > 1:
-        missing = range(rows.start, rows.stop - (rank == 0) * BLOCK)
-        told["missing"] = refusal(lambda: score_part(arrays, missing, "market1501"))
-        doubled = range(rows.start - (rank == 1) * BLOCK, rows.stop)
-        told["doubled"] = refusal(lambda: score_part(arrays, doubled, "market1501"))
-        other = problem(1) if rank == 1 else arrays
-        told["queries"] = refusal(lambda: score_part((other[0], *arrays[1:]), rows, "market1501"))
-    told["short"] = refusal(lambda: score_part(arrays, rows, "market1501", num_gallery=NUM_GALLERY + 1))
-    broken = list(arrays)
-    broken[1] = arrays[1].copy()
-    broken[1][NUM_GALLERY - 1, 3] = np.nan
-    told["nan"] = refusal(lambda: score_part(broken, rows, "market1501"))
-    told["nan_reranked"] = refusal(lambda: score_part(broken, rows, "reranked"))
-    metric = "manhattan" if rank == world - 1 else "cosine"
-    told["metric"] = refusal(lambda: score_part(arrays, rows, "market1501", metric=metric))
+    shard = gallery.shard(rows)
+    first, last = group.rank == 0, group.rank == group.size - 1
+    if group.size > 1:
+        missing = range(rows.start, rows.stop - first * BLOCK)
+        told["missing"] = refusal(lambda: score(query, gallery.shard(missing), "market1501", group))
+        doubled = range(rows.start - (group.rank == 1) * BLOCK, rows.stop)
+        told["doubled"] = refusal(lambda: score(query, gallery.shard(doubled), "market1501", group))
+        other = replace(query, embedding_SD=(problem(1) if group.rank == 1 else problem())[0].embedding_SD)
+        told["queries"] = refusal(lambda: score(other, shard, "market1501", group))
+        pids = np.where(np.arange(NUM_GALLERY) == 7, 39 if group.rank == 1 else 38, gallery.pid_N)
+        told["labels"] = refusal(lambda: score(query, replace(shard, pid_N=pids), "market1501", group))
+        metric = "euclidean" if group.rank == 1 else "cosine"
+        told["settings"] = refusal(lambda: score(query, shard, "market1501", group, metric=metric))
+    told["short"] = refusal(lambda: score(query, with_another_row(shard), "market1501", group))
+    broken_ND = gallery.embedding_SD.clone()
+    broken_ND[NUM_GALLERY - 1, 3] = torch.nan
+    broken = replace(gallery, embedding_SD=broken_ND).shard(rows)
+    told["nan"] = refusal(lambda: score(query, broken, "market1501", group))
+    told["nan_reranked"] = refusal(lambda: score(query, broken, "reranked", group))
+    narrow = replace(query, embedding_SD=query.embedding_SD[:, :5]) if last else query
+    told["dimension"] = refusal(lambda: score(narrow, shard, "market1501", group))
     return told
 
 
 def work(rank, world, folder):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world)
-    arrays = problem()
+    group = Group.of()
+    query, gallery = problem()
     rows = shard_rows(NUM_GALLERY, world, rank, BLOCK)
-    place = {"first_row": rows.start, "num_gallery": NUM_GALLERY}
-    part = cut(arrays, rows)
+    shard = gallery.shard(rows)
+    market, everything = Settings(**OPTIONS), Settings(protocol="course", **OPTIONS)
+    selected = shard.select(OWN_ROWS, group)
     found = {
-        "world_size": dist.get_world_size(),
+        "world_size": group.size,
         "rows": [rows.start, rows.stop],
-        "mistakes": mistakes(arrays, rows, rank, world),
-        "scores": {name: bits(score_part(arrays, rows, name)) for name in SCORES},
-        "list": bits_of_list(top_k_sharded(part[0], part[1], 30, **labels_of(part), **place, **OPTIONS)),
-        "whole_list": bits_of_list(top_k_sharded(part[0], part[1], NUM_GALLERY, **place, **OPTIONS)),
+        "selected": [bool(torch.equal(selected.embedding_SD, gallery.embedding_SD[OWN_ROWS])), selected.is_whole],
+        "gathered": bool(torch.equal(shard.gathered(group).embedding_SD, gallery.embedding_SD)),
+        "mistakes": mistakes(query, gallery, rows, group),
+        "scores": {name: bits(score(query, shard, name, group)) for name in SCORES},
+        "list": bits_of_list(top_k(query, shard, 30, market, group)),
+        "full_list": bits_of_list(top_k(query, shard, NUM_GALLERY, everything, group)),
     }
     if rank == 0:
-        found["unsharded"] = {name: bits(score_part(arrays, None, name)) for name in SCORES}
-        listed = partial(top_k, arrays[0], arrays[1], **OPTIONS)
-        found["unsharded_list"] = bits_of_list(listed(30, **labels_of(arrays, "gallery")))
-        found["unsharded_whole_list"] = bits_of_list(listed(NUM_GALLERY))
+        found["unsharded"] = {name: bits(score(query, gallery, name)) for name in SCORES}
+        found["unsharded_list"] = bits_of_list(top_k(query, gallery, 30, market))
+        found["unsharded_full_list"] = bits_of_list(top_k(query, gallery, NUM_GALLERY, everything))
     Path(folder, f"{rank}.json").write_text(json.dumps(found))
     dist.destroy_process_group()
 
@@ -162,12 +162,19 @@ def test_scores_are_the_same_bits_on_any_number_of_ranks(launched, world, name):
 def test_rank_lists_are_the_same_bits_on_any_number_of_ranks(launched, world):
     for rank in launched[world]:
         assert rank["list"] == launched[1][0]["unsharded_list"]
-        assert rank["whole_list"] == launched[1][0]["unsharded_whole_list"]
+        assert rank["full_list"] == launched[1][0]["unsharded_full_list"]
 
 
 def test_other_features_give_other_bits():
-    one, other = (bits(score_part(problem(seed), None, "market1501")) for seed in (0, 1))
+    one, other = (bits(score(*problem(seed), "market1501")) for seed in (0, 1))
     assert one[1] != other[1]
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 4])
+def test_rows_of_a_sharded_gallery_are_selected_on_every_rank(launched, world):
+    for rank in launched[world]:
+        assert rank["selected"] == [True, True]
+        assert rank["gathered"]
 
 
 @pytest.mark.parametrize("world", [2, 3, 4])
@@ -185,13 +192,14 @@ def test_a_doubled_row_is_caught_on_every_rank(launched, world):
 @pytest.mark.parametrize("world", [1, 2, 3, 4])
 def test_a_gallery_that_ends_too_early_is_caught(launched, world):
     for rank in launched[world]:
-        assert "the ranks hold gallery rows 0 to 1012, but num_gallery is 1014" in rank["mistakes"]["short"]
+        assert "the ranks hold gallery rows 0 to 1012, but the gallery has 1014" in rank["mistakes"]["short"]
 
 
 @pytest.mark.parametrize("world", [2, 3, 4])
-def test_ranks_with_different_queries_are_caught(launched, world):
+def test_ranks_with_different_queries_labels_or_settings_are_caught(launched, world):
     for rank in launched[world]:
-        assert "ranks 0 and 1 were given different queries" in rank["mistakes"]["queries"]
+        for mistake in ("queries", "labels", "settings"):
+            assert "ranks 0 and 1 were given different queries, labels or settings" in rank["mistakes"][mistake]
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 4])
@@ -199,20 +207,22 @@ def test_what_one_rank_refuses_all_refuse_and_name(launched, world):
     for rank in launched[world]:
         assert "gallery_features row 1012 holds NaN" in rank["mistakes"]["nan"]
         assert "holds NaN" in rank["mistakes"]["nan_reranked"]
-        assert "metric must be one of euclidean, cosine, got 'manhattan'" in rank["mistakes"]["metric"]
+        assert "query_features have dimension 5, gallery_features 24" in rank["mistakes"]["dimension"]
     if world > 1:
         assert launched[world][0]["mistakes"]["nan"].startswith(f"on rank {world - 1}: ")
 
 
 def test_without_a_process_group_one_rank_holds_everything():
     assert not dist.is_initialized()
-    arrays = problem()
-    alone = bits(score_part(arrays, range(NUM_GALLERY), "market1501"))
-    assert alone == bits(score_part(arrays, None, "market1501"))
+    assert Group.of() is ALONE
+    query, gallery = problem()
+    part = gallery.shard(range(0, NUM_GALLERY - BLOCK))
+    with pytest.raises(InputError, match="the ranks hold gallery rows 0 to 948, but the gallery has 1013"):
+        score(query, part, "market1501")
 
 
 @pytest.mark.parametrize(("rows", "world", "block"), [(1013, 3, 64), (64, 3, 64), (10, 4, 1024), (19732, 4, 1024)])
-def test_shards_are_whole_blocks_and_hold_every_row_once(rows, world, block):
+def test_shards_are_full_blocks_and_hold_every_row_once(rows, world, block):
     shards = [shard_rows(rows, world, rank, block) for rank in range(world)]
     assert [row for shard in shards for row in shard] == list(range(rows))
     assert all(shard.start % block == 0 for shard in shards if shard)

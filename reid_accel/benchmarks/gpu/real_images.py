@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
-from torch import Tensor
 
 from reid_accel.benchmarks.counting import synchronize
 from reid_accel.benchmarks.gpu.made_run import made_trainer, run_steps, train_steps
@@ -18,7 +17,6 @@ from reid_accel.benchmarks.gpu.rows import REAL, LeftOutError, Row
 from reid_accel.benchmarks.gpu.setup import Setup, require_bf16
 from reid_accel.config.recipes import recipes
 from reid_accel.config.schema import Config
-from reid_accel.data.dataset import ImageDataset
 from reid_accel.data.listing import ImageFile
 from reid_accel.data.open import open_data
 from reid_accel.data.sets import list_dataset
@@ -108,11 +106,8 @@ def _affordable_epochs(setup: Setup, config: Config, training: TrainingSet) -> i
 
 
 def _score(trainer: Trainer, data: OpenedData) -> tuple[float, float]:
-    query, gallery = data.splits["query"], data.splits["gallery"]
-
-    def embedded(images: ImageDataset) -> Tensor:
-        return embed(trainer.unwrapped, images, trainer.accelerator, flip=trainer.config.score.flip)
-
-    labels = (query.pid_N, gallery.pid_N, query.camera_N, gallery.camera_N)
-    scores = evaluate(embedded(query), embedded(gallery), *labels, metric="euclidean")
+    query, gallery = (
+        embed(trainer.unwrapped, data.splits[split], flip=trainer.config.score.flip) for split in ("query", "gallery")
+    )
+    scores = evaluate(query, gallery)
     return scores.mean_ap, scores.cmc[1]

@@ -1,0 +1,73 @@
+"""The best and worst queries with what was found for them, for the report's pictures."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from reid_accel.data.dataset import ImageDataset
+from reid_accel.distributed.collectives import Group
+from reid_accel.reporting.html.pictures import RankList, Shown
+from reid_accel.retrieval.api import top_k
+from reid_accel.retrieval.features import Embeddings
+from reid_accel.retrieval.knn import NO_ROW
+from reid_accel.retrieval.metrics import RetrievalScores
+from reid_accel.retrieval.protocol import Settings, find_match_rows
+
+SHOWN_MATCHES = 10
+
+
+@dataclass(frozen=True)
+class Pictured:
+    """Images and their embeddings, in one order."""
+
+    images: ImageDataset
+    embeddings: Embeddings
+
+
+def rank_lists(
+    query: Pictured, gallery: Pictured, scores: RetrievalScores, number: int
+) -> tuple[list[RankList], list[RankList]]:
+    """The `number` best and worst valid queries with the first gallery images that the protocol ranks.
+
+    query: what was scored; complete on every process. Every process calls it.
+    """
+    valid = np.flatnonzero(~np.isnan(scores.ap_Q))
+    order = valid[np.argsort(-scores.ap_Q[valid], kind="stable")]
+    best, worst = order[:number].tolist(), order[::-1][:number].tolist()
+    places = np.array(sorted({*best, *worst}), np.int64)
+    if not len(places):
+        return [], []
+    # the course's own list begins with the query itself
+    protocol = "course-strict" if scores.protocol == "course" else scores.protocol
+    shown_queries = query.embeddings.select(places)
+    num_hits_P = find_match_rows(shown_queries, gallery.embeddings, protocol).num_hits_Q
+    rows_PK, distance_PK = top_k(
+        shown_queries,
+        gallery.embeddings,
+        min(SHOWN_MATCHES, len(gallery.images)),
+        Settings(metric=scores.metric, protocol=protocol),
+        Group.of(),
+    )
+    shown = {}
+    found = zip(places.tolist(), rows_PK.tolist(), distance_PK.tolist(), num_hits_P.tolist(), strict=True)
+    for place, rows, distances, num_hits in found:
+        pid = query.images.pid_N[place]
+        matches = tuple(
+            _shown(gallery.images, row, distance, correct=bool(gallery.images.pid_N[row] == pid))
+            for row, distance in zip(rows, distances, strict=True)
+            if row != NO_ROW
+        )
+        shown[place] = RankList(_shown(query.images, place), matches, float(scores.ap_Q[place]), num_hits)
+    return [shown[place] for place in best], [shown[place] for place in worst]
+
+
+def _shown(images: ImageDataset, position: int, distance: float | None = None, *, correct: bool | None = None) -> Shown:
+    pixels = images.crops.crops_N3HW[images.row_N[position]].transpose(1, 2, 0)
+    return Shown(
+        image_HWC=np.ascontiguousarray(pixels),
+        name=images.name_N[position],
+        pid=int(images.pid_N[position]),
+        camera=int(images.camera_N[position]),
+        distance=distance,
+        correct=correct,
+    )
