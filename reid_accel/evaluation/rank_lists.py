@@ -11,7 +11,7 @@ from reid_accel.retrieval.api import top_k
 from reid_accel.retrieval.features import Embeddings
 from reid_accel.retrieval.knn import NO_ROW
 from reid_accel.retrieval.metrics import RetrievalScores
-from reid_accel.retrieval.protocol import Settings, find_match_rows
+from reid_accel.retrieval.protocol import Settings
 
 SHOWN_MATCHES = 10
 
@@ -40,7 +40,6 @@ def rank_lists(
     # the course's own list begins with the query itself
     protocol = "course-strict" if scores.protocol == "course" else scores.protocol
     shown_queries = query.embeddings.select(places)
-    num_hits_P = find_match_rows(shown_queries, gallery.embeddings, protocol).num_hits_Q
     rows_PK, distance_PK = top_k(
         shown_queries,
         gallery.embeddings,
@@ -49,16 +48,26 @@ def rank_lists(
         Group.of(),
     )
     shown = {}
-    found = zip(places.tolist(), rows_PK.tolist(), distance_PK.tolist(), num_hits_P.tolist(), strict=True)
-    for place, rows, distances, num_hits in found:
+    for place, rows, distances in zip(places.tolist(), rows_PK.tolist(), distance_PK.tolist(), strict=True):
         pid = query.images.pid_N[place]
         matches = tuple(
             _shown(gallery.images, row, distance, correct=bool(gallery.images.pid_N[row] == pid))
             for row, distance in zip(rows, distances, strict=True)
             if row != NO_ROW
         )
+        num_hits = _num_hits(query.embeddings, place, gallery.embeddings, protocol)
         shown[place] = RankList(_shown(query.images, place), matches, float(scores.ap_Q[place]), num_hits)
     return [shown[place] for place in best], [shown[place] for place in worst]
+
+
+def _num_hits(query: Embeddings, place: int, gallery: Embeddings, protocol: str) -> int:
+    """How many gallery images count as a hit for a query."""
+    hit_G = gallery.pid_N == query.pid_N[place]
+    if protocol == "market1501":
+        hit_G &= gallery.camera_N != query.camera_N[place]
+    elif query.source_row_N is not None:
+        hit_G[query.source_row_N[place]] = False
+    return int(hit_G.sum())
 
 
 def _shown(images: ImageDataset, position: int, distance: float | None = None, *, correct: bool | None = None) -> Shown:
