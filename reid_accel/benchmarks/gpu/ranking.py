@@ -13,7 +13,7 @@ from reid_accel.benchmarks.gpu.made_run import made_trainer, train_steps
 from reid_accel.benchmarks.gpu.rows import Row, checked, within
 from reid_accel.benchmarks.gpu.setup import Setup
 from reid_accel.config.schema import PredictConfig
-from reid_accel.data.dataset import ImageDataset
+from reid_accel.data.dataset import ImageDataset, Ints
 from reid_accel.models.reid import ReIDModel
 from reid_accel.retrieval.api import evaluate, top_k
 from reid_accel.retrieval.embed import embed_dataset
@@ -49,7 +49,7 @@ def ranking_against_cpu(setup: Setup) -> Iterator[Row]:
     """
     num_queries, num_gallery = (500, 6000) if setup.large else (60, 700)
     on_cpu = _whole_number_features(num_queries, num_gallery)
-    on_device = [images.to(setup.device) for images in on_cpu]
+    on_device = on_cpu[0].to(setup.device), on_cpu[1].to(setup.device)
     cpu, device = evaluate(*on_cpu), evaluate(*on_device)
     tiled = evaluate(*on_device, Settings(chunk_bytes=1 << 16))
     same = np.array_equal(cpu.ap_Q, device.ap_Q, equal_nan=True) and cpu.cmc == device.cmc
@@ -66,15 +66,15 @@ def ranking_against_cpu(setup: Setup) -> Iterator[Row]:
     yield checked("scores after re-ranking", abs(scores[1] - scores[0]) <= SIX_DIGITS, both)
 
 
-def _whole_number_features(num_queries: int, num_gallery: int) -> list[Embeddings]:
+def _whole_number_features(num_queries: int, num_gallery: int) -> tuple[Embeddings, Embeddings]:
     """Queries and gallery of made people."""
     rng = np.random.default_rng(0)
     query_pids = rng.integers(1, 51, num_queries)
     gallery_pids = rng.integers(0, 51, num_gallery)
     center_PD = rng.integers(-2, 3, (51, 32))
-    features = [
-        (center_PD[pids] + rng.integers(-6, 7, (len(pids), 32))).astype(np.float32)
-        for pids in (query_pids, gallery_pids)
-    ]
-    cameras = [rng.integers(0, 6, size) for size in (num_queries, num_gallery)]
-    return [Embeddings.of(*columns) for columns in zip(features, (query_pids, gallery_pids), cameras, strict=True)]
+
+    def made(pids: Ints) -> Embeddings:
+        features = (center_PD[pids] + rng.integers(-6, 7, (len(pids), 32))).astype(np.float32)
+        return Embeddings.of(features, pids, rng.integers(0, 6, len(pids)))
+
+    return made(query_pids), made(gallery_pids)

@@ -25,7 +25,7 @@ def embedding_speed(setup: Setup) -> Iterator[Row]:
     with made_trainer(setup, config, images) as trainer:
 
         def work() -> float:
-            return float(embed(trainer.unwrapped, images.images, trainer.accelerator)[0, 0])
+            return float(embed(trainer.unwrapped, images.images).embedding_SD[0, 0])
 
         work()
         seconds = seconds_of(work, setup.device.type)
