@@ -19,7 +19,7 @@ FLOORS = (
     ("retrieval.embed", "distributed.fsdp"),
     ("data.open", "data.tables"),
     ("data.dataset", "data.splits", "data.concat", "data.sets", "data.prefetch"),
-    ("retrieval", "models.reid", "models.losses", "data.crop_cache", "synthetic.market"),
+    ("retrieval", "models.reid", "models.inference", "models.losses", "data.crop_cache", "synthetic.market"),
     ("models", "synthetic", "augment", "data"),
     ("attributes",),
     ("distributed",),

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from importlib.metadata import version
 from typing import Any
 
+from reid_accel import __version__
 from reid_accel.attributes.vocabulary import AttributeGroup
 from reid_accel.augment.ops import IMAGENET_MEAN, IMAGENET_STD
 from reid_accel.config.schema import ModelConfig
@@ -26,7 +26,7 @@ class Architecture:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     backbone_module: str | None = None
-    software: str = field(default_factory=lambda: version("reid_accel"), compare=False)
+    software: str = field(default=__version__, compare=False)
 
     def __post_init__(self) -> None:
         # JSON gives lists back where tuples went in

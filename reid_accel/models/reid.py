@@ -15,29 +15,30 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn as nn
 from huggingface_hub import PyTorchModelHubMixin
-from PIL import Image
 from safetensors import SafetensorError
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor
 
 from reid_accel.attributes.vocabulary import AttributeGroup
-from reid_accel.augment.ops import normalize
 from reid_accel.config.schema import Config
-from reid_accel.data.images import ImageSize, as_array, enlarge, may_stay_small, to_float, to_pixels
 from reid_accel.errors import InputError
 from reid_accel.models.architecture import Architecture
 from reid_accel.models.backbone import build_backbone, normalization, pooled_size, registering_module
 from reid_accel.models.heads import CLASSIFIERS, NECKS, Classifier, Neck
+from reid_accel.models.inference import (
+    Picture,
+    Pictures,
+    attribute_names,
+    attribute_probabilities,
+    outputs_in_batches,
+    prepared,
+)
 from reid_accel.models.model_folder import check_model_name
-
-Picture = Image.Image | npt.NDArray[np.uint8]
 
 
 class Outputs(NamedTuple):
@@ -189,56 +190,47 @@ class ReIDModel(
         return torch.cat([logit.float().softmax(1) for logit in logits], dim=1)
 
     def prepare(self, images: Sequence[Picture]) -> Tensor:
-        """Pictures to the network's normalized input, with the stored preprocessing, on the model's device.
-
-        images: PIL images of any mode and size, or uint8 arrays H x W x 3 (RGB).
-        Raises InputError for arrays of another shape or type.
-        """
-        settings, device = self.architecture, next(self.parameters()).device
-        stored = [_as_stored(_as_rgb(image), settings) for image in images]
-        sized = [enlarge(to_float(torch.tensor(pixels, device=device)[None]), settings) for pixels in stored]
-        return normalize(torch.cat(sized), settings.mean, settings.std)
+        """Pictures as the network's normalized input, with the stored preprocessing, on the model's device."""
+        return prepared(images, self.architecture, next(self.parameters()).device)
 
     @torch.no_grad()
-    def embed(self, images: Sequence[Picture]) -> Tensor:
-        """Features to compare, B x D, float32, of PIL images or uint8 arrays H x W x 3.
+    def embed(self, images: Pictures, *, batch_size: int = 128) -> Tensor:
+        """Features to compare, B x D, float32: of one image or several.
 
-        Unit length where the model's metric is cosine. Puts the model into evaluation mode.
+        images: paths, PIL images, or uint8 arrays H x W x 3 (RGB), of any size; a single one gives 1 x D. batch_size:
+        images per forward pass. Features have unit length if the model's metric is cosine. Puts the model into
+        evaluation mode. Raises InputError for an unreadable image.
         """
-        self.eval()
-        feature_BD = self(self.prepare(images)).feature_BD
-        return comparable(feature_BD, self.architecture.metric)
+        features = [outputs.feature_BD for outputs in outputs_in_batches(self, images, batch_size)]
+        return comparable(torch.cat(features), self.architecture.metric)
 
+    @overload
+    def attributes(
+        self, images: Pictures, *, batch_size: int = ..., probabilities: Literal[False] = ...
+    ) -> list[dict[str, str]]: ...
+    @overload
+    def attributes(
+        self, images: Pictures, *, batch_size: int = ..., probabilities: Literal[True]
+    ) -> list[dict[str, dict[str, float]]]: ...
     @torch.no_grad()
-    def attributes(self, images: Sequence[Picture]) -> list[dict[str, str]]:
-        """The attributes seen on each image, e.g. [{"age": "adult", "hat": "no", ...}].
+    def attributes(
+        self, images: Pictures, *, batch_size: int = 128, probabilities: bool = False
+    ) -> list[dict[str, str]] | list[dict[str, dict[str, float]]]:
+        """The attributes of each image, e.g. [{"age": "adult", "hat": "no", ...}]; images as for `embed`.
 
+        probabilities: give that of each value instead, e.g. [{"hat": {"no": 0.9, "yes": 0.1}, ...}].
         Raises InputError when the model was trained without attributes. Puts the model into evaluation mode.
         """
-        groups = self.architecture.groups
-        if not groups:
+        if not self.architecture.groups:
             raise InputError("this model was trained without attributes")
-        self.eval()
-        logits = self(self.prepare(images)).attribute_logits
-        chosen = torch.stack([logit.argmax(1) for logit in logits], dim=1).tolist()
-        return [{group.name: group.values[index] for group, index in zip(groups, row, strict=True)} for row in chosen]
-
-
-def _as_stored(image: Image.Image, size: ImageSize) -> npt.NDArray[np.uint8]:
-    return as_array(image) if may_stay_small(*image.size, size) else to_pixels(image, size)
+        parts = [outputs.attribute_logits for outputs in outputs_in_batches(self, images, batch_size)]
+        logits = [torch.cat(group) for group in zip(*parts, strict=True)]
+        return attribute_probabilities(logits, self) if probabilities else attribute_names(logits, self)
 
 
 def comparable(feature_BD: Tensor, metric: str) -> Tensor:
     """Features as retrieval compares them: unit length for cosine, as they are for euclidean."""
     return nn.functional.normalize(feature_BD, dim=1) if metric == "cosine" else feature_BD
-
-
-def _as_rgb(image: Picture) -> Image.Image:
-    if isinstance(image, Image.Image):
-        return image.convert("RGB")
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise InputError(f"an image array must be uint8, H x W x 3 (RGB), got {image.dtype} {image.shape}")
-    return Image.fromarray(image)
 
 
 def load_model(name: str | Path, module: str | None = None) -> ReIDModel:
