@@ -49,6 +49,8 @@ def augment(
         images = jitter_color(images, *(1 + symmetric(draws[Stream.COLOR], config.color_jitter)).unbind(1))
     if config.white_balance > 0:
         images = balance(images, 1 + symmetric(draws[Stream.WHITE_BALANCE], config.white_balance))
+    if config.grayscale_probability > 0:
+        images = grayscale(images, draws[Stream.GRAYSCALE][:, 0] < config.grayscale_probability)
     if config.rotation_degrees > 0:
         images = rotate(images, symmetric(draws[Stream.ROTATION][:, 0], config.rotation_degrees), mean)
     if config.pad_px > 0:
@@ -87,6 +89,11 @@ def _gray(images_B3HW: Tensor) -> Tensor:
 def balance(images_B3HW: Tensor, gains_B3: Tensor) -> Tensor:
     """Scale each channel by its own gain, as another camera's white balance would."""
     return (images_B3HW * gains_B3.view(-1, 3, 1, 1)).clamp(0, 1)
+
+
+def grayscale(images_B3HW: Tensor, chosen_B: Tensor) -> Tensor:
+    """Take the color from some of the images."""
+    return torch.where(chosen_B.view(-1, 1, 1, 1), _gray(images_B3HW), images_B3HW)
 
 
 def flip(images_B3HW: Tensor, flipped_B: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ class Stream(Enum):
     PATCH_BOX = (17, 5)  # as ERASE_BOX
     PATCH_SOURCE = (22, 4)  # image of the pool, top and left in it, mirrored?
     TRIVIAL_AUGMENT = (26, 4)  # chosen?, operation, level, sign
+    GRAYSCALE = (30, 1)
 
     def __init__(self, first: int, num: int) -> None:
         self.first, self.num = first, num

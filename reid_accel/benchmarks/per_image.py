@@ -45,6 +45,8 @@ def usual_transform(size: ModelConfig, config: AugmentConfig) -> T.Compose:
     steps: list[Any] = [T.Resize((size.height_px, size.width_px), T.InterpolationMode(size.interpolation))]
     if config.color_jitter:
         steps.append(T.ColorJitter(*(config.color_jitter,) * 3))
+    if config.grayscale_probability:
+        steps.append(T.RandomGrayscale(config.grayscale_probability))
     if config.rotation_degrees:
         steps.append(T.RandomRotation(config.rotation_degrees, T.InterpolationMode.BILINEAR, fill=nothing))
     if config.pad_px:

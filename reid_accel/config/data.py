@@ -80,6 +80,8 @@ class AugmentConfig:
     """Strength of color jitter: brightness, contrast and saturation are scaled by 1 ± this."""
     white_balance: float = 0.0
     """Strength of white balance jitter: red, green and blue are each scaled by 1 ± this, as another camera would."""
+    grayscale_probability: float = 0.0
+    """Probability of converting an image to grayscale."""
     erase_probability: float = 0.0
     """Probability of random erasing (Zhong et al. 2020), which can hide attributes."""
     erase_min_area: float = 0.02
@@ -99,8 +101,8 @@ class AugmentConfig:
     rotation by up to 135 degrees and translation by up to 32 pixels."""
 
     def __post_init__(self) -> None:
-        shares = ("flip_probability", "color_jitter", "white_balance", "erase_probability", "patch_probability")
-        for name in (*shares, "trivial_augment"):
+        shares = ("flip_probability", "color_jitter", "white_balance", "grayscale_probability", "erase_probability")
+        for name in (*shares, "patch_probability", "trivial_augment"):
             value = getattr(self, name)
             check(0 <= value <= 1, f"augment.{name.replace('_', '-')}", "between 0 and 1", value)
         check(self.pad_px >= 0, "augment.pad-px", "0 or more", self.pad_px)

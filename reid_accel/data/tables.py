@@ -86,7 +86,7 @@ def listing_of(tables: Mapping[str, datasets.Dataset], folder: Path) -> Listing:
 
 
 def groups_of(table: datasets.Dataset) -> tuple[AttributeGroup, ...]:
-    """The attribute groups among the columns of a table: those of type ClassLabel besides the labels of a person."""
+    """The attribute groups among the columns of a table: all of type ClassLabel but those of the person."""
     return tuple(
         AttributeGroup(name, tuple(feature.names))
         for name, feature in table.features.items()

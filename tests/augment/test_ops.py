@@ -12,6 +12,7 @@ from reid_accel.augment.ops import (
     augment,
     balance,
     flip,
+    grayscale,
     jitter_color,
     normalize,
     padded_crop,
@@ -138,6 +139,19 @@ def test_white_balance_scales_the_channels() -> None:
     gray = torch.full((1, 3, 2, 2), 0.5)
     changed = balance(gray, torch.tensor([[0.8, 1.0, 3.0]]))
     assert changed[0, :, 0, 0].tolist() == pytest.approx([0.4, 0.5, 1.0])
+
+
+def test_grayscale_is_torchvisions() -> None:
+    batch, chosen = images(), torch.tensor([True, False, True, False, False, True])
+    expected = torch.stack([TF.rgb_to_grayscale(x, 3) if c else x for x, c in zip(batch, chosen, strict=True)])
+    assert (grayscale(batch, chosen) - expected).abs().max() < 1e-6
+
+
+def test_as_many_images_lose_their_color_as_asked() -> None:
+    config = AugmentConfig(flip_probability=0, pad_px=0, grayscale_probability=0.25)
+    red = torch.tensor([1.0, 0, 0]).view(1, 3, 1, 1).expand(8_000, 3, 1, 1)
+    changed = augment(red, draws(8_000), config, FILL)
+    assert (changed[:, 1] > 0).float().mean().item() == pytest.approx(0.25, abs=0.02)
 
 
 def test_color_factors_fill_their_range() -> None:

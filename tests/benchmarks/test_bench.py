@@ -53,6 +53,7 @@ def test_per_image_augmentation_is_as_strong(small_market: Path) -> None:
     flags = (
         "--augment.color-jitter=0.3", "--augment.white-balance=0.2", "--augment.erase-probability=0.5",
         "--augment.rotation-degrees=10", "--augment.pad-px=4", "--augment.trivial-augment=0.3",
+        "--augment.grayscale-probability=0.2",
     )  # fmt: skip
     built = trainer(small_market, *flags)
     usual = per_image_input(built.data, built.config, torch.device("cpu"))

@@ -1,15 +1,18 @@
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import get_args
 
 import pytest
 from helpers.made_sets import draw_image, make_market, make_msmt17
 
 from reid_accel.attributes.annotations import write_course_csv, write_market_mat
-from reid_accel.config.schema import DatasetName
-from reid_accel.data.layouts import MARKET1501, Course, MarketLayout, Msmt17, check_layout
-from reid_accel.data.listing import describe, parse_name
+from reid_accel.config.schema import DataConfig, DatasetName
+from reid_accel.data.layouts import MARKET1501, Course, Layout, MarketLayout, Msmt17, check_layout
+from reid_accel.data.listing import ImageFile, Listing, describe, fingerprint_of, parse_name, require_layout
+from reid_accel.data.open import open_data
 from reid_accel.data.sets import DATASET_NAMES
+from reid_accel.data.splits import require_matches
 from reid_accel.errors import InputError
 
 
@@ -174,6 +177,34 @@ def test_course_layout_needs_its_annotation(tmp_path: Path) -> None:
 
 def test_the_settings_name_every_layout() -> None:
     assert sorted(get_args(DatasetName)) == sorted(DATASET_NAMES)
+
+
+def test_a_layout_is_one_class(tmp_path: Path) -> None:
+    class OneFolder:
+        """PERSON/CAMERA_NUMBER.png; the first image of each camera is its query. Persons above 100 train."""
+
+        name = "one-folder"
+
+        def check(self, root: Path) -> None:
+            require_layout(self.name, root, ())
+
+        def read(self, root: Path) -> Listing:
+            splits: dict[str, list[ImageFile]] = {"train": [], "query": [], "gallery": []}
+            for path in sorted(root.glob("*/*.png")):
+                pid, (camera, number) = int(path.parent.name), map(int, path.stem.split("_"))
+                split = "train" if pid > 100 else "gallery" if number else "query"
+                splits[split].append(ImageFile(path, f"{pid}/{path.name}", pid, camera))
+            return Listing({split: tuple(images) for split, images in splits.items()}, (), fingerprint_of(root, splits))
+
+    for pid in (1, 2, 101, 102, 103):
+        for name in ("1_0", "1_1", "2_0", "2_1"):
+            draw_image(tmp_path / "images" / str(pid) / f"{name}.png")
+    layout: Layout = OneFolder()
+    settings = DataConfig(root="images", name="market-layout", cache_dir=str(tmp_path / "cache"))
+    size = SimpleNamespace(height_px=32, width_px=16, interpolation="bilinear", fit="stretch")
+    data = open_data(settings, size, lambda text: None, listing=layout.read(tmp_path / "images"))
+    require_matches(data)
+    assert {split: len(images) for split, images in data.splits.items()} == {"train": 12, "query": 4, "gallery": 4}
 
 
 def test_a_layout_is_checked_without_listing_images(small_market: Path, tmp_path: Path) -> None:

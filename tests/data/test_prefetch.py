@@ -57,7 +57,7 @@ def test_an_error_while_reading_is_raised_where_it_belongs() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_copies_beside_computation_give_the_same_crops_in_order() -> None:
+def test_copies_during_computation_give_the_same_crops_in_order() -> None:
     rows = [np.random.default_rng(step).integers(0, len(CROPS), 16) for step in range(200)]
     device = torch.device("cuda", 0)
     busy = torch.randn(2048, 2048, device=device)
