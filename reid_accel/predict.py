@@ -1,6 +1,6 @@
 """Attributes of each test image and ranked test images of each query, for folders without labels.
 
-accelerate launch reid_accel/predict.py --model RUN/model --queries FOLDER --test FOLDER
+reid-accel predict --model RUN/model --queries FOLDER_OR_IMAGE --test FOLDER_OR_IMAGE
 """
 
 import sys
@@ -10,17 +10,25 @@ from reid_accel.preflight import prediction_settings
 if __name__ == "__main__":
     SETTINGS = prediction_settings(sys.argv[1:])  # before torch is imported: help and mistakes are answered at once
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from reid_accel.config.schema import PredictionConfig
-from reid_accel.course.predictions import write_predictions
+from rich.console import Console
+
+from reid_accel.attributes.vocabulary import MARKET_GROUPS
+from reid_accel.config.schema import PredictionConfig, RunConfig
+from reid_accel.course.predictions import CLASSIFICATION_FILE, JUNK_SCORES_FILE, write_predictions
 from reid_accel.data.crop_cache import Decoding
-from reid_accel.data.dataset import open_unlabeled_folder
+from reid_accel.data.dataset import ImageDataset, open_unlabeled
+from reid_accel.distributed.collectives import Group
+from reid_accel.distributed.machine import is_local_main, local_main_first
 from reid_accel.distributed.setup import process_group_scope, start_accelerator
-from reid_accel.models.reid import load_model, on_device
-from reid_accel.reporting.console import open_console, sentences_for_users
+from reid_accel.models.reid import ReIDModel, load_model, model_fingerprint, on_device
+from reid_accel.reporting.console import image_bar, open_console, sentences_for_users
 from reid_accel.retrieval.embed import embed_dataset
+from reid_accel.retrieval.features import Embeddings, save_features
+from reid_accel.training.run_dir import choose_run_folder
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -35,31 +43,63 @@ def run_script(config: PredictionConfig) -> None:
 
 
 def predict(config: PredictionConfig) -> None:
-    """Embed both folders on all processes; rank and write on process 0."""
+    """Check and decode all images, embed them on all processes, rank and write on process 0."""
     accelerator = start_accelerator("no")
     console = open_console(accelerator.is_main_process)
     with accelerator.local_main_process_first():  # one download per machine
         model = load_model(config.model, config.model_module)
     model = on_device(model, accelerator.device)
+    sets = {name: open_images(Path(getattr(config, name)), model, config, console) for name in ("queries", "test")}
+    folder = choose_run_folder(RunConfig(name="predict", dir=config.dir), accelerator)
+    warn_of_missing_files(model, console)
+    embedded = {}
+    for name, images in sets.items():
+        with image_bar(console, f"embedding {name}", -(-len(images) // accelerator.num_processes)) as progress:
+            embedded[name] = embed_dataset(model, images, config.score, progress)
+    queries, test = embedded["queries"][0], embedded["test"][0]
+    written = write_predictions(
+        folder, queries, test, embedded["test"][1], model.architecture, config.score, config.save_features
+    )
+    if config.save_features:
+        written.append(folder / "features")
+        keep_features(written[-1], {"queries": queries, "test": test}, model)
+    for path in written:
+        console.print(f"wrote {path}", markup=False, soft_wrap=True)
+
+
+def open_images(place: Path, model: ReIDModel, config: PredictionConfig, console: Console) -> ImageDataset:
+    """Decode an image or a folder of images, once per machine; every process calls it."""
     decoding = Decoding(
         model.architecture,
         Path(config.cache_dir).expanduser(),
         config.on_bad_image,
-        verify=accelerator.is_local_main_process,
+        verify=is_local_main(),
         say=console.print,
     )
-    predicted = []
-    for folder in (config.queries, config.test):
-        with accelerator.local_main_process_first():
-            images, skipped = open_unlabeled_folder(Path(folder), decoding)
-        for bad in skipped:
-            console.print(f"left out: {bad.reason}", markup=False)
-        console.print(f"embedding {len(images):,} images of {folder}", markup=False)
-        predicted.append(embed_dataset(model, images, config.score))
-    (queries, _), (test, attributes) = predicted
-    written = write_predictions(Path(config.dir), queries, test, attributes, model.architecture, config.score)
-    for path in written:
-        console.print(f"wrote {path}", markup=False)
+    with local_main_first():
+        images, skipped = open_unlabeled(place, decoding)
+    for bad in skipped:
+        console.print(f"skipped: {bad.reason}", markup=False)
+    return images
+
+
+def warn_of_missing_files(model: ReIDModel, console: Console) -> None:
+    """Name the files that this model can't give."""
+    groups = model.architecture.groups
+    missing = [] if groups == MARKET_GROUPS else [CLASSIFICATION_FILE]
+    missing += [] if groups else [JUNK_SCORES_FILE]
+    if missing:
+        reason = "has other attributes than Market-1501's" if groups else "was trained without attributes"
+        console.print(f"[yellow]note:[/] the model {reason}: {' and '.join(missing)} will not be written")
+
+
+def keep_features(folder: Path, sets: Mapping[str, Embeddings], model: ReIDModel) -> None:
+    """Write the embeddings of all images; process 0 writes, every process calls it."""
+    group, fingerprint = Group.of(), model_fingerprint(model)
+    for name, embeddings in sets.items():
+        complete = embeddings.gathered(group)
+        if group.is_main:
+            save_features(folder, name, replace(complete, fingerprint=fingerprint))
 
 
 if __name__ == "__main__":

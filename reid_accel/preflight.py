@@ -65,8 +65,7 @@ def check_scoring(config: ScoringConfig) -> None:
             check_layout(*name_and_folder(entry, "also"))
     elif not Path(str(config.features)).is_dir():
         raise InputError(f"there is no features folder {config.features}; `--model MODEL --features FOLDER` writes one")
-    if config.dir is not None and holds_a_run(Path(config.dir)):
-        raise InputError(f"{config.dir} already holds a report: choose another --dir")
+    _check_results_folder(config.dir)
 
 
 def check_prediction(config: PredictionConfig) -> None:
@@ -74,6 +73,12 @@ def check_prediction(config: PredictionConfig) -> None:
     check_model_name(config.model)
     for images in (config.queries, config.test):
         find_images(Path(images))
+    _check_results_folder(config.dir)
+
+
+def _check_results_folder(folder: str | None) -> None:
+    if folder is not None and holds_a_run(Path(folder)):
+        raise InputError(f"{folder} already holds results: choose another --dir")
 
 
 def _check_data(config: DataConfig) -> None:

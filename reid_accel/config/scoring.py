@@ -98,5 +98,8 @@ class PredictionConfig:
     cache_dir: str = "~/.cache/reid_accel"
     """Cache folder for decoded images."""
     score: PredictConfig = field(default_factory=PredictConfig)
-    dir: str = "."
-    """Output folder of classification_test.csv and reid_test.txt."""
+    save_features: bool = False
+    """Also write the embeddings (features/) and the distances of the ranked images (distances.tsv)."""
+    dir: str | None = None
+    """Output folder of classification_test.csv, reid_test.txt and junk_scores.tsv. Default: runs/predict, or the first
+    free one of runs/predict-2, runs/predict-3, ..."""

@@ -20,6 +20,7 @@ from reid_accel.retrieval.protocol import Settings
 CLASSIFICATION_FILE = "classification_test.csv"
 RANK_LISTS_FILE = "reid_test.txt"
 JUNK_SCORES_FILE = "junk_scores.tsv"
+DISTANCES_FILE = "distances.tsv"
 
 
 def write_predictions(
@@ -29,19 +30,29 @@ def write_predictions(
     attributes: AttributePredictions,
     architecture: Architecture,
     config: PredictConfig,
+    distances: bool = False,
 ) -> list[Path]:
     """Write reid_test.txt, and with attributes classification_test.csv and junk_scores.tsv; returns the paths.
 
-    attributes: of the test images. Every process calls it with its own rows; process 0 writes.
+    attributes: of the test images. distances: write distances.tsv, too. Every process calls it with its own rows;
+    process 0 writes.
     """
     written = [folder / RANK_LISTS_FILE]
     group = Group.of()
     length = min(config.rank_list_length, test.num_rows)
     settings = Settings(metric=architecture.metric, protocol="course")
-    rows_QK, _ = top_k(queries.gathered(group), test, length, settings, group)
+    rows_QK, distance_QK = top_k(queries.gathered(group), test, length, settings, group)
     if not group.is_main:
         return []
     write_rank_lists(written[0], queries.name_N, [[test.name_N[row] for row in rows] for rows in rows_QK])
+    if distances:
+        written.append(folder / DISTANCES_FILE)
+        lines = [
+            f"{query}\t{test.name_N[row]}\t{distance:.6f}"
+            for query, rows, values in zip(queries.name_N, rows_QK.tolist(), distance_QK.tolist(), strict=True)
+            for row, distance in zip(rows, values, strict=True)
+        ]
+        write_text(written[-1], "\n".join(["query\tid\tdistance", *lines]) + "\n")
     if architecture.groups:
         written.append(write_junk_scores(folder, test.name_N, attributes))
     if architecture.groups == MARKET_GROUPS:

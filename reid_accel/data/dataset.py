@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from reid_accel.attributes.vocabulary import AttributeGroup
 from reid_accel.data.crop_cache import CropCache, Decoding, open_crop_cache
-from reid_accel.data.listing import UNKNOWN_CAMERA, ImageFile, fingerprint_of, list_images, unlabeled_images
+from reid_accel.data.listing import UNKNOWN_CAMERA, ImageFile, find_images, fingerprint_of, unlabeled_images
 from reid_accel.errors import InputError
 
 Ints = npt.NDArray[np.int64]
@@ -131,8 +131,8 @@ def decode_images(
     return decoded.select(readable), skipped
 
 
-def open_unlabeled_folder(folder: Path, decoding: Decoding) -> tuple[ImageDataset, tuple[SkippedImage, ...]]:
-    """Decode the images of a folder without labels. Raises InputError when the folder is missing or empty, too."""
-    images = unlabeled_images(list_images(folder))
-    fingerprint = fingerprint_of(folder, {"": images})
-    return decode_images(images, (), decoding, fingerprint=fingerprint, title=str(folder))
+def open_unlabeled(place: Path, decoding: Decoding) -> tuple[ImageDataset, tuple[SkippedImage, ...]]:
+    """Decode an image, or all images below a folder, without labels. Raises InputError when there are none, too."""
+    images = unlabeled_images(find_images(place))
+    fingerprint = fingerprint_of(place, {"": images})
+    return decode_images(images, (), decoding, fingerprint=fingerprint, title=str(place))

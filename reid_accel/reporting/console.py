@@ -84,6 +84,15 @@ def epoch_bar(console: Console, epoch: int, epochs: int, steps: int, done: int) 
         yield update
 
 
+@contextmanager
+def image_bar(console: Console, title: str, images: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar over images; gives a function that is called with the number of images just done."""
+    columns = (TextColumn(title, markup=False), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=images)
+        yield lambda done: bar.advance(task, done)
+
+
 def epoch_line(line: Mapping[str, Any], epochs: int) -> str:
     """One line per epoch: the loss and its weighted terms, accuracies on the training images, validation, speed.
 

@@ -6,7 +6,7 @@ Legend: N images, B images of a batch or of this process, D feature, A attribute
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -44,18 +44,19 @@ class _Batch(NamedTuple):
 
 
 def embed_dataset(
-    model: ReIDModel, images: ImageDataset, config: PredictConfig
+    model: ReIDModel, images: ImageDataset, config: PredictConfig, progress: Callable[[int], None] | None = None
 ) -> tuple[Embeddings, AttributePredictions]:
     """Embed a set over all processes; every process calls it and gets its own rows' embeddings.
 
     The plain float32 model runs, without autocast or TF32, so that scores don't depend on the precision of training.
     Features, attribute logits and scores are averaged over several views of each image as `config` asks for (before
     features get unit length): with 5 crops the image and its four corners, with flip also each of these mirrored.
+    progress: called after each batch with the number of images that it had.
     """
     group = Group.of()
     rows = shard_rows(len(images), group.size, group.rank)
     with tf32(allowed=False):
-        own = _predict_rows(model, images, rows, config)
+        own = _predict_rows(model, images, rows, config, progress)
     row_N = group.all_gather_rows(torch.arange(rows.start, rows.stop))
     value_NA, junk_score_N = place_by_row(
         row_N, (group.all_gather_rows(own.attribute_BA), group.all_gather_rows(own.junk_score_B)), len(images)
@@ -70,7 +71,9 @@ def _batches(rows: range, batch_size: int) -> Iterator[range]:
 
 
 @torch.no_grad()
-def _predict_rows(model: ReIDModel, images: ImageDataset, rows: range, config: PredictConfig) -> _Batch:
+def _predict_rows(
+    model: ReIDModel, images: ImageDataset, rows: range, config: PredictConfig, progress: Callable[[int], None] | None
+) -> _Batch:
     settings, device = model.architecture, next(model.parameters()).device
     was_training = model.training
     model.eval()
@@ -86,6 +89,8 @@ def _predict_rows(model: ReIDModel, images: ImageDataset, rows: range, config: P
         for crops_B3HW in read:
             views = _views(enlarge(to_float(crops_B3HW), settings), settings, config)
             parts.append(_predict_batch(model, views))
+            if progress is not None:
+                progress(len(crops_B3HW))
     model.train(was_training)
     return _Batch(*(torch.cat(column) for column in zip(*parts, strict=True)))
 

@@ -8,7 +8,7 @@ from reid_accel.config.schema import RunConfig
 from reid_accel.errors import InputError
 
 RUNS = Path("runs")
-MARKS_OF_A_RUN = ("config.yaml", "metrics.jsonl", "checkpoints", "model", "report.json")
+MARKS_OF_A_RUN = ("config.yaml", "metrics.jsonl", "checkpoints", "model", "report.json", "reid_test.txt")
 
 
 def holds_a_run(folder: Path) -> bool:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from reid_accel.data.crop_cache import Decoding
-from reid_accel.data.dataset import ImageDataset, SkippedImage, decode_images, open_unlabeled_folder
+from reid_accel.data.dataset import ImageDataset, SkippedImage, decode_images, open_unlabeled
 from reid_accel.data.layouts import MarketLayout
 from reid_accel.errors import InputError
 
@@ -45,10 +45,10 @@ def test_a_split_without_readable_images_is_refused(small_market: Path, tmp_path
 
 
 def test_a_plain_folder_opens_without_labels(small_market: Path, tmp_path: Path) -> None:
-    images, _ = open_unlabeled_folder(small_market / "query", Decoding(SIZE, tmp_path))
+    images, _ = open_unlabeled(small_market / "query", Decoding(SIZE, tmp_path))
     assert set(images.pid_N.tolist()) == {-2}
     with pytest.raises(InputError, match="there is no folder"):
-        open_unlabeled_folder(small_market / "nowhere", Decoding(SIZE, tmp_path))
+        open_unlabeled(small_market / "nowhere", Decoding(SIZE, tmp_path))
 
 
 def test_fingerprint_is_of_names_and_labels_not_of_places(small_market: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 from reid_accel.attributes.vocabulary import MARKET_GROUPS
 from reid_accel.config.schema import ModelConfig, PredictConfig
 from reid_accel.data.crop_cache import Decoding
-from reid_accel.data.dataset import open_unlabeled_folder
+from reid_accel.data.dataset import open_unlabeled
 from reid_accel.models.reid import Architecture, ReIDModel
 from reid_accel.retrieval.embed import embed_dataset, place_by_row
 
@@ -31,7 +31,7 @@ def model() -> ReIDModel:
 def test_sets_embed_as_single_pictures_do(small_market: Path, tmp_path: Path) -> None:
     network = model().train()
     folder = small_market / "bounding_box_test"
-    images, _ = open_unlabeled_folder(folder, Decoding(SIZE, tmp_path))
+    images, _ = open_unlabeled(folder, Decoding(SIZE, tmp_path))
     embeddings, attributes = embed_dataset(network, images, PredictConfig(batch_size=5))
     assert network.training, "the mode is put back"
     for position, name in enumerate(images.name_N):
@@ -46,7 +46,7 @@ def test_sets_embed_as_single_pictures_do(small_market: Path, tmp_path: Path) ->
 
 def test_junk_score_is_the_sum_of_squared_scores(small_market: Path, tmp_path: Path) -> None:
     network = model().eval()
-    images, _ = open_unlabeled_folder(small_market / "query", Decoding(SIZE, tmp_path))
+    images, _ = open_unlabeled(small_market / "query", Decoding(SIZE, tmp_path))
     _, attributes = embed_dataset(network, images, PredictConfig(batch_size=64))
     with Image.open(small_market / "query" / images.name_N[3]) as picture, torch.no_grad():
         logits = network(network.prepare([picture])).attribute_logits
@@ -68,7 +68,7 @@ def test_a_missing_or_doubled_row_is_caught(rows: list[int]) -> None:
 
 
 def test_an_images_row_is_its_own(small_market: Path, tmp_path: Path) -> None:
-    images, _ = open_unlabeled_folder(small_market / "query", Decoding(SIZE, tmp_path))
+    images, _ = open_unlabeled(small_market / "query", Decoding(SIZE, tmp_path))
     network = model().eval()
     whole, _ = embed_dataset(network, images, PredictConfig(batch_size=4))
     turned, _ = embed_dataset(network, images.select(np.arange(len(images))[::-1]), PredictConfig(batch_size=4))
@@ -77,7 +77,7 @@ def test_an_images_row_is_its_own(small_market: Path, tmp_path: Path) -> None:
 
 
 def test_flip_averages_with_the_mirror_image(small_market: Path, tmp_path: Path) -> None:
-    images, _ = open_unlabeled_folder(small_market / "query", Decoding(SIZE, tmp_path))
+    images, _ = open_unlabeled(small_market / "query", Decoding(SIZE, tmp_path))
     network = model().eval()
     averaged, averaged_attributes = embed_dataset(network, images, PredictConfig(batch_size=4, flip=True))
     plain, _ = embed_dataset(network, images, PredictConfig(batch_size=4))
@@ -92,7 +92,7 @@ def test_flip_averages_with_the_mirror_image(small_market: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("flip", [False, True])
 def test_five_crops_are_averaged(small_market: Path, tmp_path: Path, flip: bool) -> None:
-    images, _ = open_unlabeled_folder(small_market / "query", Decoding(SIZE, tmp_path))
+    images, _ = open_unlabeled(small_market / "query", Decoding(SIZE, tmp_path))
     network = model().eval()
     for head in network.attribute_heads:
         head.weight.data *= 50  # an untrained one gives nearly the same scores whatever it sees
@@ -115,7 +115,7 @@ def test_five_crops_are_averaged(small_market: Path, tmp_path: Path, flip: bool)
 
 
 def test_crops_are_averaged_alike_in_any_batch(small_market: Path, tmp_path: Path) -> None:
-    images, _ = open_unlabeled_folder(small_market / "query", Decoding(SIZE, tmp_path))
+    images, _ = open_unlabeled(small_market / "query", Decoding(SIZE, tmp_path))
     network = model().eval()
     by_four, by_one = (
         embed_dataset(network, images, PredictConfig(batch_size=size, flip=True, crops=5))[0] for size in (4, 1)
