@@ -28,8 +28,8 @@ def outputs_in_batches(model: "ReIDModel", images: Pictures, batch_size: int) ->
     """The network's outputs for one picture or several, `batch_size` at a time, in evaluation mode."""
     if batch_size < 1:
         raise InputError(f"batch_size must be 1 or more, got {batch_size}")
-    pictures = [images] if isinstance(images, (str, Path, Image.Image)) or _is_one_array(images) else images
-    if not len(pictures):
+    pictures = _as_list(images)
+    if not pictures:
         raise InputError("there are no images to embed")
     model.eval()
     device = next(model.parameters()).device
@@ -37,8 +37,10 @@ def outputs_in_batches(model: "ReIDModel", images: Pictures, batch_size: int) ->
         yield model(prepared(pictures[first : first + batch_size], model.architecture, device))
 
 
-def _is_one_array(images: Pictures) -> bool:
-    return isinstance(images, np.ndarray) and images.ndim == 3
+def _as_list(images: Pictures) -> list[Picture]:
+    if isinstance(images, np.ndarray):
+        return list(images) if images.ndim == 4 else [images]
+    return [images] if isinstance(images, (str, Path, Image.Image)) else list(images)
 
 
 def prepared(pictures: Sequence[Picture], settings: "Architecture", device: torch.device) -> Tensor:
