@@ -82,7 +82,7 @@ def score_model(config: ScoringConfig, accelerator: Accelerator, console: Consol
     assert config.model is not None
     with accelerator.local_main_process_first():  # one download per machine
         model = on_device(load_model(config.model, config.model_module), accelerator.device)
-    data = open_data(config.data, model.architecture, console.print)
+    data = open_data(config.data, model.architecture, console.print, for_training=False)
     require_matches(data)
     if config.features is not None and not data.labeled_test:
         raise InputError(f"--features keeps query and gallery, which the layout of {config.data.name} doesn't have")

@@ -1,6 +1,6 @@
 """The images of a run: listed, decoded and labeled."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,13 +26,14 @@ def open_data(
     size: ImageSize,
     say: Say,
     *,
-    decode: Collection[str] | None = None,
+    for_training: bool = True,
     listing: Listing | None = None,
 ) -> OpenedData:
     """List a data set and decode its images, once per machine. Every process must call it.
 
-    decode: the splits whose images are needed (default: all); the others have labels only. listing: of the main set,
-    instead of the one that `config` names.
+    for_training: if false, the training images of a set with labeled test images have labels but are not decoded; of
+    the course layout they are, since the ones held out are scored. listing: of the main set, instead of the one that
+    `config` names.
     Raises InputError when the set can't be used.
     """
     warnings: list[str] = []
@@ -44,7 +45,7 @@ def open_data(
     skipped: list[SkippedImage] = []
     for split in main.splits:
         images = train if split == "train" else TrainingImages(main.splits[split], main.groups, main.fingerprint)
-        if decode is not None and split not in decode:
+        if split == "train" and not for_training and "gallery" in main.splits:
             splits[split] = ImageDataset.of_files(images.images, images.groups, None)
             continue
         with local_main_first():

@@ -110,7 +110,7 @@ def test_a_users_own_tables_are_a_data_set(small_market: Path, tmp_path: Path) -
     listing = listing_of(tables, tmp_path / "images")
     config = DataConfig(name="market-layout", root="unused", cache_dir=str(tmp_path / "cache"))
     size = SimpleNamespace(height_px=32, width_px=16, interpolation="bilinear", fit="stretch")
-    data = open_data(config, size, lambda text: None, decode=["query", "gallery"], listing=listing)
+    data = open_data(config, size, lambda text: None, for_training=False, listing=listing)
     assert data.own_table
     require_matches(data)
     training, held_out = split_training_images(data, 0.3)
