@@ -125,7 +125,7 @@ def test_one_model_scored_on_several_sets_gives_one_table(
     )
     assert entries[1]["num_queries"] != entries[0]["num_queries"]
     assert "market-layout-other:" in capsys.readouterr().out
-    assert "leave one of them out" in refused_by(score, capsys, [*alone, "--also=market-layout:other", "--features=f"])
+    assert "use only one of them" in refused_by(score, capsys, [*alone, "--also=market-layout:other", "--features=f"])
 
 
 def test_saved_features_score_like_their_model(small_market: Path, capsys: pytest.CaptureFixture[str]) -> None:
