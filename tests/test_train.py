@@ -106,6 +106,37 @@ def test_scoring_a_saved_model_repeats_the_runs_numbers(small_market: Path) -> N
     assert again["training"] is None
 
 
+def test_scoring_needs_no_training_images(small_market: Path) -> None:
+    annotate(small_market, range(1, 13))
+    train(settings(small_market, "--run.dir=run"))
+    for path in (small_market / "bounding_box_train").glob("*.jpg"):
+        path.write_bytes(b"not an image")
+    scored = ["--model=run/model", "--data.name=market-layout", f"--data.root={small_market}", "--dir=again"]
+    score([*scored, "--data.cache-dir=another-cache"])
+    first, again = read_json(Path("run/report.json")), read_json(Path("again/report.json"))
+    assert again["attributes"] == first["attributes"] is not None
+
+
+def test_ctrl_c_while_scoring_says_how_to_score_again(
+    small_market: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    run = settings(small_market, "--run.dir=run")
+    with monkeypatch.context() as patch:
+        patch.setattr("reid_accel.evaluation.final_report.write_report", interrupted)
+        with pytest.raises(SystemExit) as info:
+            train(run)
+    assert info.value.code == 130
+    said = capsys.readouterr().err
+    assert "training is complete, the final evaluation is not" in said
+    assert "--run.dir run --run.resume auto" in said
+    assert not Path("run/report.json").exists()
+    train([*run, "--run.resume=auto"])
+    assert read_json(Path("run/report.json"))["training"]["steps"] > 0
+
+
 def test_one_model_scored_on_several_sets_gives_one_table(
     small_market: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
