@@ -21,6 +21,7 @@ from reid_accel.benchmarks.gpu.parts import Part, all_parts
 from reid_accel.benchmarks.gpu.rows import Row, correctness_failed, markdown, write_results
 from reid_accel.benchmarks.gpu.scaling import scaling
 from reid_accel.benchmarks.gpu.setup import Setup, machine, missing_device
+from reid_accel.benchmarks.gpu.usual_loop import compared
 from reid_accel.benchmarks.gpu.worker import Ended, Started, work
 from reid_accel.data.layouts import check_layout
 from reid_accel.errors import InputError
@@ -100,6 +101,8 @@ def run(options: Options) -> int:
         return 0
     with interruptible():
         _measure(options, results)
+    for row in list(compared(results.rows)):
+        results.add(row)
     results.write()
     print("\n" + markdown(results.rows, results.machine), flush=True)
     return 1 if correctness_failed(results.rows) else 0

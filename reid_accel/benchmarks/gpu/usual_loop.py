@@ -1,7 +1,7 @@
 """The same network trained the usual way: JPEG files, torchvision's transforms, a DataLoader, autocast."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any
@@ -69,10 +69,23 @@ def usual_loop(workers: int) -> Callable[[Setup], Iterator[Row]]:
         with made_trainer(setup, config, data) as trainer:
             loader = _loader(folder, config, data, workers)
             speed = _images_per_second(trainer, loader, TURN_SECONDS if setup.large else 0.5)
+        numbers = {"images_per_second": speed, "batch": float(batch_size), "workers": float(workers)}
         title = f"usual loop, batch {batch_size}, {workers} workers"
-        yield Row(TRAINING, title, "measured", f"{speed:,.0f} images/s", {"images_per_second": speed})
+        yield Row(TRAINING, title, "measured", f"{speed:,.0f} images/s", numbers)
 
     return measure
+
+
+def compared(rows: Sequence[Row]) -> Iterator[Row]:
+    """How many times faster our loop is than the usual one, at the same batch size in the same run."""
+    measured = [row for row in rows if "images_per_second" in row.numbers]
+    ours = {row.title: row.numbers["images_per_second"] for row in measured if row.title.startswith("batch ")}
+    for row in measured:
+        same_batch = f"batch {row.numbers.get('batch', 0):.0f}"
+        if row.title.startswith("usual loop") and same_batch in ours:
+            times = ours[same_batch] / row.numbers["images_per_second"]
+            title = f"{same_batch} against {row.numbers['workers']:.0f} workers"
+            yield Row(TRAINING, title, "measured", f"{times:.1f} times the usual loop's speed", {"times": times})
 
 
 def _write_jpegs(folder: Path, crops_N3HW: npt.NDArray[np.uint8]) -> Path:

@@ -20,6 +20,7 @@ from reid_accel.benchmarks.gpu import runner, setup
 from reid_accel.benchmarks.gpu.parts import Part, all_parts
 from reid_accel.benchmarks.gpu.rows import LeftOutError, Row, checked, markdown, within
 from reid_accel.benchmarks.gpu.setup import Setup
+from reid_accel.benchmarks.gpu.usual_loop import compared
 from reid_accel.benchmarks.gpu.worker import rows_of
 
 BLOCKING = Path(bench_workers.__file__).with_name("blocked_modules")
@@ -53,10 +54,11 @@ def test_every_part_runs_on_the_cpu_without_datasets_tyro_and_rich(tmp_path: Pat
 
 def test_the_blocked_modules_are_blocked(tmp_path: Path) -> None:
     """The control of the test above."""
-    for name in ("datasets", "tyro", "rich"):
-        done = subprocess.run([sys.executable, "-c", f"import {name}"], env=bare_machine(tmp_path), capture_output=True)
+    installed = "from importlib.metadata import version; version('reid_accel')"
+    for code in ("import datasets", "import tyro", "import rich", installed):
+        done = subprocess.run([sys.executable, "-c", code], env=bare_machine(tmp_path), capture_output=True)
         assert done.returncode == 1
-        assert b"ModuleNotFoundError" in done.stderr
+        assert b"NotFoundError" in done.stderr
 
 
 def test_a_budget_of_a_second_measures_nothing_and_says_so(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -206,3 +208,13 @@ def test_real_images_are_trained_on_and_scored(shared_data: Path, tmp_path: Path
     rows = list(rows_of(part, small_setup(tmp_path, data=shared_data / "cuhk03-np" / "detected")))
     assert [row.status for row in rows] == ["measured"]
     assert 0.001 < rows[0].numbers["mean_ap"] < 1
+
+
+def test_the_loop_is_compared_with_the_usual_one_at_the_same_batch_size() -> None:
+    ours = [Row("Training", f"batch {size}", "measured", "", {"images_per_second": 10.0 * size}) for size in (64, 128)]
+    usual = {"images_per_second": 256.0, "batch": 128.0, "workers": 8.0}
+    rows = [*ours, Row("Training", "usual loop, batch 128, 8 workers", "measured", "", usual)]
+    assert [(row.title, row.numbers["times"]) for row in compared(rows)] == [("batch 128 against 8 workers", 5.0)]
+    assert not list(compared(rows[:1]))
+    left_out = Row("Training", "batch 128", "left out")
+    assert not list(compared([left_out, rows[-1]]))
