@@ -37,7 +37,7 @@ class DataConfig:
     """Fraction of the training images held out for validation, split by identity; the best model is chosen on them. 0:
     train on all images and keep the last model."""
     cache_dir: str = "~/.cache/reid_accel"
-    """Cache folder for decoded images, tables and drawn pedestrians."""
+    """Cache folder for decoded images and drawn pedestrians."""
     device_share: float = 0.5
     """Keep the decoded training images in GPU memory if they fit into this fraction of the free memory; else prefetch
     them from the cache. Always prefetch: 0."""

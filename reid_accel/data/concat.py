@@ -9,8 +9,8 @@ from reid_accel.errors import InputError
 
 
 @dataclass(frozen=True)
-class TrainingImages:
-    """The training images of one or several sets; persons up to `added_people` come from additional sets."""
+class SplitListing:
+    """The images of a split; of training images, persons up to `added_people` come from additional sets."""
 
     images: tuple[ImageFile, ...]
     groups: tuple[AttributeGroup, ...]
@@ -18,7 +18,7 @@ class TrainingImages:
     added_people: int = 0
 
 
-def joined(main: Listing, others: Mapping[str, Listing]) -> TrainingImages:
+def joined(main: Listing, others: Mapping[str, Listing]) -> SplitListing:
     """The training images of the additional sets, in the order given, then those of the main set.
 
     People of different sets are different people: the person numbers of each set begin after the largest one of the
@@ -44,7 +44,7 @@ def joined(main: Listing, others: Mapping[str, Listing]) -> TrainingImages:
         images += (_renumbered(image, name, added_people, places) for image in own)
         largest += max([0, *(image.pid for image in own)])
     fingerprint = "+".join(listing.fingerprint for listing in (main, *others.values()))
-    return TrainingImages(tuple(images), tuple(groups.values()), fingerprint, added_people)
+    return SplitListing(tuple(images), tuple(groups.values()), fingerprint, added_people)
 
 
 def _renumbered(image: ImageFile, set_name: str, added: int, places: list[int | None]) -> ImageFile:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from reid_accel.config.schema import DataConfig, name_and_folder
 from reid_accel.data.cache_dir import writable_cache
-from reid_accel.data.concat import TrainingImages, joined
+from reid_accel.data.concat import SplitListing, joined
 from reid_accel.data.crop_cache import Decoding, Say
 from reid_accel.data.dataset import ImageDataset, SkippedImage, decode_images
 from reid_accel.data.images import ImageSize
@@ -44,19 +44,19 @@ def open_data(
     splits: dict[str, ImageDataset] = {}
     skipped: list[SkippedImage] = []
     for split in main.splits:
-        images = train if split == "train" else TrainingImages(main.splits[split], main.groups, main.fingerprint)
+        listed = train if split == "train" else SplitListing(main.splits[split], main.groups, main.fingerprint)
         if split == "train" and not for_training and "gallery" in main.splits:
-            splits[split] = ImageDataset.of_files(images.images, images.groups, None)
+            splits[split] = ImageDataset.of_files(listed.images, listed.groups, None)
             continue
         with local_main_first():
-            splits[split], bad = decode_images(
-                images.images,
-                images.groups,
+            splits[split], unreadable = decode_images(
+                listed.images,
+                listed.groups,
                 replace(decoding, progress=partial(_report_progress, say, split)),
-                fingerprint=f"{images.fingerprint}/{split}",
+                fingerprint=f"{listed.fingerprint}/{split}",
                 title=f"split {split}",
             )
-        skipped += bad
+        skipped += unreadable
     if skipped:
         warnings.append(f"{len(skipped)} images cannot be read and are left out; report.json lists them")
     once = tuple(dict.fromkeys(warnings))
@@ -65,9 +65,7 @@ def open_data(
     return OpenedData(splits, once, tuple(skipped), train.added_people, own_table=listing is not None)
 
 
-def _list_sets(
-    config: DataConfig, listing: Listing | None, cache_dir: Path, warn: Say
-) -> tuple[Listing, TrainingImages]:
+def _list_sets(config: DataConfig, listing: Listing | None, cache_dir: Path, warn: Say) -> tuple[Listing, SplitListing]:
     """The main set, and the training images of all sets."""
     if listing is None:
         synthetic = SyntheticMarket(train_identities=config.synthetic_identities, seed=config.synthetic_seed)
