@@ -18,11 +18,11 @@ _LEFTOVER = re.compile(r"\.(?P<name>.+)\.\d+\.(?P<kind>part|old)")
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:
     """Yield a temporary file beside `path` that replaces `path` when the block ends without an exception.
 
-    The content is synced to the disk before the file gets its name. When the block raises (a full disk, Ctrl-C), the
-    temporary file is removed and `path` is unchanged.
+    When the block raises (a full disk, Ctrl-C), the temporary file is removed and `path` is unchanged. sync: wait
+    until the content is on the disk before the file gets its name; not worth the time for a cache.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{_process_number()}.part")
@@ -31,7 +31,8 @@ def replacing(path: Path) -> Iterator[Path]:
         permissions = temporary.stat().st_mode
         yield temporary
         temporary.chmod(permissions)
-        _sync(temporary)
+        if sync:
+            _sync(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

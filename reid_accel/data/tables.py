@@ -3,6 +3,7 @@
 Only this module imports the library; training and scoring don't need it.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ def listing_of(tables: Mapping[str, datasets.Dataset], folder: Path) -> Listing:
 
     The splits are train, query and gallery, or train, queries and test. Columns: image (`datasets.Image`), pid and
     camera; optionally name; every other ClassLabel column is an attribute group. Images stored in the tables are
-    written to files in `folder`.
+    written to files in `folder`, which any tables can share.
     Raises InputError when a split or a column is missing.
     """
     if set(tables) not in ({"train", "query", "gallery"}, {"train", "queries", "test"}):
@@ -81,7 +82,7 @@ def listing_of(tables: Mapping[str, datasets.Dataset], folder: Path) -> Listing:
         if missing:
             raise InputError(f"the split {split} lacks the columns {', '.join(missing)}")
     groups = groups_of(tables["train"])
-    splits = {split: _files(table, groups, folder / split) for split, table in tables.items()}
+    splits = {split: _files(table, groups, folder) for split, table in tables.items()}
     return Listing(splits, groups, fingerprint_of(folder, splits))
 
 
@@ -97,18 +98,20 @@ def groups_of(table: datasets.Dataset) -> tuple[AttributeGroup, ...]:
 def _files(table: datasets.Dataset, groups: tuple[AttributeGroup, ...], folder: Path) -> tuple[ImageFile, ...]:
     files = []
     for row, content in enumerate(table.cast_column("image", datasets.Image(decode=False))):
-        path = _file(content["image"], folder / f"{row:08d}.img")
-        name = str(content.get("name") or path.name)
+        path = _file(content["image"], folder)
+        name = str(content.get("name") or f"{row:08d}")
         attributes = tuple(int(content[group.name]) for group in groups)
         files.append(ImageFile(path, name, int(content["pid"]), int(content["camera"]), attributes))
     return tuple(files)
 
 
-def _file(image: Mapping[str, Any], path: Path) -> Path:
-    """The image's own file, or `path` with the bytes that the table holds."""
-    if image["bytes"] is None:
+def _file(image: Mapping[str, Any], folder: Path) -> Path:
+    """The image's own file, or one in `folder` with the bytes that the table holds, named by their hash."""
+    content = image["bytes"]
+    if content is None:
         return Path(image["path"])
-    if not path.is_file() or path.read_bytes() != image["bytes"]:
-        with replacing(path) as temporary:
-            temporary.write_bytes(image["bytes"])
+    path = folder / f"{hashlib.sha256(content).hexdigest()[:32]}.img"
+    if not path.is_file() or path.stat().st_size != len(content):
+        with replacing(path, sync=False) as temporary:
+            temporary.write_bytes(content)
     return path
