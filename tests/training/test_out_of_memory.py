@@ -6,9 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.launching import TINY
 from helpers.trainers import trainer
 
 from reid_accel.errors import InputError
+from reid_accel.models.reid import ReIDModel
+from reid_accel.train import main as train
 from reid_accel.training.out_of_memory import OutOfMemoryAdvice, advice
 from reid_accel.training.trainer import Trainer
 
@@ -58,3 +61,22 @@ def test_other_errors_and_steps_that_fit_pass_through(small_market: Path) -> Non
     train_a_step(built)
     with pytest.raises(ZeroDivisionError), OutOfMemoryAdvice(built):
         raise ZeroDivisionError
+
+
+def test_a_run_that_does_not_fit_ends_with_the_sentence(
+    small_market: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    real = ReIDModel.forward
+
+    def forward(self: ReIDModel, images: torch.Tensor) -> Any:
+        if len(images) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+        return real(self, images)
+
+    monkeypatch.setattr(ReIDModel, "forward", forward)
+    data = ["--data.name=market-layout", f"--data.root={small_market}", f"--data.cache-dir={tmp_path / 'cache'}"]
+    with pytest.raises(SystemExit) as left:
+        train([*TINY, *data, "--train.batch-size=8", "--data.validation-share=0", f"--run.dir={tmp_path / 'run'}"])
+    assert left.value.code == 2
+    assert "--train.accumulation-steps 2" in " ".join(capsys.readouterr().err.split())

@@ -86,7 +86,9 @@ def parse_options(arguments: Sequence[str]) -> Options:
     )
     parser.add_argument("--budget", type=float, default=480.0, metavar="SECONDS", help="time limit (%(default)s)")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: small sizes, a trial")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, and as Markdown to FILE.md")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the rows as JSON, and as Markdown to the same name with .md"
+    )
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="a data set in Market-1501's layout")
     return Options(**vars(parser.parse_args(arguments)))
 

@@ -25,7 +25,6 @@ FAILURES = (
     ImportError,
     OSError,
     NotImplementedError,
-    torch.OutOfMemoryError,
 )
 """What a part may fail with, without ending the others."""
 
@@ -74,6 +73,8 @@ def rows_of(part: Part, setup: Setup) -> Iterator[Row]:
         yield from part.run(setup)
     except LeftOutError as reason:
         yield Row(part.section, part.title, "left out", str(reason))
+    except torch.OutOfMemoryError:
+        yield Row(part.section, part.title, "left out", "it needs more memory than the device has free")
     except FAILURES as error:
         traceback.print_exc()
         yield Row(part.section, part.title, "failed", in_one_line(error))

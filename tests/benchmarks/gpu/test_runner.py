@@ -146,11 +146,17 @@ def test_a_part_that_fails_gives_its_rows_and_then_its_error(tmp_path: Path) -> 
         raise LeftOutError("no such thing here")
         yield
 
+    def fill_the_memory(setup: Setup) -> Iterator[Row]:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        yield
+
     rows = list(rows_of(Part("Right", "failing", fail, 1), small_setup(tmp_path)))
     assert [row.status for row in rows] == ["passed", "failed"]
     assert rows[1].result == "RuntimeError: CUDA error: unspecified launch failure"
     rows = list(rows_of(Part("Right", "missing", leave_out, 1), small_setup(tmp_path)))
     assert [(row.status, row.result) for row in rows] == [("left out", "no such thing here")]
+    rows = list(rows_of(Part("Training", "large", fill_the_memory, 1), small_setup(tmp_path)))
+    assert [(row.status, row.result) for row in rows] == [("left out", "it needs more memory than the device has free")]
     assert not list(tmp_path.iterdir())
 
 
