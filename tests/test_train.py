@@ -316,7 +316,7 @@ def test_a_checkpoint_from_before_survives_what_goes_wrong(
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        (["--data.root=nowhere"], "there is no folder nowhere; the data set's folder is what --data.root"),
+        (["--data.root=nowhere"], "there is no folder nowhere; --data.root (or --data.also) names the folder"),
         (["--data.name=course"], "lacks train, queries, test"),
         (["--data.name=market1501", "--train.batch-size=200"], "larger than the training set of 20 images"),
         (["--train.batch-size=9", "--train.accumulation-steps=2"], "must be a multiple of 2"),
@@ -367,7 +367,7 @@ def test_queries_without_any_match_are_seen_before_training(
     for path in (small_market / "query").iterdir():
         path.rename(path.with_name("09" + path.name[2:]))
     said = refused(capsys, settings(small_market, "--run.dir=run"))
-    assert "none of the 6 queries shows a person whom another camera saw" in said
+    assert "none of the 6 queries has an image of the same person by another camera" in said
     assert not Path("run").exists()
 
 
