@@ -126,8 +126,8 @@ def _count_on_main(
         if gallery_GD is None:
             zeros = np.zeros(len(matches.row_R), dtype=np.int64)
             return Counts(zeros.astype(np.float32), zeros, zeros)
-        whole = replace(gallery, embedding_SD=gallery_GD, rows=range(gallery.num_rows))
-        return _count(query, whole, matches, settings, ALONE)
+        full = replace(gallery, embedding_SD=gallery_GD, rows=range(gallery.num_rows))
+        return _count(query, full, matches, settings, ALONE)
 
     counts = group.together(count)
     return Counts(
@@ -211,7 +211,7 @@ def _reranked_panels(
 def _check_pair(query: Embeddings, gallery: Embeddings) -> None:
     """Refuse two sets that cannot be compared with each other."""
     query_QD, gallery_SD = query.embedding_SD, gallery.embedding_SD
-    if not query.is_whole:
+    if not query.is_complete:
         raise InputError(f"queries must be complete on every process, got rows {query.rows} of {query.num_rows}")
     if query_QD.shape[1] != gallery_SD.shape[1]:
         raise InputError(

@@ -1,11 +1,11 @@
-"""Distances between queries and gallery rows, a panel of whole query rows at a time.
+"""Distances between queries and gallery rows, a panel of some queries and all gallery rows at a time.
 
 A panel is made of tiles, one matrix product each. The last bit of a matrix product may depend on the shape and
 the memory alignment of its operands, so every product here has the same shape (padded with zeros where rows run
 out), starts on an aligned address, and covers gallery rows that are fixed by their global number. That is why
 a gallery spread over several ranks gives the same bits as one on a single rank.
 
-Letters: Q queries, G gallery rows (of this rank, padded to whole tiles in a panel), D feature, B rows of a block.
+Letters: Q queries, G gallery rows (of this rank, padded to full tiles in a panel), D feature, B rows of a block.
 """
 
 import threading
@@ -27,7 +27,7 @@ QUERY_BLOCK = 512
 """Query rows in a panel, unless chunk_bytes allows fewer only."""
 
 CHUNK_BYTES = 256 * 2**20
-"""Size of one panel of distances, unless the caller says otherwise."""
+"""Size of one panel of distances, by default."""
 
 LARGEST_SQUARE = 1e37
 """Squared lengths up to here leave room for a sum of four in float32."""
@@ -94,9 +94,9 @@ def prepare_gallery(
 
 
 def query_block_rows(num_queries: int, num_gallery: int, chunk_bytes: int, block: int = GALLERY_BLOCK) -> int:
-    """Query rows per panel: a power of two, so that a panel over the WHOLE gallery keeps within `chunk_bytes`.
+    """Query rows per panel: a power of two, so that a panel over the FULL gallery keeps within `chunk_bytes`.
 
-    It depends on the whole gallery's size, not on a shard's, for the same reason as the tiles.
+    It depends on the full gallery's size, not on a shard's, for the same reason as the tiles.
     """
     row_bytes = 4 * block * -(-num_gallery // block)
     wanted = min(QUERY_BLOCK, max(16, num_queries), max(1, chunk_bytes // row_bytes))
@@ -246,7 +246,7 @@ def _check_finite(name: str, feature_ND: torch.Tensor, square_N: torch.Tensor, f
 
 
 def shard_rows(num_rows: int, world_size: int, rank: int, block: int = GALLERY_BLOCK) -> range:
-    """The gallery rows of process `rank`: a contiguous run of whole blocks, as even as blocks allow.
+    """The gallery rows of process `rank`: a contiguous run of full blocks, as even as blocks allow.
 
     >>> [shard_rows(2500, 2, rank, block=1000) for rank in range(2)]
     [range(0, 1000), range(1000, 2500)]

@@ -106,7 +106,7 @@ def _views(images_B3HW: Tensor, architecture: Architecture, config: PredictConfi
 
 
 def _windows(size: ImageSize) -> list[tuple[slice, slice]]:
-    """Rows and columns of the whole image and of its corners, each 7/8 as high and as wide."""
+    """Rows and columns of the full image and of its corners, each 7/8 as high and as wide."""
     height, width = (pixels * 7 // 8 for pixels in (size.height_px, size.width_px))
     edges_y, edges_x = (slice(height), slice(-height, None)), (slice(width), slice(-width, None))
     return [(slice(None), slice(None)), *((rows, columns) for rows in edges_y for columns in edges_x)]
@@ -141,7 +141,7 @@ def _mean(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def place_by_row(rows_N: Tensor, columns: tuple[Tensor, ...], num_images: int) -> tuple[Tensor, ...]:
-    """Put results where their row numbers say, on the CPU; proves that every row is there exactly once."""
+    """Put results in the order of their row numbers, on the CPU; proves that every row is there exactly once."""
     times_seen = torch.bincount(rows_N.cpu(), minlength=num_images)
     wrong = (times_seen != 1).nonzero().flatten()
     complete = len(times_seen) == num_images and not len(wrong)

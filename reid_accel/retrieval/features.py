@@ -118,7 +118,7 @@ class Embeddings:
         return len(self.pid_N)
 
     @property
-    def is_whole(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether this process has the features of all rows."""
         return len(self.rows) == self.num_rows
 
@@ -199,7 +199,7 @@ def save_features(folder: Path, split_name: str, embeddings: Embeddings, rows_pe
 
     The manifest is written last: without it readers refuse the folder, so that old and new files are never mixed.
     """
-    assert embeddings.is_whole
+    assert embeddings.is_complete
     assert len(embeddings.name_N) == embeddings.num_rows
     embeddings = replace(embeddings, embedding_SD=embeddings.embedding_SD.detach().cpu().float())
     _check_split_name(split_name)
@@ -279,7 +279,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 
 def _read_shard(path: Path, num_rows: int) -> dict[str, torch.Tensor]:
     if not path.is_file():
-        raise InputError(f"{path} is missing: copy the whole folder, or compute the features again")
+        raise InputError(f"{path} is missing: copy the complete folder, or compute the features again")
     try:
         tensors = load_file(path)
     except SafetensorError as error:
@@ -288,7 +288,7 @@ def _read_shard(path: Path, num_rows: int) -> dict[str, torch.Tensor]:
         raise InputError(f"{path} holds {sorted(tensors)}, not a shard of features")
     if len(tensors["embedding"]) != num_rows:
         raise InputError(
-            f"{path} holds {len(tensors['embedding'])} rows where the manifest says {num_rows}: "
+            f"{path} holds {len(tensors['embedding'])} rows, but the manifest has {num_rows}: "
             "compute the features again"
         )
     return tensors

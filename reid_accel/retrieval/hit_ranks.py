@@ -33,7 +33,7 @@ class Counts:
     before_R: Int64Array
     """Gallery rows that come before each hit, removed matches included; 0 for matches that are no hit."""
     false_accepts_R: Int64Array
-    """Wrong pairs of the whole problem that are as near as each hit or nearer; 0 for matches that are no hit."""
+    """Wrong pairs, over all queries, that are as near as each hit or nearer; 0 for matches that are no hit."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def count_rows(panel_BG: torch.Tensor, hits: BlockHits, nearest: NearestPairs, p
 def count_sorted(
     panel_BG: torch.Tensor, hits: BlockHits, nearest: NearestPairs, pool: ThreadPoolExecutor
 ) -> Int64Array:
-    """Rows before each hit on any device: the whole panel is sorted at once."""
+    """Rows before each hit on any device: the panel is sorted at once."""
     del pool  # the device has its own threads
     device = panel_BG.device
     num_hits_B = np.diff(hits.first_B1)
@@ -179,7 +179,7 @@ def _count_row(
     low_H = near.searchsorted(hit_H, side="left")
     equal_H = near.searchsorted(hit_H, side="right") - low_H
     here_H = (column_H >= 0) & (column_H < len(distance_G))
-    for hit in np.flatnonzero(equal_H > here_H):  # somebody else is as near: the lower row comes first
+    for hit in np.flatnonzero(equal_H > here_H):  # another row is as near: the lower row comes first
         earlier = max(column_H[hit], 0)
         low_H[hit] += np.count_nonzero(distance_G[:earlier] == hit_H[hit])
     return low_H, near[: near.searchsorted(limit, side="right")]

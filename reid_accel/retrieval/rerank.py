@@ -65,7 +65,7 @@ def reranked_panels(
     metric: str,
     chunk_bytes: int,
 ) -> Iterator[tuple[int, torch.Tensor]]:
-    """Yield (first query row, final distances of the next query rows to the whole gallery [B, G]).
+    """Yield (first query row, final distances of the next query rows to all gallery rows [B, G]).
 
     Distances inside are squared euclidean ones, as in the paper; with metric cosine those of unit vectors. Junk must
     have been taken out of the gallery: it would be among the neighbors. The panel is overwritten by the next one.

@@ -83,7 +83,7 @@ def test_a_shard_with_other_rows_or_tensors_is_refused(tmp_path):
     path = tmp_path / "gallery-00000-of-00002.safetensors"
     tensors = load_file(path)
     save_file({name: tensor[:3].clone() for name, tensor in tensors.items()}, path)
-    with pytest.raises(InputError, match="holds 3 rows where the manifest says 5"):
+    with pytest.raises(InputError, match="holds 3 rows, but the manifest has 5"):
         read_features(tmp_path, "gallery")
     save_file({"embedding": tensors["embedding"]}, path)
     with pytest.raises(InputError, match="not a shard of features"):
@@ -137,9 +137,9 @@ def test_selected_rows_keep_their_labels_and_know_where_they_come_from():
     assert (some.pid_N.tolist(), some.camera_N.tolist()) == ([6, 1, 4], [1, 2, 2])
     assert some.name_N == ("0007_c1_é.jpg", "0002_c1_é.jpg", "0005_c1_é.jpg")
     assert some.select(np.array([2, 0])).source_row_N.tolist() == [5, 7]
-    assert some.is_whole
+    assert some.is_complete
     shard = embeddings().shard(range(4, 8))
-    assert not shard.is_whole
+    assert not shard.is_complete
     assert shard.select(np.array([7, 4])).embedding_SD.equal(embeddings().embedding_SD[[7, 4]])
     with pytest.raises(AssertionError, match="can select rows that it holds only"):
         shard.select(np.array([0]))

@@ -118,7 +118,7 @@ def work(rank, world, folder):
     found = {
         "world_size": group.size,
         "rows": [rows.start, rows.stop],
-        "selected": [bool(torch.equal(selected.embedding_SD, gallery.embedding_SD[OWN_ROWS])), selected.is_whole],
+        "selected": [bool(torch.equal(selected.embedding_SD, gallery.embedding_SD[OWN_ROWS])), selected.is_complete],
         "gathered": bool(torch.equal(shard.gathered(group).embedding_SD, gallery.embedding_SD)),
         "mistakes": mistakes(query, gallery, rows, group),
         "scores": {name: bits(score(query, shard, name, group)) for name in SCORES},
