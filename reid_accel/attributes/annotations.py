@@ -1,33 +1,19 @@
 """The two annotation files of Market-1501: `market_attribute.mat` and the course's `annotations_train.csv`.
 
-Both say for each person (pid) which attributes it has; here that is a mapping from pid to the class indices
-of `MARKET_GROUPS`.
+Both give the attributes of each person: here a mapping from pid to the class indices of `MARKET_GROUPS`.
 """
 
 import csv
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import scipy.io
-from scipy.io.matlab import MatReadError
 
 from reid_accel.attributes.vocabulary import MARKET_COLUMNS, annotation_columns, class_indices
 from reid_accel.errors import InputError
 from reid_accel.files import replacing, write_text
-
-# what scipy's reader raises on bytes that are no MATLAB file, depending on where they go wrong
-_MAT_ERRORS = (
-    MatReadError,
-    ValueError,
-    NotImplementedError,
-    TypeError,
-    LookupError,
-    ArithmeticError,
-    OSError,
-    zlib.error,
-)
 
 _MAT_TEXT_BYTES = 116  # the descriptive text that a MAT-file begins with
 
@@ -37,18 +23,28 @@ PersonAttributes = Mapping[int, tuple[int, ...]]
 def read_market_mat(path: Path) -> dict[str, dict[int, tuple[int, ...]]]:
     """Attributes of each person of both halves: {"train": {pid: class indices}, "test": {...}}.
 
-    The halves list their fields in different order, so every field is taken by name.
+    The halves have their fields in different order, so every field is read by name.
     Raises InputError when the file isn't Market-1501's annotation.
     """
-    try:
-        content = scipy.io.loadmat(path, squeeze_me=True, struct_as_record=True)
-    except _MAT_ERRORS as error:
-        raise InputError(f"{path} cannot be read as a MATLAB file: {error}") from error
+    content = _load_mat(path)
     if "market_attribute" not in content:
         raise InputError(f"{path} holds no variable 'market_attribute'; is it Market-1501's annotation?")
     halves = content["market_attribute"].item()
     names = content["market_attribute"].dtype.names or ()
     return {half: _read_half(path, half, dict(zip(names, halves, strict=True))) for half in ("train", "test")}
+
+
+def _load_mat(path: Path) -> dict[str, Any]:
+    import scipy.io  # here, since most commands don't need it and it takes a quarter of a second
+    from scipy.io.matlab import MatReadError
+
+    # what scipy raises on files that aren't MATLAB's, depending on the position of the first wrong byte
+    wrong_values = (ValueError, TypeError, LookupError, ArithmeticError)
+    try:
+        content: dict[str, Any] = scipy.io.loadmat(path, squeeze_me=True, struct_as_record=True)
+    except (MatReadError, NotImplementedError, OSError, zlib.error, *wrong_values) as error:
+        raise InputError(f"{path} cannot be read as a MATLAB file: {error}") from error
+    return content
 
 
 def _read_half(path: Path, half: str, halves: Mapping[str, np.ndarray]) -> dict[int, tuple[int, ...]]:
@@ -72,6 +68,8 @@ def _read_person(where: str, fields: Mapping[str, np.ndarray], row: int) -> tupl
 
 def write_market_mat(path: Path, train: Mapping[int, Sequence[int]], test: Mapping[int, Sequence[int]]) -> None:
     """Write a `market_attribute.mat` that `read_market_mat` (and the usual MATLAB code) reads."""
+    import scipy.io
+
     content = {"train": _half_record(train), "test": _half_record(test)}
     with replacing(path) as temporary:
         scipy.io.savemat(str(temporary), {"market_attribute": content}, appendmat=False)
