@@ -35,7 +35,7 @@ class PlannedFile:
 class PushPlan:
     """What a push uploads and where it can be seen afterwards; `uploaded` is False for a dry run.
 
-    `reason` says why a repository is private that nobody asked to be.
+    `reason`: why the repository is private by default.
     """
 
     repo_id: str
@@ -94,7 +94,7 @@ def plan_push(folder: Path, repo_id: str, visibility: Visibility = "auto") -> Pu
     files = tuple(PlannedFile(path.relative_to(folder).as_posix(), path.stat().st_size) for path in visible)
     _check_files(folder, [file.name for file in files])
     by_default = visibility == "auto" and not _saw_drawn_people_only(folder)
-    reason = ", because it is not known to be trained on drawn pedestrians only; --visibility public overrides this"
+    reason = ", because it is not known to be trained on drawn pedestrians only"
     return PushPlan(
         repo_id,
         f"{constants.ENDPOINT}/{repo_id}",

@@ -90,7 +90,7 @@ def score_model(config: ScoringConfig, accelerator: Accelerator, console: Consol
     validation = None if data.labeled_test else held_out  # without labels the held-out people are all there is
     folder = choose_run_folder(RunConfig(name="score", dir=config.dir), accelerator)
     frame: ReportFrame = {
-        "title": f"{config.model} on {config.data.name}",
+        "title": f"{config.model} on {config.data.title or config.data.name}",
         "config": to_dict(config),
         "model": model_facts(model.architecture),
         "data": data_facts(data, config.data),

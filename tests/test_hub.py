@@ -86,7 +86,7 @@ def test_a_model_that_may_have_seen_people_is_private_by_default_and_one_of_draw
         card.unlink()
         without_card = plan_push(saved, "user/name")
     assert hub.repos["user/people"].private
-    assert "(private, because it is not known to be trained on drawn pedestrians only; --visibility" in first.stdout
+    assert "(private, because it is not known to be trained on drawn pedestrians only)" in first.stdout
     assert not hub.repos["user/open"].private
     assert asked_for.stdout.endswith("user/open (public)\n")
     assert not hub.repos["user/drawn"].private
