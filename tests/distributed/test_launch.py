@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.launching import PACKAGE, REPOSITORY, TINY, command, environment, launch, read_json
+from helpers.launching import PACKAGE, REPOSITORY, TINY, environment, launch, read_json
 from helpers.made_sets import make_market
 from safetensors.torch import load_file
 
@@ -155,21 +155,6 @@ def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(folder: Path) -> None:
         read_json(path / "progress.json")["progress"]["step"] for path in (folder / "stopped/checkpoints").iterdir()
     ]
     assert max(steps) > 6
-
-
-def test_processes_that_do_not_form_one_run_are_refused(folder: Path) -> None:
-    environment_without_cpu = environment(folder, 2)
-    del environment_without_cpu["ACCELERATE_USE_CPU"]
-    done = subprocess.run(
-        command(PACKAGE / "train.py", *data_flags(folder), *TINY, processes=2),
-        cwd=folder,
-        env=environment_without_cpu,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode != 0
-    assert "launcher started 2 processes, but they do not form one run" in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "launch").glob("*.yaml")), ids=lambda path: path.stem)
