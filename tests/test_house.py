@@ -12,11 +12,11 @@ PACKAGE = Path(__file__).resolve().parents[1] / "reid_accel"
 # from the top floor down; a module imports from its own floor and from those below
 FLOORS = (
     ("train", "score", "predict", "bench", "cli"),
-    ("evaluation.final_report", "benchmarks", "preflight", "launcher"),
+    ("evaluation.final_report", "benchmarks", "preflight", "launcher", "training.notes"),
     ("evaluation", "course.predictions", "training", "hub"),
     ("evaluation.evaluate", "evaluation.rank_lists"),
     ("reporting", "course"),
-    ("retrieval.embed", "distributed.fsdp"),
+    ("retrieval.embed",),
     ("data.open", "data.tables"),
     ("data.dataset", "data.splits", "data.concat", "data.sets", "data.prefetch"),
     ("retrieval", "models.reid", "models.inference", "models.losses", "data.crop_cache", "synthetic.market"),

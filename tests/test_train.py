@@ -17,6 +17,7 @@ from reid_accel import train as train_script
 from reid_accel.attributes.annotations import write_market_mat
 from reid_accel.attributes.vocabulary import MARKET_GROUPS
 from reid_accel.course.submission import check_classification, check_rank_lists
+from reid_accel.data.dataset import ImageDataset
 from reid_accel.files import write_json
 from reid_accel.predict import main as predict
 from reid_accel.score import main as score
@@ -266,7 +267,7 @@ def test_the_model_is_that_of_the_best_epoch(small_market: Path, monkeypatch: py
     real = train_script.checkpoint
 
     def checkpoint(run: train_script.Run, progress: train_script.Progress) -> None:
-        saved.append(run.model.neck[0][0].weight.detach().clone())
+        saved.append(run.trainer.unwrapped.neck[0][0].weight.detach().clone())
         real(run, progress)
 
     monkeypatch.setattr(train_script, "checkpoint", checkpoint)
@@ -286,9 +287,7 @@ def test_a_loss_that_is_not_finite_names_the_step(small_market: Path, capsys: py
 def test_a_stop_does_not_keep_spoilt_weights(
     small_market: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        train_script.StopRequest, "agreed", lambda self, accelerator, step, every, save: (step == 2, False)
-    )
+    monkeypatch.setattr(train_script.StopRequest, "agreed", lambda self, step, every, save: (step == 2, False))
     wild = ["--optim.name=sgd", "--optim.learning-rate=1e30", "--optim.warmup-epochs=0"]
     assert "not finite at step 2." in refused(capsys, settings(small_market, "--run.dir=run", *wild))
     assert not (Path("run") / "checkpoints").exists()
@@ -297,16 +296,18 @@ def test_a_stop_does_not_keep_spoilt_weights(
 def test_a_checkpoint_from_before_survives_what_goes_wrong(
     small_market: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = train_script.validate
+    real = train_script.validate_epoch
 
-    def poison(run: train_script.Run, progress: train_script.Progress) -> train_script.Progress:
-        validated = real(run, progress)
-        train_script.save_checkpoint(run.folder / "checkpoints", run.state, validated, run.identity, keep=9)
+    def poison(
+        run: train_script.Run, validation: ImageDataset, progress: train_script.Progress
+    ) -> train_script.Progress:
+        validated = real(run, validation, progress)
+        train_script.save_checkpoint(run.folder / "checkpoints", run.trainer.state, validated, run.identity, keep=9)
         with torch.no_grad():
-            run.model.neck[0][0].weight.fill_(float("nan"))
+            run.trainer.unwrapped.neck[0][0].weight.fill_(float("nan"))
         return validated
 
-    monkeypatch.setattr(train_script, "validate", poison)
+    monkeypatch.setattr(train_script, "validate_epoch", poison)
     monkeypatch.setattr(train_script, "checkpoint", lambda run, progress: None)
     said = refused(capsys, settings(small_market, "--run.dir=run"))
     assert "not finite at step 3. Checkpoints from before are intact" in said

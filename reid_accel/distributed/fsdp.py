@@ -20,7 +20,6 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from reid_accel.config.schema import RunConfig
 from reid_accel.distributed.collectives import Group
 from reid_accel.errors import InputError
-from reid_accel.models.reid import ReIDModel, on_device
 
 
 def check_sharding(accelerator: Accelerator, config: RunConfig) -> None:
@@ -38,7 +37,7 @@ def check_sharding(accelerator: Accelerator, config: RunConfig) -> None:
         raise InputError("run.shard-weights and run.compile don't go together: leave one of them out")
 
 
-def shard(model: ReIDModel, accelerator: Accelerator) -> None:
+def shard(model: nn.Module, backbone: nn.Module, accelerator: Accelerator) -> None:
     """Keep only this process's part of every parameter; a block's are whole while it computes. Changes the model.
 
     Statistics of batch norm stay on each process, and are process 0's at the beginning of each training pass, as
@@ -46,7 +45,7 @@ def shard(model: ReIDModel, accelerator: Accelerator) -> None:
     """
     model.to(memory_format=torch.contiguous_format)  # FSDP takes no other
     mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
-    for block in _blocks(model.backbone):
+    for block in _blocks(backbone):
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
     model.register_forward_pre_hook(_before_training_pass)
@@ -87,14 +86,3 @@ def part_of(value: Tensor, wanted: Any) -> Tensor:
     if not isinstance(wanted, DTensor):
         return value
     return distribute_tensor(value.to(wanted.device), wanted.device_mesh, wanted.placements)
-
-
-def replica(model: ReIDModel) -> ReIDModel:
-    """The plain network with all weights on each process's device, to score and package; every process must call it."""
-    if not any(isinstance(parameter, DTensor) for parameter in model.parameters()):
-        return model
-    weights = {name: whole(value) for name, value in model.state_dict().items()}
-    device = next(model.parameters()).device
-    plain = on_device(ReIDModel(model.architecture), device)
-    plain.load_state_dict(weights)
-    return plain

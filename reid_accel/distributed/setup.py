@@ -1,28 +1,22 @@
 """What all processes of a run must decide together, and the start that makes sure they are one run."""
 
 import os
-import signal
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from types import FrameType
 
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, parse_flag_from_env
 
-from reid_accel.distributed.collectives import Group
+from reid_accel.distributed.stop import EXIT_STOPPED
 from reid_accel.distributed.watchdog import die_with_launcher, report_failure, start_watchdog, stop_watchdog
 from reid_accel.errors import InputError
 from reid_accel.hardware import choose_precision, cpu_threads
-
-EXIT_STOPPED = 75  # "try again": the run was asked to stop and can be resumed
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 LEAVING_SECONDS = 10.0
 
@@ -139,44 +133,3 @@ def _connect_after_restart(timeout: timedelta) -> None:
         world_size=world_size,
         timeout=timeout,
     )
-
-
-class StopRequest:
-    """Ctrl-C, SIGTERM and SIGUSR1 ask for an orderly end: finish the step, checkpoint, leave. A second ends at once.
-
-    Launchers pass on a signal that the process has already had; what comes within `ECHO_SECONDS` is taken for
-    that echo.
-    """
-
-    ECHO_SECONDS = 2.0
-
-    def __init__(self) -> None:
-        self.signal_name: str | None = None
-        self._noted_at = 0.0
-        self._previous = {number: signal.getsignal(number) for number in SIGNALS}
-        for number in self._previous:
-            signal.signal(number, self._note)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        now = time.monotonic()
-        if self.signal_name is None:
-            self.signal_name, self._noted_at = signal.Signals(number).name, now
-        elif now - self._noted_at > self.ECHO_SECONDS:
-            self.restore()
-            os.kill(os.getpid(), number)
-
-    def restore(self) -> None:
-        """Put the former handlers back."""
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def agreed(self, accelerator: Accelerator, step: int, every_steps: int, *, save: bool = False) -> tuple[bool, bool]:
-        """Whether any process was asked to stop, and whether any wants a checkpoint. Every process calls this at every
-        step.
-
-        Several processes compare notes only every `every_steps` steps: it costs a round trip.
-        """
-        if accelerator.num_processes > 1 and step % every_steps:
-            return False, False
-        stop, save = Group.of().any(self.signal_name is not None, save)
-        return stop, save

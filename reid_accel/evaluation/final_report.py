@@ -41,7 +41,7 @@ from reid_accel.reporting.provenance import hardware, software
 from reid_accel.reporting.schema import FORMAT, Attributes, DataFacts, Junk, ModelFacts, Report, ReportFrame, Training
 from reid_accel.retrieval.embed import AttributePredictions, embed_dataset
 from reid_accel.retrieval.features import Embeddings
-from reid_accel.training.checkpoint import Progress
+from reid_accel.training.progress import Progress
 
 PROTOCOLS_WITHIN = ("course", "course-strict", "market1501")
 """Those that drawn validation images are scored by."""

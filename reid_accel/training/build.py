@@ -1,9 +1,8 @@
-"""From settings to what trains: the network on its device, and the trainer around it."""
+"""Building a trainer: network, optimizer and input of a run, on the device and over all processes."""
 
 from collections.abc import Callable, Mapping
 
 import numpy as np
-import torch
 from accelerate import Accelerator
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from reid_accel.models.losses import balancing_weights
 from reid_accel.models.reid import ReIDModel, on_device, synchronized
 from reid_accel.training.dataloader import open_input
 from reid_accel.training.ema import EMA
+from reid_accel.training.nonfinite import NonFiniteSkipper
 from reid_accel.training.optim import build_optimizer
 from reid_accel.training.trainer import Trainer
 
@@ -23,7 +23,7 @@ from reid_accel.training.trainer import Trainer
 def build_model(
     config: Config, training: TrainingSet, accelerator: Accelerator, weights: Mapping[str, Tensor] | None = None
 ) -> ReIDModel:
-    """The network for these images, on the device."""
+    """The network for these images, on the device. weights: those that the backbone starts from."""
     model = ReIDModel.from_config(config, training.images.groups, training.num_identities, weights)
     if config.train.batch_norm == "synchronized":
         if accelerator.device.type != "cuda":
@@ -42,21 +42,33 @@ def build_trainer(
     """Model and optimizer on the device, data-parallel, in mixed precision. Accelerate wraps `model` itself."""
     average = EMA(model, config.train.ema_decay) if config.train.ema_decay else None
     if config.run.shard_weights:
-        shard(model, accelerator)
-        if average is not None:
-            shard(average.model, accelerator)
-    optimizer = build_optimizer(model, config.optim)
+        for each in [model] if average is None else [model, average.model]:
+            shard(each, each.backbone, accelerator)
+    optimizer = accelerator.prepare_optimizer(build_optimizer(model, config.optim))
     # a sharded model needs mixed precision only: FSDP exchanges gradients itself
     wrapped = accelerator.prepare_model(model, evaluation_mode=config.run.shard_weights)
-    prepared = accelerator.prepare_optimizer(optimizer)
     if config.run.compile:
         compile_if_possible(wrapped, accelerator.device, say)
-    batches = open_input(training, model.architecture, config, accelerator.device, say)
-    weights = _class_weights(training, accelerator) if config.loss.balance_attributes else None
-    return Trainer(accelerator, wrapped, prepared, training, batches, config, average, class_weights=weights)
+    return Trainer(
+        accelerator=accelerator,
+        model=wrapped,
+        unwrapped=model,
+        optimizer=optimizer,
+        data=training,
+        input=open_input(training, model.architecture, config, accelerator.device, say),
+        config=config,
+        average=average,
+        skipper=NonFiniteSkipper(model, config.train.skip_nonfinite) if skips_steps(config, accelerator) else None,
+        class_weights=_class_weights(training, accelerator) if config.loss.balance_attributes else None,
+    )
 
 
-def _class_weights(training: TrainingSet, accelerator: Accelerator) -> tuple[torch.Tensor, ...]:
+def skips_steps(config: Config, accelerator: Accelerator) -> bool:
+    """Whether steps without a finite gradient may be skipped; with float16 the gradient scaler does that itself."""
+    return config.train.skip_nonfinite > 0 and accelerator.mixed_precision != "fp16"
+
+
+def _class_weights(training: TrainingSet, accelerator: Accelerator) -> tuple[Tensor, ...]:
     """Of each attribute group's values, from how often they occur among the training images."""
     images = training.images
     counts = [

@@ -6,22 +6,25 @@ Legend: B images of a micro-batch, A attribute groups.
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from reid_accel.config.schema import Config
 from reid_accel.data.dataset import Ints
 from reid_accel.data.sampler import identity_batches, rank_share, shuffled_batches
 from reid_accel.data.splits import TrainingSet
 from reid_accel.distributed.collectives import Group
+from reid_accel.distributed.fsdp import whole
 from reid_accel.distributed.watchdog import mark
 from reid_accel.models.losses import LossTerms, Pairs, loss_terms, total
 from reid_accel.models.metric_losses import moved_centers
-from reid_accel.models.reid import Outputs, ReIDModel
+from reid_accel.models.reid import Outputs, ReIDModel, on_device
+from reid_accel.training.checkpoint import TrainingState
 from reid_accel.training.dataloader import Batch, TrainingInput
 from reid_accel.training.ema import EMA
 from reid_accel.training.metrics import EpochSums
@@ -36,12 +39,14 @@ class Trainer:
 
     accelerator: Accelerator
     model: nn.Module
-    optimizer: Any
+    """The network as Accelerate wraps it; `unwrapped` is the network itself."""
+    unwrapped: ReIDModel
+    optimizer: AcceleratedOptimizer
     data: TrainingSet
     input: TrainingInput
     config: Config
     average: EMA | None = None
-    guard: NonFiniteSkipper | None = None
+    skipper: NonFiniteSkipper | None = None
     class_weights: tuple[Tensor, ...] | None = None
 
     @property
@@ -53,17 +58,27 @@ class Trainer:
         """The step that rates and seeds are functions of. Those counted are others after another batch size."""
         return epoch * self.steps_per_epoch + position
 
-    @property
-    def rate(self) -> float:
-        """The heads' current learning rate."""
-        return float(self.optimizer.param_groups[-1]["lr"])
+    def learning_rate(self, step: int) -> float:
+        """The heads' learning rate at a step of the schedule."""
+        return self.config.optim.learning_rate * self._lr_multiplier(step)
+
+    def _lr_multiplier(self, step: int) -> float:
+        return lr_multiplier(step, self.steps_per_epoch, self.config.train.epochs, self.config.optim)
 
     @property
-    def unwrapped(self) -> ReIDModel:
-        """The network without what Accelerate put around it."""
-        model = self.accelerator.unwrap_model(self.model)
-        assert isinstance(model, ReIDModel)
-        return model
+    def state(self) -> TrainingState:
+        """What a checkpoint keeps of it."""
+        average = self.average.model if self.average is not None else None
+        return TrainingState(self.unwrapped, self.optimizer.optimizer, self.accelerator.scaler, average)
+
+    def evaluated_model(self) -> ReIDModel:
+        """What is validated and saved: the average of the weights where there is one. Every process must call it.
+
+        Each process has batch norm's statistics of its own share of the images; the saved ones are process 0's.
+        """
+        model = self.average.model if self.average is not None else self.unwrapped
+        Group.of().broadcast_buffers(model)
+        return unsharded(model)
 
     def epoch_batches(self, epoch: int) -> Ints:
         """S x B rows of every optimizer step of an epoch, the same on every process."""
@@ -92,16 +107,18 @@ class Trainer:
         ]
 
     def step(self, batches: Iterator[Batch], step: int, sums: EpochSums) -> EpochSums:
-        """One optimizer step on the next micro-batches; returns the epoch's sums with it."""
+        """One optimizer step on the next micro-batches; returns the epoch's sums with it.
+
+        They are the given ones if the step was skipped.
+        """
         accelerator, config = self.accelerator, self.config
-        factor = lr_multiplier(step, self.steps_per_epoch, config.train.epochs, config.optim)
         frozen = step < config.optim.frozen_epochs * self.steps_per_epoch
-        set_rate(self.optimizer, factor, backbone_frozen=frozen)
+        set_rate(self.optimizer, self._lr_multiplier(step), backbone_frozen=frozen)
         # what torch itself draws (dropout, stochastic depth) is a function of seed, step and process
         torch.manual_seed(_torch_seed(config.train.seed, step, accelerator.process_index))
         given, applied = sums, True
-        if self.guard is not None:
-            self.guard.before_step()
+        if self.skipper is not None:
+            self.skipper.before_step()
         for part, batch in enumerate(islice(batches, config.train.accumulation_steps)):
             mark(f"step {step + 1}, part {part + 1}")
             with accelerator.accumulate(self.model):
@@ -111,18 +128,24 @@ class Trainer:
                 loss = total(terms)
                 accelerator.backward(loss)
                 self.move_centers(pairs)
-                if accelerator.sync_gradients and config.optim.clip_norm > 0:
-                    accelerator.clip_grad_norm_(self.model.parameters(), config.optim.clip_norm)
-                if self.guard is not None and accelerator.sync_gradients and not self.guard.lets_pass():
-                    self.guard.leave_out(step)
-                    applied = False
-                else:
+                if accelerator.sync_gradients:
+                    applied = self._prepare_gradient()
+                if applied:
                     self.optimizer.step()
                 self.optimizer.zero_grad()
             sums = sums.add(terms, loss, outputs, batch)
         if applied and self.average is not None:
             self.average.update(self.unwrapped, step)
         return sums if applied else given
+
+    def _prepare_gradient(self) -> bool:
+        """Clip the gradient of all micro-batches; false if the step is to be skipped."""
+        if self.config.optim.clip_norm > 0:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.optim.clip_norm)
+        if self.skipper is None or self.skipper.gradient_is_finite():
+            return True
+        self.skipper.undo_forward()
+        return False
 
     def pairs(self, outputs: Outputs, batch: Batch) -> Pairs:
         """What losses on pairs compare: images of all processes, or of this one. Every process must call it."""
@@ -156,3 +179,16 @@ class Trainer:
 
 def _torch_seed(seed: int, step: int, rank: int) -> int:
     return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def unsharded(model: ReIDModel) -> ReIDModel:
+    """The plain network with all weights on each process's device; every process must call it.
+
+    A model that isn't sharded is returned as it is.
+    """
+    if not any(isinstance(parameter, DTensor) for parameter in model.parameters()):
+        return model
+    weights = {name: whole(value) for name, value in model.state_dict().items()}
+    plain = on_device(ReIDModel(model.architecture), next(model.parameters()).device)
+    plain.load_state_dict(weights)
+    return plain

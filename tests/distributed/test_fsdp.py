@@ -61,7 +61,7 @@ def test_a_sharded_run_that_was_killed_is_the_undisturbed_one(folder: Path, shar
     flags = settings(folder, "killed", "--run.shard-weights")
     launch(FAULTY, "frozen-neck", "kill@part:13:1", "train", *flags, folder=folder, processes=2, expect=None)
     done = launch(FAULTY, "frozen-neck", "train", *flags, "--run.resume=auto", folder=folder, processes=2)
-    assert "going on with" in done.stdout
+    assert "resuming from" in done.stdout
     assert_same_run(folder, sharded, "killed")
 
 

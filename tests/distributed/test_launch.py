@@ -118,7 +118,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(folder: Path, processes: int) ->
     done = launch(
         PACKAGE / "train.py", *settings, f"--run.dir={resumed}", "--run.resume=auto", folder=folder, processes=processes
     )
-    assert "going on with" in done.stdout
+    assert "resuming from" in done.stdout
     again = load_file(last / "model.safetensors")
     assert again.keys() == final.keys()
     assert all(torch.equal(again[name], final[name]) for name in final)

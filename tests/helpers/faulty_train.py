@@ -63,7 +63,7 @@ def install(what: str, place: str, number: int) -> None:
     elif place == "writing":
         wrap(checkpoint_module, "write_json", what, number)
     elif place == "validation":
-        wrap(train_script, "validate", what, number)
+        wrap(train_script, "validate_epoch", what, number)
     else:
         raise ValueError(place)
 

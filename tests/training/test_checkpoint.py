@@ -2,7 +2,6 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,14 +10,14 @@ import torch
 import reid_accel.training.checkpoint as checkpoint_module
 from reid_accel.errors import InputError
 from reid_accel.training.checkpoint import (
-    Progress,
     RunFingerprint,
     TrainingState,
-    load_checkpoint,
     newest_checkpoint,
     save_checkpoint,
     set_aside_later,
 )
+from reid_accel.training.progress import Progress
+from reid_accel.training.resume import load_checkpoint
 
 SETTINGS = {section: {"value": 1} for section in ("data", "model", "loss", "optim", "augment", "train")}
 IDENTITY = RunFingerprint(SETTINGS, "images")
@@ -230,23 +229,43 @@ def test_going_on_anyway_takes_the_new_settings_of_the_optimizer(tmp_path: Path,
     moments = [[entries["exp_avg" if "exp_avg" in entries else "momentum_buffer"] for entries in each.state.values()]
                for each in (optimizer, calmer)]  # fmt: skip
     assert all(torch.equal(*pair) for pair in zip(*moments, strict=True))
-    assert not any("begin anew" in sentence for sentence in said[:-1])
+    assert not any("without moments" in sentence for sentence in said)
 
 
-def test_going_on_anyway_with_another_optimizer_begins_its_moments_anew(tmp_path: Path) -> None:
+def test_resuming_anyway_with_another_optimizer_starts_without_moments(tmp_path: Path) -> None:
     model = network()
     optimizer = KINDS["adam"](model.parameters())
     step(model, optimizer, 0)
     path = save_checkpoint(tmp_path, TrainingState(model, optimizer), Progress(step=1), identity_of("adam"), keep=1)
-    parameters = list(model.parameters())
-    apart = torch.optim.Adam([{"params": parameters[:1]}, {"params": parameters[1:]}], lr=0.1)
-    for other, name in ((KINDS["sgd"](model.parameters()), "sgd"), (apart, "adam")):
-        said: list[str] = []
-        changed = replace(identity_of(name), data_fingerprint="others")
-        load_checkpoint(path, TrainingState(model, other), changed, anyway=True, say=said.append)
-        assert "moments begin anew" in said[0]
-        assert not other.state
-        step(model, other, 1)
+    other, said = KINDS["sgd"](model.parameters()), []
+    load_checkpoint(path, TrainingState(model, other), identity_of("sgd"), anyway=True, say=said.append)
+    assert "starts without moments" in said[0]
+    assert not other.state
+    step(model, other, 1)
+
+
+def test_moments_find_their_parameters_by_name_in_other_groups(tmp_path: Path) -> None:
+    model = network()
+    optimizer = KINDS["adam"](model.parameters())
+    step(model, optimizer, 0)
+    path = save(tmp_path, model, optimizer, Progress(step=1))
+    other = network(seed=1)
+    parameters = list(other.parameters())
+    regrouped = torch.optim.Adam([{"params": parameters[2:]}, {"params": parameters[:2][::-1]}], lr=0.1)
+    load_checkpoint(path, TrainingState(other, regrouped), IDENTITY)
+    for one, two in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(optimizer.state[one]["exp_avg"], regrouped.state[two]["exp_avg"])
+        assert optimizer.state[one]["step"] == regrouped.state[two]["step"] == 1
+
+
+def test_a_longer_run_is_told_what_becomes_of_its_learning_rate(tmp_path: Path) -> None:
+    model = network()
+    optimizer = KINDS["sgd"](model.parameters())
+    short = RunFingerprint({**SETTINGS, "train": {"epochs": 3}}, "images")
+    path = save_checkpoint(tmp_path, TrainingState(model, optimizer), Progress(step=3, epoch=3), short, keep=1)
+    longer = RunFingerprint({**SETTINGS, "train": {"epochs": 5}}, "images")
+    with pytest.raises(InputError, match=r"--run\.resume-anyway \(trains on to epoch 5; the learning rate follows"):
+        load_checkpoint(path, TrainingState(model, optimizer), longer)
 
 
 def identity_of(optimizer: str) -> RunFingerprint:
@@ -266,7 +285,8 @@ def test_averaged_weights_are_kept(tmp_path: Path) -> None:
     model, average, other = network(0), network(1), network(2)
     optimizer = KINDS["adam"](model.parameters())
     path = save_checkpoint(tmp_path, TrainingState(model, optimizer, None, average), Progress(step=1), IDENTITY, keep=1)
-    load_checkpoint(path, TrainingState(network(3), KINDS["adam"](model.parameters()), None, other), IDENTITY)
+    again = network(3)
+    load_checkpoint(path, TrainingState(again, KINDS["adam"](again.parameters()), None, other), IDENTITY)
     assert torch.equal(other[0].weight, average[0].weight)  # type: ignore[index]
     assert not torch.equal(other[0].weight, model[0].weight)  # type: ignore[index]
 
@@ -323,7 +343,8 @@ def test_a_run_that_goes_back_does_not_take_up_what_came_later(tmp_path: Path) -
 def test_lab_mates_may_read_a_checkpoint(tmp_path: Path) -> None:
     before = os.umask(0o022)
     try:
-        path = save(tmp_path, network(), KINDS["sgd"](network().parameters()), Progress(step=3))
+        model = network()
+        path = save(tmp_path, model, KINDS["sgd"](model.parameters()), Progress(step=3))
     finally:
         os.umask(before)
     assert {file.stat().st_mode & 0o777 for file in path.iterdir()} == {0o644}

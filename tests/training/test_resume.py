@@ -78,7 +78,7 @@ def test_a_resumed_run_is_the_undisturbed_one(
     launch(FAULTY, STOPS[where], *flags, folder=folder, processes=processes, expect=None)
     assert not (folder / run / "report.json").exists()
     done = launch(FAULTY, *flags, "--run.resume=auto", folder=folder, processes=processes)
-    assert "going on with" in done.stdout
+    assert "resuming from" in done.stdout
     assert_same_run(folder, undisturbed[processes], run)
 
 
@@ -133,7 +133,7 @@ def test_one_process_in_trouble_ends_all_within_seconds(folder: Path, fault: str
 def test_a_launcher_that_restarts_processes_has_the_undisturbed_run(folder: Path, undisturbed: Undisturbed) -> None:
     flags = settings(folder, "restarted", "--run.checkpoint-steps=4")
     done = launch(FAULTY, "kill@part:16:1", *flags, folder=folder, processes=2, restarts=1)
-    assert "going on with" in done.stdout
+    assert "resuming from" in done.stdout
     assert_same_run(folder, undisturbed[2], "restarted")
 
 

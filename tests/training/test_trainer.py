@@ -12,11 +12,11 @@ from reid_accel.attributes.annotations import write_market_mat
 from reid_accel.attributes.vocabulary import MARKET_GROUPS
 from reid_accel.errors import InputError
 from reid_accel.models.losses import LossTerms
-from reid_accel.train import notes
 from reid_accel.training import trainer as loop
 from reid_accel.training.ema import EMA
 from reid_accel.training.metrics import EpochSums
 from reid_accel.training.nonfinite import NonFiniteSkipper
+from reid_accel.training.notes import notes
 from reid_accel.training.trainer import Trainer
 
 
@@ -58,10 +58,10 @@ def test_training_nothing_is_refused(small_market: Path) -> None:
 def test_what_users_may_not_expect_is_noted(small_market: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def noted(*more: str) -> list[str]:
         built = trainer(small_market, "--run.name=mine", "--model.no-attributes", *more)
-        return notes(built.config, built.accelerator, built.data)
+        return notes(built)
 
     assert not noted("--train.skip-nonfinite=1")
-    assert "starts, which is at random: set it to 0" in noted("--optim.frozen-epochs=2")[0]
+    assert "random initial weights: set it to 0" in noted("--optim.frozen-epochs=2")[0]
     assert "normalize nothing" in noted("--train.batch-norm=frozen")[0]
     monkeypatch.setattr(Accelerator, "mixed_precision", "fp16")
     assert "any number of steps" in noted("--train.skip-nonfinite=1")[0]
@@ -104,7 +104,7 @@ def test_steps_without_a_finite_gradient_are_left_out_up_to_a_number(
 ) -> None:
     built = trainer(small_market)
     built.model.train()
-    guarded = dataclasses.replace(built, guard=NonFiniteSkipper(built.model, limit=1, checkpoints="run/checkpoints"))
+    skipping = dataclasses.replace(built, skipper=NonFiniteSkipper(built.model, limit=1))
     real, calls = loop.total, []
 
     def sometimes_infinite(terms: LossTerms) -> torch.Tensor:
@@ -112,13 +112,24 @@ def test_steps_without_a_finite_gradient_are_left_out_up_to_a_number(
         return real(terms) * (float("inf") if len(calls) in (2, 3) else 1.0)
 
     monkeypatch.setattr(loop, "total", sometimes_infinite)
-    batches = guarded.open_batches(built.epoch_batches(0)[:3], epoch=0)
-    sums = guarded.step(batches, 0, EpochSums.restored({}, built.accelerator))
+    batches = skipping.open_batches(built.epoch_batches(0)[:3], epoch=0)
+    sums = skipping.step(batches, 0, EpochSums.restored({}, built.accelerator))
     before = {name: value.clone() for name, value in built.model.state_dict().items()}
-    again = guarded.step(batches, 1, sums)
+    again = skipping.step(batches, 1, sums)
     assert again is sums
-    assert guarded.guard.skipped == 1
     for name, value in built.model.state_dict().items():
         assert torch.equal(value, before[name]), f"{name}: weights and statistics are as if the step had not been"
-    with pytest.raises(InputError, match="not finite at step 3, and 1 such steps were left out"):
-        guarded.step(batches, 2, sums)
+    assert skipping.step(batches, 2, sums) is sums
+
+
+def test_too_many_skipped_steps_end_the_run(small_market: Path) -> None:
+    skipper = NonFiniteSkipper(trainer(small_market).model, limit=1)
+    skipper.require_within_limit(1, step=2)
+    with pytest.raises(InputError, match="not finite at step 3, and 1 such steps were skipped already"):
+        skipper.require_within_limit(2, step=3)
+
+
+def test_the_quickstarts_network_on_real_images_is_noted_whatever_the_run_is_called(small_market: Path) -> None:
+    for backbone, noted in (("resnet10t", True), ("test_resnet", False)):
+        built = trainer(small_market, "--run.name=shop", f"--model.backbone={backbone}")
+        assert any("the quickstart's small network" in note for note in notes(built)) == noted

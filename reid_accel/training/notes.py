@@ -1,0 +1,63 @@
+"""What a run prints before its first step."""
+
+from pathlib import Path
+
+from reid_accel.config.parse import recipe_config
+from reid_accel.config.schema import Config
+from reid_accel.data.dataset import ImageDataset
+from reid_accel.data.sets import SYNTHETIC
+from reid_accel.preflight import DEFAULT_RECIPE
+from reid_accel.reporting.provenance import software
+from reid_accel.training.build import skips_steps
+from reid_accel.training.trainer import Trainer
+
+
+def opening(
+    folder: Path, trainer: Trainer, validation: ImageDataset | None, steps_per_epoch: int, micro_batch_size: int
+) -> str:
+    """Data, network, length and place of a run, in three lines."""
+    config, accelerator, versions = trainer.config, trainer.accelerator, software()
+    held_out = f"{len(validation):,} images validate" if validation is not None else "no validation"
+    lines = (
+        f"[bold]{config.run.name}[/]: {config.model.backbone} at {config.model.height_px}x{config.model.width_px}, "
+        f"{len(trainer.data.images):,} images of {trainer.data.num_identities} identities train, {held_out}",
+        f"{config.train.epochs} epochs x {steps_per_epoch} steps x {config.train.batch_size} images on "
+        f"{accelerator.num_processes} x {accelerator.device.type} ({micro_batch_size} at once), precision "
+        f"{accelerator.mixed_precision}, seed {config.train.seed}",
+        f"reid_accel {versions['reid_accel']}, torch {versions['torch']}; everything goes to {folder}",
+    )
+    return "\n".join(lines)
+
+
+def notes(trainer: Trainer) -> list[str]:
+    """What a user may not expect of these settings with this data."""
+    config = trainer.config
+    random_start = not (config.model.pretrained or config.model.weights_file)
+    found = []
+    quickstart = recipe_config(Config, DEFAULT_RECIPE).model.backbone
+    if random_start and config.model.backbone == quickstart and config.data.name not in SYNTHETIC:
+        found.append(
+            "this is the quickstart's small network, from scratch; `reid-accel recipes` lists those for real data, "
+            "which --config takes"
+        )
+    if config.model.attributes and config.loss.attributes > 0 and not trainer.data.images.groups:
+        found.append(
+            "this data has no attributes (market_attribute.mat next to its folders): only identities are trained. "
+            "--model.no-attributes says that this is intended"
+        )
+    if config.optim.frozen_epochs and random_start:
+        found.append(
+            f"optim.frozen-epochs {config.optim.frozen_epochs:g} keeps the backbone at its random initial weights: set "
+            "it to 0"
+        )
+    if config.train.skip_nonfinite and not skips_steps(config, trainer.accelerator):
+        found.append(
+            "train.skip-nonfinite has no effect in float16, whose gradient scaler skips any number of such steps by "
+            "itself"
+        )
+    if config.train.batch_norm == "frozen" and random_start:
+        found.append(
+            "train.batch-norm frozen keeps the statistics of pretrained weights, and this run starts from random ones: "
+            "the backbone's batch norms normalize nothing"
+        )
+    return found

@@ -1,0 +1,139 @@
+"""Resuming a run from a checkpoint: which one, whether it fits, and putting its state in place."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch.nn as nn
+from torch import Tensor
+
+from reid_accel.config.schema import RunConfig
+from reid_accel.distributed.collectives import Group
+from reid_accel.distributed.fsdp import parts_of
+from reid_accel.errors import InputError
+from reid_accel.training.checkpoint import (
+    Checkpoint,
+    RunFingerprint,
+    TrainingState,
+    checkpoint_of,
+    newest_checkpoint,
+    read_checkpoint,
+    set_aside_later,
+    step_of,
+)
+from reid_accel.training.optimizer_state import load_by_name
+from reid_accel.training.progress import Progress
+
+SECTIONS_THAT_MUST_MATCH = ("data", "model", "loss", "optim", "augment", "train")
+MAY_DIFFER = {"data.cache_dir", "data.root", "data.device_share"}
+"""Where the images are stored may change; the fingerprint of their names shows whether they are the same ones."""
+
+
+def resume(
+    config: RunConfig, checkpoints: Path, state: TrainingState, identity: RunFingerprint, say: Callable[[str], None]
+) -> Progress:
+    """Load the checkpoint that the settings ask for into `state`; returns its progress, or that of a new run.
+
+    Every process calls it.
+    """
+    if config.resume is None:
+        return Progress()
+    path: Path | None = Path(config.resume)
+    if config.resume == "auto":
+        path = _newest_for_all(checkpoints, say)
+    if path is None:
+        say(f"there is no checkpoint in {checkpoints}: starting a new run")
+        return Progress()
+    progress = load_checkpoint(path, state, identity, anyway=config.resume_anyway, say=say)
+    if config.resume != "auto" and Group.of().is_main:
+        set_aside_later(checkpoints, progress.step, say)
+    say(f"resuming from {path}: epoch {progress.epoch + 1}, step {progress.step}")
+    return progress
+
+
+def _newest_for_all(checkpoints: Path, say: Callable[[str], None]) -> Path | None:
+    """Process 0's choice: a file system may show the others something else."""
+    group = Group.of()
+    path = newest_checkpoint(checkpoints, say) if group.is_main else None
+    step = group.broadcast_int(step_of(path) if path is not None else -1)
+    return checkpoint_of(checkpoints, step) if step >= 0 else None
+
+
+def load_checkpoint(
+    path: Path,
+    state: TrainingState,
+    identity: RunFingerprint,
+    *,
+    anyway: bool = False,
+    say: Callable[[str], None] = lambda sentence: None,
+) -> Progress:
+    """Put a checkpoint's weights, optimizer and scaler state in place; returns its progress.
+
+    Every process calls it. `say` is told what can't be identical to the run that the checkpoint is from. Learning
+    rates and weight decay are those of `state`'s optimizer, not those of the checkpoint. anyway: settings and data may
+    differ (the epoch restarts then), the model's tensors may not; an optimizer of another kind starts without moments.
+    Raises InputError, with nothing changed, when the checkpoint is damaged or of another run (the differing settings
+    are named).
+    """
+    checkpoint = read_checkpoint(path)
+    differing = differences(checkpoint, identity)
+    if differing and not anyway:
+        raise InputError(
+            f"the checkpoint {path} was written with other settings: {'; '.join(differing)}. Use those, or resume with "
+            f"the new ones: --run.resume-anyway{_about_epochs(checkpoint, identity)}"
+        )
+    _require_fitting(path, checkpoint.weights, state.model)
+    if state.average is not None and checkpoint.average is not None:
+        _require_fitting(path, checkpoint.average, state.average)
+    _place(checkpoint, state, say)
+    if checkpoint.content["world_size"] != identity.world_size:
+        say(
+            f"the checkpoint is from {checkpoint.content['world_size']} processes, this run has {identity.world_size}: "
+            "the order of images and their augmentation stay the same; each process's batch statistics, dropout and "
+            "the last bits of sums do not"
+        )
+    progress = Progress.from_json(checkpoint.content["progress"])
+    if differing:
+        say(f"resuming with other settings ({'; '.join(differing)}); epoch {progress.epoch + 1} restarts")
+        return progress.at_epoch_start()
+    return progress
+
+
+def _place(checkpoint: Checkpoint, state: TrainingState, say: Callable[[str], None]) -> None:
+    state.model.load_state_dict(parts_of(checkpoint.weights, state.model.state_dict()))
+    if not load_by_name(state.model, state.optimizer, checkpoint.optimizer, checkpoint.content["optimizer"]):
+        say("the checkpoint's optimizer is of another kind: this one starts without moments")
+    if state.average is not None:
+        wanted = state.average.state_dict()
+        averages = checkpoint.average if checkpoint.average is not None else {**wanted, **checkpoint.weights}
+        state.average.load_state_dict(parts_of(averages, wanted))
+    if state.scaler is not None and checkpoint.content["scaler"] is not None:
+        state.scaler.load_state_dict(checkpoint.content["scaler"])
+
+
+def _require_fitting(path: Path, weights: Mapping[str, Tensor], model: nn.Module) -> None:
+    wanted = model.state_dict()
+    unfit = sorted(set(wanted) ^ set(weights)) or [n for n in wanted if wanted[n].shape != weights[n].shape]
+    if unfit:
+        raise InputError(f"the checkpoint {path} is of another model: {len(unfit)} tensors differ ({unfit[0]}, ...)")
+
+
+def differences(checkpoint: Checkpoint, identity: RunFingerprint) -> list[str]:
+    """In words, the settings and the data that are not those of the checkpoint."""
+    saved, now = checkpoint.content["config"], identity.config
+    differing = [
+        f"{section}.{name}: {saved[section].get(name)!r} then, {value!r} now"
+        for section in SECTIONS_THAT_MUST_MATCH
+        for name, value in now[section].items()
+        if saved[section].get(name) != value and f"{section}.{name}" not in MAY_DIFFER
+    ]
+    if checkpoint.content["data_fingerprint"] != identity.data_fingerprint:
+        differing.append("the data set's files have changed since")
+    return differing
+
+
+def _about_epochs(checkpoint: Checkpoint, identity: RunFingerprint) -> str:
+    """What a longer run has to know about its learning rate."""
+    before, now = (config["train"].get("epochs") for config in (checkpoint.content["config"], identity.config))
+    if before is None or now is None or before >= now:
+        return ""
+    return f" (trains on to epoch {now}; the learning rate follows the schedule of {now} epochs from here on)"
