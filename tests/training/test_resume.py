@@ -166,7 +166,7 @@ def test_a_copied_run_goes_on_elsewhere(folder: Path, undisturbed: Undisturbed) 
 def test_a_small_campaign_of_random_faults(tmp_path: Path) -> None:
     """At length by hand: `python tests/faults.py`; its table is in the README."""
     given = ["--kills=8", "--full-disks=4", "--seed=1"]
-    script = Path(__file__).with_name("faults.py")
+    script = Path(__file__).resolve().parents[1] / "faults.py"
     done = subprocess.run(
         [sys.executable, str(script), *given],
         cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, timeout=300, check=False,

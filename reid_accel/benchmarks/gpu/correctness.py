@@ -27,8 +27,10 @@ from reid_accel.benchmarks.gpu.rows import LeftOutError, Row, checked, within
 from reid_accel.benchmarks.gpu.setup import Setup, require_bf16
 from reid_accel.config.schema import Config
 from reid_accel.data.splits import TrainingSet
-from reid_accel.training.checkpoint import Progress, RunFingerprint, TrainingState, load_checkpoint, save_checkpoint
+from reid_accel.training.checkpoint import RunFingerprint, save_checkpoint
 from reid_accel.training.dataloader import Batch, open_input
+from reid_accel.training.progress import Progress
+from reid_accel.training.resume import load_checkpoint
 from reid_accel.training.trainer import Trainer
 
 STEPS = 7  # of an epoch of 5: the stop after 3 lies within the first epoch, the end within the second
@@ -107,18 +109,13 @@ def stop_and_resume(setup: Setup) -> Iterator[Row]:
     with made_trainer(setup, config, images, dropout=0.2) as trainer:
         train_steps(trainer, 0, STOP)
         progress = Progress(step=STOP, position=STOP)
-        path = save_checkpoint(setup.folder / "resume", _training_state(trainer), progress, fingerprint, keep=1)
+        path = save_checkpoint(setup.folder / "resume", trainer.state, progress, fingerprint, keep=1)
     with made_trainer(setup, config, images, dropout=0.2) as trainer:
-        progress = load_checkpoint(path, _training_state(trainer), fingerprint)
+        progress = load_checkpoint(path, trainer.state, fingerprint)
         train_steps(trainer, progress.step, STEPS)
         resumed = state_of(trainer)
     differing = _differing(undisturbed, resumed)
     yield checked("stopped within an epoch and resumed", not differing, _bits(resumed, differing))
-
-
-def _training_state(trainer: Trainer) -> TrainingState:
-    average = trainer.average.model if trainer.average is not None else None
-    return TrainingState(trainer.unwrapped, trainer.optimizer, trainer.accelerator.scaler, average)
 
 
 def _trained(setup: Setup, config: Config, images: TrainingSet) -> dict[str, Tensor]:
