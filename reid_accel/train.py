@@ -34,7 +34,7 @@ from reid_accel.evaluation.final_report import RunImages, finish_run
 from reid_accel.files import write_text
 from reid_accel.hardware import choose_kernels, tf32
 from reid_accel.models.backbone import starting_weights
-from reid_accel.models.reid import import_module
+from reid_accel.models.reid import ReIDModel, import_module
 from reid_accel.reporting.console import epoch_bar, epoch_line, open_console, sentences_for_users
 from reid_accel.reporting.tracking import Tracking, check_trackers
 from reid_accel.training.build import build_model, build_trainer
@@ -119,8 +119,7 @@ def prepare(config: Config) -> tuple[Run, Progress]:
     for note in notes(trainer):
         console.print(f"[yellow]note:[/] {note}", soft_wrap=True)
     console.print(opening(folder, trainer, validation, steps, micro_batch), soft_wrap=True)
-    run = Run(config, accelerator, console, folder, data, validation, trainer, identity, tracking)
-    return run, progress
+    return Run(config, accelerator, console, folder, data, validation, trainer, identity, tracking), progress
 
 
 def complete(run: Run, progress: Progress) -> None:
@@ -137,7 +136,7 @@ def complete(run: Run, progress: Progress) -> None:
             run.tracking.log(progress.step, progress.history[-1])
             checkpoint(run, progress)
     if run.validation is None:
-        keep_model(run)
+        keep_model(run, run.trainer.evaluated_model())
     run.accelerator.wait_for_everyone()
     mark("final evaluation")
     images = RunImages(run.data, run.trainer.data.images, run.validation)
@@ -167,8 +166,7 @@ def train_epoch(run: Run, progress: Progress) -> Progress:
             if progress.step % config.run.log_every_steps == 0:
                 numbers = numbers_so_far(run, progress, sums, clock)
                 run.tracking.log(progress.step, {"epoch": progress.epoch + 1, **numbers})
-                shown = {"loss": numbers["loss"], "lr": numbers["learning_rate"], "speed": numbers["images_per_second"]}
-                show(progress.position, **shown)
+                show(progress.position, loss=numbers["loss"], speed=numbers["images_per_second"])
 
             minutes_are_over = 0 < config.run.checkpoint_minutes < (time.perf_counter() - saved) / 60
             stop, save = run.stop.agreed(progress.step, config.run.log_every_steps, save=minutes_are_over)
@@ -205,8 +203,9 @@ def numbers_so_far(run: Run, progress: Progress, sums: EpochSums, clock: Clock) 
 def validate_epoch(run: Run, validation: ImageDataset, progress: Progress) -> Progress:
     """Evaluate the held-out persons and keep the model if it is the best so far; all processes take part."""
     mark("validation")
+    model = run.trainer.evaluated_model()
     numbers = score_validation(
-        run.trainer.evaluated_model(),
+        model,
         validation,
         run.trainer.data.images.attributes_NA,
         run.config.score,
@@ -215,13 +214,12 @@ def validate_epoch(run: Run, validation: ImageDataset, progress: Progress) -> Pr
     )
     validated = progress.validated(numbers)
     if validated.best_epoch == progress.epoch:
-        keep_model(run)
+        keep_model(run, model)
     return validated
 
 
-def keep_model(run: Run) -> None:
-    """Package the current model as the run's; every process calls it, process 0 writes."""
-    model = run.trainer.evaluated_model()
+def keep_model(run: Run, model: ReIDModel) -> None:
+    """Package a model as the run's; process 0 writes."""
     if run.accelerator.is_main_process:
         save_model(model, run.folder / "model")
 
@@ -240,7 +238,7 @@ def leave(run: Run) -> None:
     run.tracking.close()
     if run.accelerator.is_main_process:
         write_text(run.folder / STOPPED_FILE, "asked to stop; resume with --run.resume auto\n")
-    name = run.stop.signal_name or "a stop request on another process"
+    name = run.stop.signal_name or "another process"
     run.console.print(
         f"stopped by {name} after a checkpoint. Continue with the same command and "
         f"[bold]--run.dir {run.folder} --run.resume auto[/]",
