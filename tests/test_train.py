@@ -181,6 +181,7 @@ def test_saved_features_score_like_their_model(small_market: Path, capsys: pytes
     next(Path("features").glob("gallery-*.safetensors")).unlink()
     for arguments, sentence in (
         (["--features=features"], "gallery-00000-of-00001.safetensors"),
+        (["--features=gone"], "gone holds no saved features"),
         (["--features=nowhere"], "there is no features folder nowhere"),
     ):
         with pytest.raises(SystemExit):
