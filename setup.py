@@ -1,4 +1,4 @@
-"""What setup.cfg can't express: packages found by themselves, and two folders of the repository's root beside them."""
+"""What setup.cfg can't express: packages found by themselves, and two folders of the repository's root as packages."""
 
 from setuptools import find_packages, setup
 

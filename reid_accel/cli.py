@@ -32,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = _run(words)
     except InputError as error:
         code = _misuse(str(error))
+    except BrokenPipeError:  # of `reid-accel recipes | head`
+        code = SUCCESS
     except OSError as error:
         code = _misuse(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     sys.exit(code)
@@ -57,7 +59,7 @@ def _run(words: list[str]) -> int:
 
 
 def run_script(name: str, words: list[str]) -> int:
-    """Run a script in this process, or through accelerate's launcher when `--nproc` or `--launch` says so."""
+    """Run a script in this process, or through accelerate's launcher when `--nproc` or `--launch` is given."""
     words, processes, launch_file = take_launch_options(words)
     settings = getattr(importlib.import_module("reid_accel.preflight"), SETTINGS_OF[name])(words)
     if processes > 1 or launch_file is not None:

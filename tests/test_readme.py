@@ -9,12 +9,19 @@ from pathlib import Path
 import pytest
 
 from reid_accel.cli import main as reid_accel
+from reid_accel.cli import take_launch_options
 from reid_accel.config.parse import parse
 from reid_accel.config.schema import Config, PredictionConfig, ScoringConfig
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-KINDS = {"train.py": Config, "score.py": ScoringConfig, "predict.py": PredictionConfig}
+KINDS = {"train": Config, "score": ScoringConfig, "predict": PredictionConfig}
+
+
+def understand(script: str, arguments: list[str]) -> None:
+    """Parse a script's arguments; exits with a message when they are wrong."""
+    kind = KINDS[script]
+    parse(kind, arguments, default_recipe="quickstart" if kind is Config else None)
 
 
 def shown_commands() -> list[str]:
@@ -31,11 +38,16 @@ def test_there_are_commands() -> None:
 def test_launch_commands_are_understood(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPOSITORY)
     words = shlex.split(command.partition("accelerate launch")[2])
-    place = next(place for place, word in enumerate(words) if word.startswith("reid_accel/"))
+    place = next(place for place, word in enumerate(words) if word.startswith(("reid_accel/", "reid_accel.")))
     if "--config_file" in words[:place]:
         assert (REPOSITORY / words[words.index("--config_file") + 1]).is_file()
-    assert (REPOSITORY / words[place]).is_file()
-    parse(KINDS[Path(words[place]).name], words[place + 1 :])
+    if words[place - 1] == "-m":
+        assert words[place].startswith("reid_accel.")
+    else:
+        assert (REPOSITORY / words[place]).is_file()
+    script = words[place].removesuffix(".py")[len("reid_accel/") :]
+    if script in KINDS:
+        understand(script, words[place + 1 :])
 
 
 @pytest.mark.parametrize("command", [c for c in shown_commands() if c.startswith("python ")])
@@ -49,12 +61,17 @@ def test_python_commands_run(command: str) -> None:
 def test_our_command_is_understood(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    words = shlex.split(command)[1:]
+    if words[0] in KINDS:
+        understand(words[0], take_launch_options(words[1:])[0])
+        return
     monkeypatch.chdir(tmp_path)  # nothing is there: the files are missed, the words are understood
-    with pytest.raises(SystemExit):
-        reid_accel(shlex.split(command)[1:])
-    said = capsys.readouterr().err
-    assert "usage:" not in said
-    assert "runs/" in said
+    with pytest.raises(SystemExit) as left:
+        reid_accel(words)
+    printed = capsys.readouterr().err
+    assert "usage:" not in printed
+    assert "options" not in printed, "tyro understood all"
+    assert left.value.code == 0 or "runs/" in printed
 
 
 def test_files_that_the_readme_names_exist() -> None:

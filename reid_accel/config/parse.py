@@ -68,10 +68,13 @@ def recipe_config(kind: type[C], name: str) -> C:
 
 
 def _parse(kind: type[Any], words: Sequence[str], **more: Any) -> Any:
+    return tyro.cli(kind, args=words, prog=_command(), console_outputs=_is_main_process(), registry=registry, **more)
+
+
+def _command() -> str:
+    """What the user called: `train.py`, or `reid-accel train`."""
     command = Path(sys.argv[0]).name
-    if command == "reid-accel" and len(sys.argv) > 1:
-        command = f"{command} {sys.argv[1]}"
-    return tyro.cli(kind, args=words, prog=command, console_outputs=_is_main_process(), registry=registry, **more)
+    return f"{command} {sys.argv[1]}" if command == "reid-accel" and len(sys.argv) > 1 else command
 
 
 def _parse_recipe(kind: type[C], flags: Sequence[str], recipe: Path) -> C:
@@ -95,6 +98,8 @@ def _description(kind: type, default_recipe: str | None) -> str:
             f"recipes` lists them; default: {default_recipe}); flags take precedence."
         )
     names = ", ".join(_sections(kind))
+    if _command().startswith("reid-accel "):
+        recipes += "\n`--nproc N`: use N processes; `--launch FILE`: start as an accelerate launch file says."
     return f"{kind.__doc__}\n{recipes}\n`--help SECTION` shows the settings of one section: {names}."
 
 

@@ -18,6 +18,9 @@ from reid_accel.errors import InputError
 from reid_accel.files import replacing
 from reid_accel.synthetic.market import SyntheticMarket
 
+Tables = Mapping[str, datasets.Dataset]
+"""The splits of a data set, e.g. a `datasets.DatasetDict`."""
+
 REQUIRED_COLUMNS = ("image", "pid", "camera")
 BASE_COLUMNS = (*REQUIRED_COLUMNS, "name", "row")
 
@@ -67,7 +70,7 @@ def _table(split: str, images: tuple[ImageFile, ...], listing: Listing) -> datas
     return datasets.Dataset.from_dict(columns, datasets.Features(features), split=datasets.NamedSplit(split))
 
 
-def listing_of(tables: Mapping[str, datasets.Dataset], folder: Path) -> Listing:
+def listing_of(tables: Tables, folder: Path) -> Listing:
     """The listing of a user's own tables, to train and score on as on any known set.
 
     The splits are train, query and gallery, or train, queries and test. Columns: image (`datasets.Image`), pid and
