@@ -1,11 +1,12 @@
 """Person re-identification with pedestrian attributes, from one laptop to many nodes.
 
->>> from reid_accel import ReIDModel, evaluate, load, top_k
+>>> from reid_accel import ReIDModel, evaluate, load, recipe, top_k, train_model
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from reid_accel.api import recipe, train_model
     from reid_accel.data.tables import load
     from reid_accel.models.reid import ReIDModel
     from reid_accel.retrieval.api import evaluate, top_k
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from reid_accel.retrieval.protocol import Settings
 
 __version__ = "0.1.0"
-__all__ = ["Embeddings", "ReIDModel", "Settings", "__version__", "evaluate", "load", "top_k"]
+__all__ = ["Embeddings", "ReIDModel", "Settings", "__version__", "evaluate", "load", "recipe", "top_k", "train_model"]
 
 _HOMES = {
     "Embeddings": "reid_accel.retrieval.features",
@@ -21,6 +22,8 @@ _HOMES = {
     "ReIDModel": "reid_accel.models.reid",
     "evaluate": "reid_accel.retrieval.api",
     "load": "reid_accel.data.tables",
+    "recipe": "reid_accel.api",
+    "train_model": "reid_accel.api",
     "top_k": "reid_accel.retrieval.api",
 }
 

@@ -37,6 +37,7 @@ from reid_accel.models.backbone import starting_weights
 from reid_accel.models.reid import ReIDModel, import_module
 from reid_accel.reporting.console import epoch_bar, epoch_line, open_console, sentences_for_users
 from reid_accel.reporting.tracking import Tracking, check_trackers
+from reid_accel.training.additions import NOTHING, Additions
 from reid_accel.training.build import build_model, build_trainer
 from reid_accel.training.checkpoint import RunFingerprint, save_checkpoint
 from reid_accel.training.metrics import EpochSums, epoch_numbers, require_finite
@@ -78,14 +79,14 @@ def run_script(config: Config) -> None:
         train(config)
 
 
-def train(config: Config) -> Path:
+def train(config: Config, additions: Additions = NOTHING) -> Path:
     """One run, from images to an evaluated and packaged model; returns the run's folder."""
-    run, progress = prepare(config)
+    run, progress = prepare(config, additions)
     complete(run, progress)
     return run.folder
 
 
-def prepare(config: Config) -> tuple[Run, Progress]:
+def prepare(config: Config, additions: Additions = NOTHING) -> tuple[Run, Progress]:
     """Set up: data, network, trainer, folder, and the progress of a resumed run."""
     config = replace(config, run=resumed_after_restart(config.run))
     accelerator = start_accelerator(
@@ -101,11 +102,11 @@ def prepare(config: Config) -> tuple[Run, Progress]:
         import_module(config.model.module)
     with accelerator.local_main_process_first():  # one download per machine
         weights = starting_weights(config.model)
-    data = open_data(config.data, config.model, console.print)
+    data = open_data(config.data, config.model, console.print, listing=additions.listing)
     require_matches(data)
     training, validation = split_training_images(data, config.data.validation_share)
     model = build_model(config, training, accelerator, weights)
-    trainer = build_trainer(config, accelerator, model, training, console.print)
+    trainer = build_trainer(config, accelerator, model, training, console.print, additions.losses)
     steps = len(trainer.epoch_batches(epoch=0))
 
     folder = choose_run_folder(config.run, accelerator)

@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "reid_accel"
 
 # from the top floor down; a module imports from its own floor and from those below
 FLOORS = (
+    ("api",),
     ("train", "score", "predict", "bench", "cli"),
     ("evaluation.final_report", "benchmarks", "preflight", "launcher", "training.notes"),
     ("evaluation", "course.predictions", "training", "hub"),

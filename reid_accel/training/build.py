@@ -13,6 +13,7 @@ from reid_accel.errors import InputError
 from reid_accel.hardware import compile_if_possible
 from reid_accel.models.losses import balancing_weights
 from reid_accel.models.reid import ReIDModel, on_device, synchronized
+from reid_accel.training.additions import Loss
 from reid_accel.training.dataloader import open_input
 from reid_accel.training.ema import EMA
 from reid_accel.training.nonfinite import NonFiniteSkipper
@@ -38,6 +39,7 @@ def build_trainer(
     model: ReIDModel,
     training: TrainingSet,
     say: Callable[[str], None] = print,
+    own_losses: Mapping[str, Loss] | None = None,
 ) -> Trainer:
     """Model and optimizer on the device, data-parallel, in mixed precision. Accelerate wraps `model` itself."""
     average = EMA(model, config.train.ema_decay) if config.train.ema_decay else None
@@ -57,6 +59,7 @@ def build_trainer(
         data=training,
         input=open_input(training, model.architecture, config, accelerator.device, say),
         config=config,
+        own_losses=own_losses or {},
         average=average,
         skipper=NonFiniteSkipper(model, config.train.skip_nonfinite) if skips_steps(config, accelerator) else None,
         class_weights=_class_weights(training, accelerator) if config.loss.balance_attributes else None,

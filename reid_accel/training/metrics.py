@@ -75,7 +75,7 @@ def epoch_numbers(sums: Mapping[str, float], config: LossConfig) -> dict[str, An
     known = sums.get("known_attributes", 0.0)
     return {
         "loss": sums["loss"] / images,
-        "losses": {name: value for name, value in terms.items() if getattr(config, name) > 0},
+        "losses": {name: value for name, value in terms.items() if getattr(config, name, 1) > 0},
         "identity_accuracy": sums["right_identities"] / images if config.identity > 0 else None,
         "attribute_accuracy": sums["right_attributes"] / known if known else None,
     }

@@ -3,8 +3,8 @@
 Legend: B images of a micro-batch, A attribute groups.
 """
 
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
@@ -24,6 +24,7 @@ from reid_accel.distributed.watchdog import mark
 from reid_accel.models.losses import LossTerms, Pairs, loss_terms, total
 from reid_accel.models.metric_losses import moved_centers
 from reid_accel.models.reid import Outputs, ReIDModel, on_device
+from reid_accel.training.additions import Loss
 from reid_accel.training.checkpoint import TrainingState
 from reid_accel.training.dataloader import Batch, TrainingInput
 from reid_accel.training.ema import EMA
@@ -48,6 +49,7 @@ class Trainer:
     average: EMA | None = None
     skipper: NonFiniteSkipper | None = None
     class_weights: tuple[Tensor, ...] | None = None
+    own_losses: Mapping[str, Loss] = field(default_factory=dict)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -159,7 +161,7 @@ class Trainer:
 
     def loss_terms(self, outputs: Outputs, batch: Batch, pairs: Pairs) -> LossTerms:
         """The loss of a micro-batch, term by term."""
-        return loss_terms(
+        terms = loss_terms(
             outputs,
             batch,
             self.config.loss,
@@ -168,6 +170,7 @@ class Trainer:
             center_IE=self.unwrapped.center_IE if self.config.loss.center else None,
             class_weights=self.class_weights,
         )
+        return terms | {name: term(outputs, batch) for name, term in self.own_losses.items()}
 
     @torch.no_grad()
     def move_centers(self, pairs: Pairs) -> None:

@@ -1,0 +1,24 @@
+"""What Python code adds to the settings of a run."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from reid_accel.data.listing import Listing
+from reid_accel.models.reid import Outputs
+from reid_accel.training.dataloader import Batch
+
+Loss = Callable[[Outputs, Batch], Tensor]
+"""A loss term: outputs and labels of a batch to a scalar, already weighted."""
+
+
+@dataclass(frozen=True)
+class Additions:
+    """An own data set, instead of the one that the settings name, and own loss terms by name."""
+
+    listing: Listing | None = None
+    losses: Mapping[str, Loss] = field(default_factory=dict)
+
+
+NOTHING = Additions()
