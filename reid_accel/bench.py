@@ -1,4 +1,4 @@
-"""Script: figures on this machine.
+"""Script: benchmarks on this machine.
 
 python -m reid_accel.bench retrieval --quick
 python -m reid_accel.bench train --vs-pil --config configs/market1501.yaml --data.root FOLDER
@@ -14,9 +14,9 @@ from pathlib import Path
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """One subcommand per benchmark; each sets `run`, a function of the parsed arguments and of the others."""
+    """One subcommand per benchmark; each sets `run`, a function of the parsed and the remaining arguments."""
     parser = argparse.ArgumentParser(
-        prog="python -m reid_accel.bench", description="Figures on this machine.", allow_abbrev=False
+        prog="python -m reid_accel.bench", description="Benchmarks on this machine.", allow_abbrev=False
     )
     commands = parser.add_subparsers(required=True, metavar="BENCHMARK")
     _add_retrieval(commands)
@@ -26,10 +26,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_retrieval(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    command = commands.add_parser("retrieval", help="scoring and re-ranking against the straightforward way")
+    command = commands.add_parser("retrieval", help="scoring and re-ranking against plain retrieval")
     command.add_argument("--quick", action="store_true", help="small sizes, a few seconds")
-    command.add_argument("--device", default="cpu", help="where the features are: cpu, cuda (default: %(default)s)")
-    command.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    command.add_argument("--device", default="cpu", help="device of the features: cpu, cuda (default: %(default)s)")
+    command.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
     command.set_defaults(takes_settings=False, run=bench_retrieval)
 
 
@@ -37,26 +37,26 @@ def _add_training(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     command = commands.add_parser(
         "train",
         allow_abbrev=False,
-        help="whether the device waits for data, what limits, which batch size",
+        help="whether the device waits for data, the bottleneck, a recommended batch size",
         description="Further flags are train.py's: --config FILE, --data.root FOLDER, --train.batch-size 64, ...",
     )
-    command.add_argument("--steps", type=int, default=0, help="optimizer steps of a turn (default: two seconds' worth)")
-    command.add_argument("--vs-pil", action="store_true", help="the usual per-image pipeline too, in the same run")
-    command.add_argument("--workers", type=int, default=0, help="its DataLoader workers (default: %(default)s)")
-    command.add_argument("--vs-plain", action="store_true", help="the network in float32 and channels first too")
-    command.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    command.add_argument("--steps", type=int, default=0, help="optimizer steps per turn (default: about two seconds)")
+    command.add_argument("--vs-pil", action="store_true", help="also measure the usual per-image pipeline")
+    command.add_argument("--workers", type=int, default=0, help="DataLoader workers of --vs-pil (default: %(default)s)")
+    command.add_argument("--vs-plain", action="store_true", help="also measure the network in float32, channels first")
+    command.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
     command.set_defaults(takes_settings=True, run=bench_training)
 
 
 def bench_retrieval(given: argparse.Namespace, settings: Sequence[str]) -> None:
-    """Scoring and re-ranking on made features."""
+    """Scoring and re-ranking on generated features."""
     from reid_accel.benchmarks import retrieval
 
     retrieval.run(quick=given.quick, device=given.device, json_path=given.json)
 
 
 def bench_training(given: argparse.Namespace, settings: Sequence[str]) -> None:
-    """A run's data, network and trainer, and then turns of steps instead of epochs."""
+    """Time training steps with a run's data, network and trainer."""
     from reid_accel.benchmarks import training
     from reid_accel.benchmarks.per_image import per_image_input
     from reid_accel.config.parse import parse
@@ -83,7 +83,7 @@ def bench_training(given: argparse.Namespace, settings: Sequence[str]) -> None:
 
 
 def bench_gpu(arguments: Sequence[str]) -> int:
-    """What only a GPU can show; returns the exit code."""
+    """Correctness and speed on a GPU; returns the exit code."""
     from reid_accel.benchmarks.gpu.runner import main as measure
     from reid_accel.distributed.setup import process_group_scope
 
@@ -92,9 +92,9 @@ def bench_gpu(arguments: Sequence[str]) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one benchmark; a user's mistake becomes a sentence."""
+    """Run one benchmark; a user's mistake is reported as one sentence."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if words[:1] == ["gpu"]:  # before what a bare GPU machine may lack is imported
+    if words[:1] == ["gpu"]:  # before importing packages that a bare GPU machine may lack
         sys.exit(bench_gpu(words[1:]))
     parser = build_parser()
     given, rest = parser.parse_known_args(words)

@@ -1,1 +1,1 @@
-"""Figures that anyone can make on their own machine."""
+"""Benchmarks that run on any machine."""

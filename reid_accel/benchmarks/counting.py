@@ -1,4 +1,4 @@
-"""What a step asks of the hardware, and what the hardware gives: operations and bytes, counted and measured."""
+"""Work of a training step (operations, bytes, host-device synchronizations) and peak rates of the hardware."""
 
 import resource
 import time
@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 class ByteCounter(TorchDispatchMode):
-    """Counts the bytes that operations read and write when none are fused: what eager execution moves at least."""
+    """Counts the bytes that operations read and write without fusion: a lower bound for eager execution."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class ByteCounter(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Run the operation and count what it touched; views touch nothing."""
+        """Run the operation and count the bytes of its tensors; views count as 0."""
         given = func(*args, **(kwargs or {}))
         if not func.is_view:
             tensors = [leaf for leaf in tree_leaves((args, kwargs, given)) if isinstance(leaf, Tensor)]
@@ -36,15 +36,14 @@ class ByteCounter(TorchDispatchMode):
 
 WAITING_OPERATIONS = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "bincount")
 WAITING_CALLS = ("tolist", "numpy", "cpu", "tensor", "as_tensor")
-"""What makes the host wait for a GPU: sizes and values that come from it, and new constants that are copied to it."""
+"""Operations and calls that synchronize with a GPU: they read sizes or values from it, or copy constants to it."""
 
 
 @contextmanager
 def host_reads(device: torch.device) -> Iterator[Counter[str]]:
-    """Counts what makes the host wait for the device, by name, while the block runs.
+    """Counts host-device synchronizations by name while the block runs.
 
-    On a GPU torch reports every such wait itself. On the CPU, where nothing waits, operations and calls that would wait
-    on a GPU are counted.
+    On a GPU, torch reports them. On the CPU, operations and calls that would synchronize with a GPU are counted.
     """
     counts: Counter[str] = Counter()
     if device.type != "cuda":
@@ -104,28 +103,27 @@ def count_work(step: Callable[[], object]) -> tuple[int, int]:
 
 
 def product_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating point operations a second of a large matrix product: what this machine reaches when nothing else slows
-    it down."""
+    """Floating point operations per second of a large matrix product."""
     size = 8192 if device.type == "cuda" else 2048
     one = torch.randn(size, size, device=device).to(dtype)
     return 2 * size**3 / _best_seconds(lambda: one @ one, device)
 
 
 def copy_rate(device: torch.device) -> float:
-    """Bytes a second that a large copy reads and writes."""
+    """Bytes per second that a large copy reads and writes."""
     source = torch.zeros((1 << 30 if device.type == "cuda" else 1 << 28) // 4, device=device)
     target = torch.empty_like(source)
     return 2 * source.nbytes / _best_seconds(lambda: target.copy_(source), device)
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until a device has done what it was given."""
+    """Wait until a device has finished its queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def peak_mib(device: torch.device) -> float:
-    """The most memory that was in use: torch's on a GPU, the process's on the CPU."""
+    """Peak memory: torch's allocations on a GPU, the process's resident memory on the CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -1,5 +1,5 @@
-"""The usual input pipeline, to measure ours against: each image is opened, resized and changed alone, by Pillow and
-torchvision, in a DataLoader."""
+"""The usual input pipeline, as a baseline: a DataLoader that opens, resizes and augments images one by one with
+Pillow and torchvision."""
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -21,25 +21,25 @@ from reid_accel.training.dataloader import Batch, Labels
 
 
 class WhiteBalance(torch.nn.Module):
-    """Scale red, green and blue by factors of up to 1 plus or minus a spread; the one change torchvision lacks."""
+    """Scale each color channel by a random factor in 1 ± spread; torchvision has no such transform."""
 
     def __init__(self, spread: float) -> None:
         super().__init__()
         self.spread = spread
 
     def forward(self, image_3HW: Tensor) -> Tensor:
-        """A float image in 0..1, changed."""
+        """Augment a float image in 0..1."""
         gains = 1 + (2 * torch.rand(3, 1, 1) - 1) * self.spread
         return (image_3HW * gains).clamp(0, 1)
 
 
 def usual_transform(size: ModelConfig, config: AugmentConfig) -> T.Compose:
-    """torchvision's transforms for the same settings, in the order that re-ID trainers have them.
+    """torchvision's transforms for the same settings, in the order that re-ID trainers apply them.
 
-    Raises InputError for patches, which torchvision doesn't have.
+    Raises InputError for random patches, which torchvision doesn't have.
     """
     if config.patch_probability:
-        raise InputError("one image at a time there are no random patches: set --augment.patch-probability 0")
+        raise InputError("the per-image pipeline has no random patches: set --augment.patch-probability 0")
     mean, std = normalization(size.backbone)
     nothing = tuple(round(255 * value) for value in mean)
     steps: list[Any] = [T.Resize((size.height_px, size.width_px), T.InterpolationMode(size.interpolation))]
@@ -67,7 +67,7 @@ def usual_transform(size: ModelConfig, config: AugmentConfig) -> T.Compose:
 
 
 class ImageFiles(Dataset[tuple[Tensor, int]]):
-    """Images opened and changed one at a time, each with its row."""
+    """Images opened and augmented one at a time, each with its row."""
 
     def __init__(self, paths: Sequence[Path], transform: T.Compose) -> None:
         self.paths, self.transform = paths, transform
@@ -83,7 +83,7 @@ class ImageFiles(Dataset[tuple[Tensor, int]]):
 
 @dataclass(frozen=True)
 class PerImageInput:
-    """Stands where `training.input.DeviceInput` stands."""
+    """A replacement for `training.dataloader.DeviceInput`."""
 
     files: ImageFiles
     labels: Labels
@@ -91,7 +91,7 @@ class PerImageInput:
     workers: int = 0
 
     def batches(self, row_lists: Sequence[Ints], epoch: int) -> Generator[Batch]:
-        """See `TrainingInput`; what is random comes from torch's generator."""
+        """See `TrainingInput`; randomness comes from torch's global generator."""
         loader = DataLoader(
             self.files,
             batch_sampler=[rows_B.tolist() for rows_B in row_lists],

@@ -1,6 +1,6 @@
-"""Retrieval the straightforward way: the whole matrix of distances, and a sort of every row.
+"""Plain retrieval as a baseline: the full distance matrix, and a sort of every row.
 
-It is what most code does, kept here to be measured against. Letters: Q queries, G gallery, N both, D feature.
+Letters: Q queries, G gallery, N both, D feature.
 """
 
 import numpy as np
@@ -21,7 +21,7 @@ def plain_mean_ap(
     query_cameras: Int64Array,
     gallery_cameras: Int64Array,
 ) -> float:
-    """mAP under Market-1501's protocol from a sorted matrix; the gallery holds no junk."""
+    """mAP under Market-1501's protocol from a sorted distance matrix; the gallery must not contain junk."""
     order_QG = _argsort(_squared_distances(query_QD, gallery_GD))
     return _mean_ap(order_QG, query_pids, gallery_pids, query_cameras, gallery_cameras)
 

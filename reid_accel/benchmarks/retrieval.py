@@ -1,7 +1,6 @@
-"""How long scoring takes and how much memory, beside the straightforward way and the matrix product alone.
+"""Time and memory of scoring, compared with plain retrieval and with the matrix product alone.
 
-Each size runs in a process of its own, so that no size inherits another one's memory; within it, the ways to
-compare take turns and the medians are shown.
+Each size is measured in its own process, so that memory is not inherited; the methods alternate, and medians are shown.
 """
 
 import gc
@@ -40,7 +39,7 @@ WIDTH = 120
 CHUNK_ROWS = 8192
 MATCHING_ROWS = 13_115
 SEPARATION = 2.6
-"""How far people are apart; chosen to give about Market-1501's mAP at 3368 x 15,913."""
+"""Distance between people, chosen to give about Market-1501's mAP at 3368 x 15,913."""
 NUM_PEOPLE = 750
 NUM_CAMERAS = 6
 
@@ -62,7 +61,7 @@ class Size:
 
     @property
     def plain_bytes(self) -> int:
-        """What the straightforward way allocates: float32 distances and int64 orders, and encodings to re-rank."""
+        """Memory of plain retrieval: float32 distances, int64 orders and, for re-ranking, encodings."""
         if self.rerank:
             return (self.num_queries + self.num_gallery) ** 2 * (4 + 8 + 4 + 4 + 4)
         return self.num_queries * self.num_gallery * (4 + 4 + 8)
@@ -70,7 +69,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Measured:
-    """Medians in seconds, peaks in MiB above the features; None where something did not run or can't be known."""
+    """Medians in seconds, peaks in MiB above the features; None where not run or not measurable."""
 
     title: str
     seconds: float
@@ -97,7 +96,7 @@ QUICK = (
 def run(*, quick: bool = False, device: str = "cpu", json_path: Path | None = None) -> list[Measured]:
     """Measure every size and print the table."""
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError("there is no CUDA device here: leave --device out")
+        raise InputError("no CUDA device found: omit --device")
     from rich.console import Console
 
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
@@ -106,7 +105,7 @@ def run(*, quick: bool = False, device: str = "cpu", json_path: Path | None = No
     measured = []
     for size in sizes:
         console.print(f"[dim]measuring {size.title} ...[/dim]")
-        # a fresh process: memory that one size leaves behind would hide what the next one takes
+        # a fresh process: memory left over from one size would hide what the next one needs
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
             measured.append(process.submit(measure, size, device).result())
     console.print(_table(measured, f"{_hardware(device)}, load before the run {load}"))
@@ -116,7 +115,7 @@ def run(*, quick: bool = False, device: str = "cpu", json_path: Path | None = No
 
 
 def measure(size: Size, device: str) -> Measured:
-    """Measure one size on `device`; runs in a process of its own."""
+    """Measure one size on `device`; runs in its own process."""
     _warm_up(device)
     query_QD, gallery_GD, *labels = generate(size, device)
     ours = partial(mean_ap_of, query_QD, gallery_GD, labels, rerank=size.rerank)
@@ -129,7 +128,7 @@ def measure(size: Size, device: str) -> Measured:
     times, plain_times, product_times = [seconds], [plain_seconds], []
     for turn in range(size.turns):
         product_times.append(seconds_of(partial(product, query_QD, gallery_GD), device))
-        if size.turns > 1:  # the first ones carried the memory's watch and a cold start
+        if size.turns > 1:  # the first calls included memory sampling and a cold start
             times = [*times[turn == 0 :], seconds_of(ours, device)]
             if has_room:
                 plain_times = [*plain_times[turn == 0 :], seconds_of(plain, device)]
@@ -148,29 +147,29 @@ def measure(size: Size, device: str) -> Measured:
 def generate(
     size: Size, device: str
 ) -> tuple[torch.Tensor, torch.Tensor, Int64Array, Int64Array, Int64Array, Int64Array]:
-    """Seeded unit features around each person's own point, made a chunk at a time; the last rows are distractors."""
+    """Seeded unit features around one center per person, made in chunks; the last rows are distractors."""
     rng = np.random.default_rng(0)
     num_matching = min(MATCHING_ROWS, size.num_gallery * 4 // 5)
     query_pids = rng.integers(1, NUM_PEOPLE + 1, size.num_queries)
     gallery_pids = np.zeros(size.num_gallery, dtype=np.int64)
     gallery_pids[:num_matching] = rng.integers(1, NUM_PEOPLE + 1, num_matching)
     center_PD = rng.standard_normal((NUM_PEOPLE + 1, size.dimension), dtype=np.float32)
-    center_PD[0] = 0  # a distractor is nothing but noise
+    center_PD[0] = 0  # distractors are pure noise
 
-    def features(pids: Int64Array) -> torch.Tensor:
-        whole = torch.empty(len(pids), size.dimension)
+    def draw(pids: Int64Array) -> torch.Tensor:
+        features = torch.empty(len(pids), size.dimension)
         for first in range(0, len(pids), CHUNK_ROWS):
             some = pids[first : first + CHUNK_ROWS]
             noise = rng.standard_normal((len(some), size.dimension), dtype=np.float32)
             # some images are much harder than others, as in real sets
             clear = SEPARATION * size.dimension**-0.25 * np.exp(0.5 * rng.standard_normal(len(some)))
             chunk = torch.from_numpy(clear[:, None].astype(np.float32) * center_PD[some] + noise)
-            whole[first : first + len(some)] = torch.nn.functional.normalize(chunk)
-        return whole.to(device)
+            features[first : first + len(some)] = torch.nn.functional.normalize(chunk)
+        return features.to(device)
 
     return (
-        features(query_pids),
-        features(gallery_pids),
+        draw(query_pids),
+        draw(gallery_pids),
         query_pids,
         gallery_pids,
         rng.integers(0, NUM_CAMERAS, size.num_queries),
@@ -181,7 +180,7 @@ def generate(
 def mean_ap_of(
     query_QD: torch.Tensor, gallery_GD: torch.Tensor, labels: list[Int64Array], *, rerank: bool = False
 ) -> float:
-    """mAP as scoring computes it; labels: pids of queries and gallery, then their cameras."""
+    """mAP as `evaluate` computes it. labels: pids of queries and gallery, then their cameras."""
     query_pids, gallery_pids, query_cameras, gallery_cameras = labels
     query = Embeddings.of(query_QD, query_pids, query_cameras)
     gallery = Embeddings.of(gallery_GD, gallery_pids, gallery_cameras)
@@ -189,7 +188,7 @@ def mean_ap_of(
 
 
 def product(query_QD: torch.Tensor, gallery_GD: torch.Tensor) -> float:
-    """The matrix product alone, in parts that fit into memory."""
+    """The matrix product alone, in chunks that fit into memory."""
     total = 0.0
     for part_GD in gallery_GD.split(CHUNK_ROWS):
         total += float((query_QD @ part_GD.T)[0, 0])
@@ -197,7 +196,7 @@ def product(query_QD: torch.Tensor, gallery_GD: torch.Tensor) -> float:
 
 
 def seconds_of(work: Callable[[], float], device: str) -> float:
-    """Seconds of one call, the device's work included."""
+    """Seconds of one call, including the device's work."""
     gc.collect()
     _finish(device)
     start = time.perf_counter()
@@ -207,7 +206,7 @@ def seconds_of(work: Callable[[], float], device: str) -> float:
 
 
 def watched(work: Callable[[], float], device: str) -> tuple[float | None, float, float]:
-    """(peak MiB above what was there before, seconds, result) of one call."""
+    """(peak MiB above the initial memory, seconds, result) of one call."""
     gc.collect()
     if device != "cpu":
         torch.cuda.reset_peak_memory_stats()
@@ -235,7 +234,7 @@ def watched(work: Callable[[], float], device: str) -> tuple[float | None, float
 
 
 def _warm_up(device: str) -> None:
-    """Load every library once, so that its memory isn't taken for ours."""
+    """Load every library once, so that its memory is not counted."""
     small = Size(64, 512, 16, rerank=False, turns=1)
     query_QD, gallery_GD, *labels = generate(small, device)
     mean_ap_of(query_QD, gallery_GD, labels, rerank=True)
@@ -248,7 +247,7 @@ def _finish(device: str) -> None:
 
 
 def _resident_bytes() -> int | None:
-    """Memory of this process that is in RAM; None where the system doesn't say."""
+    """Resident memory of this process; None where the system doesn't report it."""
     if not STATM.exists():
         return None
     return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

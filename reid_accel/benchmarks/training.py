@@ -1,4 +1,4 @@
-"""Whether the training device ever waits: the network alone, the whole loop, the input alone, taking turns.
+"""Whether the training device waits for data: the network alone, the full loop and the input alone, alternating.
 
 Legend: B images of a micro-batch.
 """
@@ -31,21 +31,20 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 RESIDENT = "network: one resident batch"
-LOOP = "whole loop, real data"
+LOOP = "full loop, real data"
 INPUT = "input alone, augmented"
 CROPS = "crops to the device alone"
-PER_IMAGE_LOOP = "whole loop, per image (PIL)"
+PER_IMAGE_LOOP = "full loop, per image (PIL)"
 PER_IMAGE_INPUT = "input alone, per image (PIL)"
 PLAIN = "network: plain float32, NCHW"
 TURNS = 5
-LIMITED_BY_INPUT = 0.95  # below this share of the network's own speed, it waits for its input
-LARGE_ENOUGH = 0.95  # of the best speed: the smallest batch that reaches it is recommended
+LIMITED_BY_INPUT = 0.95  # below this share of the network's speed, the network waits for its input
+LARGE_ENOUGH = 0.95  # the smallest batch that reaches this share of the best speed is recommended
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Images a second of one way, over all processes: the median of its turns, and its ratio to the network alone in
-    the same turn."""
+    """Images per second over all processes, and the ratio to the network alone in the same turn; both are medians."""
 
     title: str
     images_per_second: float
@@ -54,7 +53,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class TrainingFigures:
-    """What the benchmark found; None where it can't be known here."""
+    """The benchmark's results; None where not measurable."""
 
     hardware: str
     precision: str
@@ -77,7 +76,7 @@ def run(
     plain: bool = False,
     json_path: Path | None = None,
 ) -> TrainingFigures:
-    """Measure and print; every process calls it. steps: optimizer steps of a turn; 0 takes about two seconds' worth."""
+    """Measure and print; every process calls it. steps: optimizer steps per turn; 0: about two seconds of steps."""
     with tf32(trainer.config.run.tf32):
         figures = _measure(trainer, steps, per_image, plain)
     if trainer.accelerator.is_main_process:
@@ -127,7 +126,7 @@ def _measure(trainer: Trainer, steps: int, per_image: TrainingInput | None, plai
 def _ways(
     trainer: Trainer, batch: Batch, per_image: TrainingInput | None, plain: bool
 ) -> dict[str, Callable[[int], None]]:
-    """What is timed: each a function of the number of optimizer steps."""
+    """What is timed, as functions of the number of optimizer steps."""
 
     def train(batches: Iterator[Batch], steps: int) -> None:
         sums = EpochSums.restored({}, trainer.accelerator)
@@ -164,7 +163,7 @@ def _ways(
 
 
 def _plain_way(trainer: Trainer, batch: Batch) -> Callable[[int], None]:
-    """The same network as most code would train it: float32, channels first, the optimizer's loop over parameters."""
+    """The same network trained the usual way: float32, channels first, an optimizer that loops over parameters."""
     model = ReIDModel(trainer.unwrapped.architecture).to(trainer.accelerator.device)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-5, foreach=False)
     images_BCHW = batch.images_BCHW.contiguous(memory_format=torch.contiguous_format)
@@ -183,7 +182,7 @@ def _plain_way(trainer: Trainer, batch: Batch) -> Callable[[int], None]:
 def take_turns(
     trainer: Trainer, ways: dict[str, Callable[[], None]], turns: int = TURNS
 ) -> dict[str, tuple[float, ...]]:
-    """Seconds of each way in each turn, after one that isn't counted; all processes start each together."""
+    """Seconds of each way in each turn, after a warm-up turn; all processes start together."""
     device, taken = trainer.accelerator.device, {title: list[float]() for title in ways}
     for turn in range(turns + 1):
         for title, way in ways.items():
@@ -203,14 +202,14 @@ def _real_batches(trainer: Trainer, source: TrainingInput, steps: int) -> Genera
 
 
 def _rows(trainer: Trainer, steps: int) -> list[Ints]:
-    """This process's rows of so many optimizer steps, as many epochs as it takes."""
+    """This process's rows for a number of optimizer steps, over as many epochs as needed."""
     epochs = -(-steps // trainer.steps_per_epoch)
     rows_SB = np.concatenate([trainer.epoch_batches(epoch) for epoch in range(epochs)])[:steps]
     return trainer.shares(rows_SB)
 
 
 def random_batch(trainer: Trainer, size: int) -> Batch:
-    """A batch of noise on the device, in the network's memory order."""
+    """A batch of noise on the device, in the network's memory format."""
     architecture, device = trainer.unwrapped.architecture, trainer.accelerator.device
     images = torch.randn(size, 3, architecture.height_px, architecture.width_px, device=device)
     values = [torch.arange(size, device=device) % len(group.values) for group in architecture.groups]
@@ -235,7 +234,7 @@ def _forward_backward(trainer: Trainer, batch: Batch) -> None:
 
 
 def seconds_of_step(trainer: Trainer, batch: Batch, turns: int = 3) -> float:
-    """Seconds of an optimizer step on the same batch: the median of some, after one that isn't counted."""
+    """Median seconds of an optimizer step on the same batch, after a warm-up step."""
     device, taken = trainer.accelerator.device, []
     sums = EpochSums.restored({}, trainer.accelerator)
     for _ in range(turns + 1):
@@ -248,7 +247,7 @@ def seconds_of_step(trainer: Trainer, batch: Batch, turns: int = 3) -> float:
 
 
 def _steps_of_two_seconds(trainer: Trainer, batch: Batch) -> int:
-    """The same number on every process: the slowest one's."""
+    """About two seconds of optimizer steps; the same number on every process."""
     steps = torch.tensor(2.0 / seconds_of_step(trainer, batch), device=trainer.accelerator.device)
     total = trainer.accelerator.reduce(steps, reduction="mean")
     assert isinstance(total, torch.Tensor)
@@ -256,7 +255,7 @@ def _steps_of_two_seconds(trainer: Trainer, batch: Batch) -> int:
 
 
 def _speed_by_batch(trainer: Trainer) -> dict[int, float]:
-    """Images a second of the network alone at doubling batch sizes, until memory or gains end."""
+    """Images per second of the network alone, doubling the batch size up to a limit or until memory runs out."""
     speeds: dict[int, float] = {}
     size, largest = 8, 2048 if trainer.accelerator.device.type == "cuda" else 128
     while size <= largest:
@@ -283,7 +282,7 @@ def _hardware(trainer: Trainer) -> str:
 
 
 def print_figures(console: "Console", figures: TrainingFigures, trainer: Trainer) -> None:
-    """The table, and what follows from it."""
+    """Print the table and a summary."""
     from rich import box
     from rich.table import Table
 
@@ -303,17 +302,17 @@ def print_figures(console: "Console", figures: TrainingFigures, trainer: Trainer
 
 
 def sentences(figures: TrainingFigures, *, on_gpu: bool) -> Sequence[str]:
-    """What the figures mean."""
+    """A summary of the figures."""
     loop = next(line for line in figures.lines if line.title == LOOP)
     limit = "the network limits" if loop.ratio >= LIMITED_BY_INPUT else "the network waits for its input"
-    said = [
+    summary = [
         f"{limit}: the loop runs at {loop.ratio:.3f} of the network alone.",
         f"peak memory {'on the GPU' if on_gpu else 'of the process'}: {figures.peak_mib:,.0f} MiB.",
-        f"an image costs {figures.gflops_per_image:.2f} GFLOP and, unfused, {figures.mbytes_per_image:.0f} MB: "
-        f"{100 * figures.share_of_product_rate:.0f} % of what a large matrix product reaches here, "
-        f"{100 * figures.share_of_copy_rate:.0f} % of what a large copy does.",
+        f"per image {figures.gflops_per_image:.2f} GFLOP and, unfused, {figures.mbytes_per_image:.0f} MB: "
+        f"{100 * figures.share_of_product_rate:.0f} % of the rate of a large matrix product, "
+        f"{100 * figures.share_of_copy_rate:.0f} % of the rate of a large copy.",
     ]
     if figures.speed_by_batch is not None:
         speeds = ", ".join(f"{size}: {speed:,.0f}" for size, speed in figures.speed_by_batch.items())
-        said.append(f"images/s by batch size: {speeds}. Recommended for speed: {figures.recommended_batch}.")
-    return said
+        summary.append(f"images/s by batch size: {speeds}. Recommended for speed: {figures.recommended_batch}.")
+    return summary

@@ -1,4 +1,4 @@
-"""The benchmarks: that they measure what they say. How fast is not asserted."""
+"""The benchmarks: they measure what they report; speed is not asserted."""
 
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def test_per_image_input_gives_the_same_batches_but_for_chance(small_market: Pat
     for ours, theirs in zip(built.input.batches(rows, 0), usual.batches(rows, 0), strict=True):
         assert torch.equal(ours.identity_B, theirs.identity_B)
         assert torch.equal(ours.attributes_BA, theirs.attributes_BA)
-        # Pillow enlarges in whole levels: one level is 0.0175 after normalizing
+        # Pillow enlarges in integer levels: one level is 0.0175 after normalizing
         assert (ours.images_BCHW - theirs.images_BCHW).abs().max() < 0.02
         assert (ours.images_BCHW - theirs.images_BCHW.roll(1, 0)).abs().max() > 0.2, "the control: another order"
 
@@ -91,11 +91,11 @@ def test_the_smallest_nearly_fastest_batch_is_recommended() -> None:
     assert recommended({8: 50.0}) == 8
 
 
-@pytest.mark.parametrize(("ratio", "said"), [(0.99, "the network limits"), (0.5, "waits for its input")])
-def test_what_limits_is_said(ratio: float, said: str) -> None:
+@pytest.mark.parametrize(("ratio", "limit"), [(0.99, "the network limits"), (0.5, "waits for its input")])
+def test_the_bottleneck_is_named(ratio: float, limit: str) -> None:
     lines = (Measured(RESIDENT, 100, 1.0), Measured(LOOP, 100 * ratio, ratio))
     figures = TrainingFigures("x", "no", lines, 100, 1, 1, 0.5, 0.5, {8: 50.0}, 8)
-    assert said in sentences(figures, on_gpu=False)[0]
+    assert limit in sentences(figures, on_gpu=False)[0]
 
 
 @pytest.mark.launch
@@ -113,7 +113,7 @@ def test_training_is_measured_in_real_processes(small_market: Path, tmp_path: Pa
     assert figures["lines"][0]["ratio"] == 1
     assert (figures["recommended_batch"] is not None) == (processes == 1)
     assert f"{processes} process(es)" in done.stdout
-    assert "whole loop, real data" in done.stdout
+    assert "full loop, real data" in done.stdout
 
 
 def test_retrieval_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -138,4 +138,4 @@ def test_a_missing_gpu_is_a_sentence(monkeypatch: pytest.MonkeyPatch, capsys: py
     with pytest.raises(SystemExit) as left:
         main(["retrieval", "--quick", "--device", "cuda"])
     assert left.value.code == 2
-    assert "there is no CUDA device here" in capsys.readouterr().err
+    assert "no CUDA device found" in capsys.readouterr().err

@@ -1,1 +1,1 @@
-"""What only a GPU can show, as one command: correctness, training speed, scoring speed, a run on real images."""
+"""The GPU benchmark: correctness, training speed, scoring speed and a run on real images, in one command."""

@@ -1,4 +1,4 @@
-"""Right: whether training steps on a device compute what the CPU computes, and the same thing every time."""
+"""Correctness: training steps on a device agree with the CPU and are reproducible."""
 
 import json
 from collections.abc import Iterator
@@ -33,15 +33,15 @@ from reid_accel.training.progress import Progress
 from reid_accel.training.resume import load_checkpoint
 from reid_accel.training.trainer import Trainer
 
-STEPS = 7  # of an epoch of 5: the stop after 3 lies within the first epoch, the end within the second
+STEPS = 7  # with 5 steps per epoch, the stop after 3 is within the first epoch and the end within the second
 STOP = 3
 KERNELS_DIFFER = 2e-2
-"""A limit for gradients through batch statistics: a last bit decides which of a ReLU's inputs near 0 pass, so that two
-float32 convolutions on one CPU already differ by up to 4e-3 (ResNet-50, 8 to 32 images)."""
+"""A limit for gradients through batch statistics: rounding decides which inputs of a ReLU near 0 pass, so even two
+float32 convolutions on one CPU differ by up to 4e-3 (ResNet-50, 8 to 32 images)."""
 
 
 def small_run(setup: Setup, precision: str = "no", **run: object) -> tuple[Config, TrainingSet]:
-    """A run of five steps an epoch, with augmentation."""
+    """A run of five steps per epoch, with augmentation."""
     batch_size = 32 if setup.large else 8
     config = made_config(setup, batch_size, precision, ALL_AUGMENTATIONS, **run)
     return config, made_images(config, 5 * batch_size, identities=batch_size)
@@ -60,7 +60,7 @@ def step_against_cpu(setup: Setup) -> Iterator[Row]:
         _, cpu_fixed = _loss_and_gradient(trainer, cpu_batch, reference.eval())
     yield within("loss of a step in float32 against the CPU", abs(loss / cpu_loss - 1), 1e-5)
     yield within("its gradients, fixed batch statistics", _distance(fixed, cpu_fixed), 1e-3)
-    yield within("its gradients, statistics of the batch", _distance(gradient, cpu_gradient), KERNELS_DIFFER)
+    yield within("its gradients, batch statistics", _distance(gradient, cpu_gradient), KERNELS_DIFFER)
 
 
 def _loss_and_gradient(trainer: Trainer, batch: Batch, model: nn.Module) -> tuple[float, Tensor]:
@@ -87,7 +87,7 @@ def bf16_against_float32(setup: Setup) -> Iterator[Row]:
 
 
 def same_seed_twice(setup: Setup) -> Iterator[Row]:
-    """Two runs of one seed in deterministic mode have the same bits, another seed has others."""
+    """Two deterministic runs with the same seed are bit-identical; another seed gives a different result."""
     config, images = small_run(setup, deterministic=True)
     config = replace(config, train=replace(config.train, ema_decay=0.9))
     states = [_trained(setup, config, images) for _ in range(2)]
@@ -101,7 +101,7 @@ def same_seed_twice(setup: Setup) -> Iterator[Row]:
 
 
 def stop_and_resume(setup: Setup) -> Iterator[Row]:
-    """A run that is stopped within an epoch and resumed has the bits of the undisturbed one."""
+    """A run that is stopped within an epoch and resumed is bit-identical to an uninterrupted one."""
     config, images = small_run(setup, deterministic=True)
     config = replace(config, train=replace(config.train, ema_decay=0.9))
     undisturbed = _trained(setup, config, images)
@@ -131,16 +131,16 @@ def _differing(one: dict[str, Tensor], other: dict[str, Tensor]) -> list[str]:
 
 def _bits(state: dict[str, Tensor], differing: list[str]) -> str:
     if not differing:
-        return f"all {len(state)} tensors equal to the bit"
-    return f"{len(differing)} of {len(state)} tensors differ, the first is {differing[0]}"
+        return f"all {len(state)} tensors bit-identical"
+    return f"{len(differing)} of {len(state)} tensors differ, first {differing[0]}"
 
 
 def augmentation_against_cpu(setup: Setup) -> Iterator[Row]:
-    """The same random draws on the device as on the CPU, and the same batch from them."""
+    """Random draws and augmented images on the device equal the CPU's."""
     config, images = small_run(setup)
     rows = torch.arange(len(images.images))
     draws = [uniforms(3, 5, rows.to(device)).cpu() for device in (torch.device("cpu"), setup.device)]
-    yield checked("random draws on the device", torch.equal(*draws), "equal to the CPU's to the bit")
+    yield checked("random draws on the device", torch.equal(*draws), "bit-identical to the CPU's")
     with made_trainer(setup, config, images) as trainer:
         on_cpu = open_input(images, trainer.unwrapped.architecture, config, torch.device("cpu"))
         inputs = (trainer.input, on_cpu)
@@ -166,7 +166,7 @@ def compiled_against_eager(setup: Setup) -> Iterator[Row]:
 
 
 def ema_by_hand(setup: Setup) -> Iterator[Row]:
-    """The EMA of the weights after some steps against its definition, computed on the CPU in float64."""
+    """The EMA of the weights after several steps against its definition, computed on the CPU in float64."""
     config, images = small_run(setup)
     config = replace(config, train=replace(config.train, ema_decay=0.8))
     with made_trainer(setup, config, images) as trainer:
@@ -182,15 +182,15 @@ def ema_by_hand(setup: Setup) -> Iterator[Row]:
 
 
 def no_host_reads(setup: Setup) -> Iterator[Row]:
-    """A step with all losses and augmentations never makes the host wait for the device."""
+    """A step with all losses and augmentations never synchronizes host and device."""
     config, images = small_run(setup)
     config = replace(config, loss=replace(config.loss, circle=0.5, center=0.1))
     with (
         made_trainer(setup, config, images) as trainer,
         closing(trainer.open_batches(trainer.epoch_batches(0), 0)) as batches,
     ):
-        sums = run_steps(trainer, batches, 2)  # what is built once may wait
+        sums = run_steps(trainer, batches, 2)  # one-time initialization may synchronize
         with host_reads(setup.device) as reads:
             run_steps(trainer, batches, 2, first=2, sums=sums)
     counts = ", ".join(f"{count} x {name}" for name, count in sorted(reads.items()))
-    yield checked("no wait for the device within a step", not reads, counts or "none in 2 steps")
+    yield checked("no host-device synchronization in a step", not reads, counts or "none in 2 steps")

@@ -1,4 +1,4 @@
-"""Right: sharded weights, collectives of the device's backend with one process, and running out of memory."""
+"""Correctness: FSDP and the backend's collectives on one process, and out-of-memory errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,7 +32,7 @@ FITTING_ON_CPU = 4
 
 @contextmanager
 def process_group_of_one(device: torch.device) -> Iterator[str]:
-    """A process group of this process alone; gives its backend's name."""
+    """A process group of this process alone; yields its backend's name."""
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     try:
@@ -42,12 +42,12 @@ def process_group_of_one(device: torch.device) -> Iterator[str]:
 
 
 def sharded_weights(setup: Setup) -> Iterator[Row]:
-    """The loss after some steps with weights shared out by FSDP, over one process, against without."""
+    """The loss after several steps with and without FSDP, on one process."""
     losses = []
     with process_group_of_one(setup.device):
         for sharded in (False, True):
             config, images = small_run(setup, tf32=False)
-            config = replace(config, optim=replace(config.optim, name="sgd"))  # Adam enlarges differences of last bits
+            config = replace(config, optim=replace(config.optim, name="sgd"))  # Adam amplifies rounding differences
             with made_trainer(setup, with_run(config, shard_weights=sharded), images) as trainer:
                 train_steps(trainer, 0, 3)
                 losses.append(loss_of(trainer, first_batch(trainer)).item())
@@ -58,7 +58,7 @@ def collectives(setup: Setup) -> Iterator[Row]:
     """The backend's collectives and data-parallel gradients, with one process."""
     config, images = small_run(setup, tf32=False)
     with process_group_of_one(setup.device) as backend, made_trainer(setup, config, images) as trainer:
-        yield checked(f"{backend} on one process: collectives", _exchange_nothing(setup.device), "return what is sent")
+        yield checked(f"{backend} on one process: collectives", _exchange_nothing(setup.device), "return what was sent")
         batch, model = first_batch(trainer), trainer.unwrapped
         expected = _gradient_norms(trainer, batch, model)
         wrapped = DistributedDataParallel(model)
@@ -86,23 +86,24 @@ def _exchange_nothing(device: torch.device) -> bool:
 
 
 def out_of_memory(setup: Setup) -> Iterator[Row]:
-    """A step that doesn't fit ends with a sentence that names a size that fits; that size then trains."""
+    """The error of a step that doesn't fit into memory names a batch size that does."""
     config = made_config(setup, 64 if setup.large else 16)
     images = made_images(config, 2 * config.train.batch_size, identities=8)
-    with made_trainer(setup, config, images) as trainer, _little_memory(setup, trainer):
+    title = "out of memory: the error names a size that fits"
+    with made_trainer(setup, config, images) as trainer, _limited_memory(setup, trainer):
         try:
             with OutOfMemoryAdvice(trainer):
                 train_steps(trainer, 0, 1)
         except InputError as error:
             sentence = str(error)
-            yield checked("out of memory: a size that fits is named", " fit: set --train." in sentence, sentence)
+            yield checked(title, " fit: set --train." in sentence, sentence)
             return
-    yield checked("out of memory: a size that fits is named", False, "the step fitted into the limited memory")
+    yield checked(title, False, "the step fit into the limited memory")
 
 
 @contextmanager
-def _little_memory(setup: Setup, trainer: Trainer) -> Iterator[None]:
-    """Limit what torch may take of the GPU; on the CPU, a forward pass of too many images raises torch's error."""
+def _limited_memory(setup: Setup, trainer: Trainer) -> Iterator[None]:
+    """Limit torch's GPU memory; on the CPU, a forward pass of too many images raises torch's error."""
     if setup.device.type == "cuda":
         total = torch.cuda.get_device_properties(setup.device).total_memory / 2**30
         torch.cuda.empty_cache()

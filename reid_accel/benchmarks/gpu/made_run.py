@@ -1,4 +1,4 @@
-"""The trainer that training runs use, on images made in memory. Nothing else here touches how a run is built.
+"""The trainer of training runs, on images generated in memory.
 
 Legend: N images, B images of a batch.
 """
@@ -51,7 +51,7 @@ ALL_AUGMENTATIONS = AugmentConfig(
     erase_with="noise",
     patch_probability=0.3,
 )
-"""Everything but TrivialAugment, whose operations round to whole levels."""
+"""Everything but TrivialAugment, whose operations round to integer levels."""
 
 
 def made_config(
@@ -77,13 +77,13 @@ def made_config(
 
 
 def made_images(config: Config, number: int, identities: int = 64) -> TrainingSet:
-    """Images of people who differ in color, at half the network's size as Market-1501's are; some lack attributes."""
+    """Images of people of different colors, half the network's size as in Market-1501; some lack attributes."""
     rng = np.random.default_rng(0)
     pid_N = 1 + np.arange(number) % identities
     height, width = config.model.height_px // 2, config.model.width_px // 2
     color_I3 = rng.integers(40, 216, (identities + 1, 3, 1, 1), dtype=np.int16)
     crops = np.empty((number, 3, height, width), np.uint8)
-    for row, pid in enumerate(pid_N):  # one at a time: noise for all of them takes several times the memory
+    for row, pid in enumerate(pid_N):  # one at a time to save memory
         noise = rng.integers(-40, 40, (3, height, width), dtype=np.int16)
         crops[row] = (color_I3[pid] + noise).clip(0, 255)
     values = np.array([len(group.values) for group in MARKET_GROUPS])
@@ -102,15 +102,15 @@ def made_images(config: Config, number: int, identities: int = 64) -> TrainingSe
 def made_trainer(
     setup: Setup, config: Config, images: TrainingSet, *, dropout: float = 0.0, notes: list[str] | None = None
 ) -> Iterator[Trainer]:
-    """A trainer with the kernels and precision that a run has; what it changes of torch is put back afterwards.
+    """A trainer with the kernels and precision of a run; torch's global settings are restored afterwards.
 
-    dropout: of the pooled features, so that training draws from the device's own random stream. notes: gets what a run
-    would print.
+    dropout: applied to the pooled features, so that training uses the device's random generator. notes: receives what
+    a run would print.
     """
     if setup.device.type == "cpu":
         os.environ["ACCELERATE_USE_CPU"] = "true"
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        AcceleratorState._reset_state(reset_partial_state=True)  # else the precision stays the first trainer's
+        AcceleratorState._reset_state(reset_partial_state=True)  # otherwise the first trainer's precision is kept
     accelerator = start_accelerator(config.run.mixed_precision, asked_threads=config.run.cpu_threads)
     choose_kernels(deterministic=config.run.deterministic)
     try:
@@ -126,7 +126,7 @@ def made_trainer(
 
 
 class _Dropout:
-    """A forward hook that can be copied, as the EMA's model is."""
+    """A forward hook that can be copied together with the model, as the EMA requires."""
 
     def __init__(self, share: float) -> None:
         self.share = share
@@ -138,7 +138,7 @@ class _Dropout:
 def run_steps(
     trainer: Trainer, batches: Iterator[Batch], steps: int, *, first: int = 0, sums: EpochSums | None = None
 ) -> EpochSums:
-    """Some optimizer steps on given batches; `first`: the number of the first one."""
+    """Run optimizer steps on given batches; `first`: the number of the first step."""
     sums = sums or EpochSums.restored({}, trainer.accelerator)
     for step in range(first, first + steps):
         sums = trainer.step(batches, step, sums)
@@ -146,7 +146,7 @@ def run_steps(
 
 
 def train_steps(trainer: Trainer, start: int, stop: int) -> None:
-    """The optimizer steps from `start` up to `stop` of a run, in the batches that a run has."""
+    """Run a run's optimizer steps from `start` up to `stop`, on its own batches."""
     while start < stop:
         epoch, position = divmod(start, trainer.steps_per_epoch)
         rows_SB = trainer.epoch_batches(epoch)[position : position + stop - start]
@@ -162,7 +162,7 @@ def first_batch(trainer: Trainer) -> Batch:
 
 
 def loss_of(trainer: Trainer, batch: Batch, model: Callable[[Tensor], Outputs] | None = None) -> Tensor:
-    """The training loss of a batch, with gradient. model: another one than the trainer's."""
+    """The training loss of a batch, with gradient. model: default the trainer's."""
     outputs = (model or trainer.model)(batch.images_BCHW)
     return total(trainer.loss_terms(outputs, batch, trainer.pairs(outputs, batch)))
 
@@ -178,5 +178,5 @@ def state_of(trainer: Trainer) -> dict[str, Tensor]:
 
 
 def with_run(config: Config, **run: Any) -> Config:
-    """The config with other settings of its section `run`."""
+    """The config with changed settings in its section `run`."""
     return replace(config, run=replace(config.run, **run))

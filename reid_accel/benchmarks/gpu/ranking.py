@@ -1,4 +1,4 @@
-"""Right: whether embeddings, rank lists and scores computed on a device are the CPU's.
+"""Correctness: embeddings, rank lists and scores on a device agree with the CPU.
 
 Legend: Q queries, G gallery, D feature, K nearest rows.
 """
@@ -26,7 +26,7 @@ SIX_DIGITS = 5e-7
 
 
 def embeddings_against_cpu(setup: Setup) -> Iterator[Row]:
-    """Embeddings of a slightly trained network against the CPU's; the worst image counts."""
+    """Embeddings of a briefly trained network against the CPU's; the largest difference counts."""
     config, images = small_run(setup)
     with made_trainer(setup, config, images) as trainer:
         train_steps(trainer, 0, 3)
@@ -45,7 +45,7 @@ def embed(model: ReIDModel, images: ImageDataset, *, flip: bool = False) -> Embe
 def ranking_against_cpu(setup: Setup) -> Iterator[Row]:
     """Rank lists and scores on the device against the CPU's.
 
-    Features are small whole numbers, so that every distance is exact in float32 on any device and ties are many.
+    Features are small integers, so that every distance is exact in float32 on any device and ties are frequent.
     """
     num_queries, num_gallery = (500, 6000) if setup.large else (60, 700)
     on_cpu = _whole_number_features(num_queries, num_gallery)

@@ -1,4 +1,4 @@
-"""Real images: the recipe `scratch.yaml` for some minutes of the card, from JPEG files to mAP."""
+"""Real images: the recipe `scratch.yaml` for a few minutes, from JPEG files to mAP."""
 
 import time
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ PEOPLE_ON_CPU = 12
 
 
 def recipe_run(setup: Setup) -> Iterator[Row]:
-    """Decode, train for the time there is, score: mAP, rank-1, images a second."""
+    """Decode, train within the budget, score: mAP, rank-1, images per second."""
     if setup.data is None:
         raise LeftOutError("no --data FOLDER was given")
     require_bf16(setup.device)
@@ -42,7 +42,7 @@ def recipe_run(setup: Setup) -> Iterator[Row]:
     decoded = time.perf_counter() - begun
     training, _ = split_training_images(data, config.data.validation_share)
     epochs = _affordable_epochs(setup, config, training)
-    # the recipe's weight decay is for its own number of steps; longer runs want less, in proportion
+    # the recipe's weight decay is tuned for its number of steps; longer runs need proportionally less
     decay = config.optim.weight_decay * min(1.0, config.train.epochs / epochs)
     config = replace(
         config, train=replace(config.train, epochs=epochs), optim=replace(config.optim, weight_decay=decay)
@@ -89,7 +89,7 @@ def _of_few_people(images: tuple[ImageFile, ...]) -> tuple[ImageFile, ...]:
 
 
 def _affordable_epochs(setup: Setup, config: Config, training: TrainingSet) -> int:
-    """How many epochs fit into the time, by a short trial."""
+    """The number of epochs that fit into the budget, from a short trial."""
     if not setup.large:
         return 1
     with made_trainer(setup, config, training) as trainer:

@@ -1,4 +1,4 @@
-"""The rows of the table, and the forms they are printed and written in."""
+"""The rows of the table, printed and written as text, Markdown and JSON."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from reid_accel.files import write_json, write_text
 
-RIGHT = "Right"
+CORRECTNESS = "Correctness"
 TRAINING = "Training"
 SCORING = "Scoring"
 REAL = "Real images"
@@ -17,7 +17,7 @@ Status = Literal["passed", "failed", "measured", "goal met", "goal missed", "lef
 
 
 class LeftOutError(Exception):
-    """Why a part cannot run on this machine."""
+    """A part cannot run on this machine."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Row:
 
 
 def checked(title: str, passed: bool, result: str, **numbers: float) -> Row:
-    """A row of the section "Right"."""
-    return Row(RIGHT, title, "passed" if passed else "failed", result, numbers)
+    """A row of the section "Correctness"."""
+    return Row(CORRECTNESS, title, "passed" if passed else "failed", result, numbers)
 
 
 def within(title: str, difference: float, limit: float, what: str = "relative difference") -> Row:
@@ -46,12 +46,12 @@ def within(title: str, difference: float, limit: float, what: str = "relative di
 
 
 def correctness_failed(rows: Sequence[Row]) -> bool:
-    """Whether any part of "Right" failed."""
-    return any(row.section == RIGHT and row.status == "failed" for row in rows)
+    """Whether any correctness check failed."""
+    return any(row.section == CORRECTNESS and row.status == "failed" for row in rows)
 
 
 def markdown(rows: Sequence[Row], machine: Mapping[str, str]) -> str:
-    """The table as Markdown, ready for a document."""
+    """The table as Markdown."""
     lines = [", ".join(f"{name} {value}" for name, value in machine.items()), ""]
     lines += ["| part | what | status | result |", "|---|---|---|---|"]
     for row in rows:
@@ -61,7 +61,7 @@ def markdown(rows: Sequence[Row], machine: Mapping[str, str]) -> str:
 
 
 def write_results(path: Path, rows: Sequence[Row], machine: Mapping[str, str]) -> None:
-    """Write the rows to `path` as JSON, and to the same name with `.md` as Markdown."""
+    """Write the rows as JSON to `path`, and as Markdown to the same name with `.md`."""
     content: dict[str, Any] = {"machine": dict(machine), "rows": [_finite(asdict(row)) for row in rows]}
     write_json(path, content)
     write_text(path.with_suffix(".md"), markdown(rows, machine))

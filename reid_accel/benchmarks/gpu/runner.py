@@ -1,4 +1,4 @@
-"""`python -m reid_accel.bench gpu`: all parts within a budget of time, each row printed as soon as it is there."""
+"""`python -m reid_accel.bench gpu`: all parts within a time budget; each row is printed as soon as it is measured."""
 
 import argparse
 import multiprocessing
@@ -27,12 +27,12 @@ from reid_accel.data.layouts import check_layout
 from reid_accel.errors import InputError
 
 MISUSE = 2
-PATIENCE = 4  # a part that takes this many times what it needs hangs
+PATIENCE = 4  # a part that takes this many times its estimate is considered hung
 LEAST_PATIENCE_SECONDS = 90.0
 
 
 class WorkerError(Exception):
-    """Why no part can be measured."""
+    """No part can be measured."""
 
 
 @dataclass(frozen=True)
@@ -47,28 +47,28 @@ class Options:
 
 @dataclass
 class Results:
-    """The rows so far, printed and written as they come."""
+    """The rows so far, printed and written as they arrive."""
 
     json: Path | None
     machine: dict[str, str] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
     done: int = 0
-    """How many parts have ended."""
+    """The number of finished parts."""
 
     def add(self, row: Row) -> None:
-        """Print a row and write all of them down, so that whatever ends the command they are kept."""
+        """Print a row and write all rows, so that they are kept however the command ends."""
         self.rows.append(row)
         print(row.line(), flush=True)
         self.write()
 
     def write(self) -> None:
-        """Write the files, if any were asked for."""
+        """Write the files, if requested."""
         if self.json is not None:
             write_results(self.json, self.rows, self.machine)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The command; returns its exit code: 1 if a part of "Right" failed, 2 for settings that can't be used, else 0."""
+    """Run the command; returns its exit code: 1 if a correctness check failed, 2 for invalid options, else 0."""
     try:
         return run(parse_options(arguments))
     except InputError as error:
@@ -77,15 +77,15 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def parse_options(arguments: Sequence[str]) -> Options:
-    """The options from a command line; plain argparse, since GPU machines may lack the parser of the other commands."""
+    """The options from a command line; plain argparse, since GPU machines may lack tyro."""
     parser = argparse.ArgumentParser(
         prog="python -m reid_accel.bench gpu",
-        description="Correctness, training speed, scoring speed and a run on real images, on one GPU or, under "
-        "`accelerate launch --num_processes N -m reid_accel.bench gpu`, how training scales over N of them.",
+        description="Correctness, training speed, scoring speed and a run on real images on one GPU. Under "
+        "`accelerate launch --num_processes N -m reid_accel.bench gpu`: how training scales over N GPUs.",
         allow_abbrev=False,
     )
     parser.add_argument("--budget", type=float, default=480.0, metavar="SECONDS", help="time limit (%(default)s)")
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: small sizes, a trial")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: a trial at small sizes")
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write the rows as JSON, and as Markdown to the same name with .md"
     )
@@ -111,7 +111,7 @@ def run(options: Options) -> int:
 
 
 def _check(options: Options) -> None:
-    """Raise InputError for options that can't be used, before anything is measured."""
+    """Raise InputError for invalid options before anything is measured."""
     if not options.budget > 0:
         raise InputError(f"--budget must be above 0 seconds, got {options.budget:g}")
     problem = missing_device(options.device)
@@ -138,7 +138,7 @@ def interruptible() -> Iterator[None]:
 
 
 def _measure(options: Options, results: Results) -> None:
-    """Run all parts; a new process takes over after a part that crashed or hung."""
+    """Run all parts; after a part that crashed or hung, a new process continues with the next one."""
     deadline = time.monotonic() + options.budget
     parts = all_parts(large=options.device == "cuda")
     reason = f"the budget of {options.budget:g} s was spent"
@@ -155,7 +155,7 @@ def _measure(options: Options, results: Results) -> None:
 
 
 def _run_worker(options: Options, folder: Path, parts: Sequence[Part], deadline: float, results: Results) -> None:
-    """Run the parts that are left in a process, until all are done or one crashes or hangs."""
+    """Run the remaining parts in a process until all are done or one crashes or hangs."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     setup = (options.device, folder, options.data, deadline)
@@ -172,16 +172,16 @@ def _run_worker(options: Options, folder: Path, parts: Sequence[Part], deadline:
 def _receive(
     receiver: Connection, process: BaseProcess, parts: Sequence[Part], deadline: float, results: Results
 ) -> None:
-    """Take rows until the worker ends, the budget is spent, or a part takes far longer than it should.
+    """Receive rows until the worker ends, the budget is spent, or a part hangs.
 
-    Raises WorkerError when the worker ends before it has started a part: another one would do the same.
+    Raises WorkerError when the worker ends before it has started a part: another worker would fail, too.
     """
     limit = None
     while results.done < len(parts):
         until = deadline if limit is None else min(limit, deadline)
         if not receiver.poll(max(0.0, until - time.monotonic())):
             if until < deadline:
-                _fail(parts, results, "it took far longer than it should and was ended")
+                _fail(parts, results, "timed out: it took far longer than estimated")
             return
         try:
             message = receiver.recv()
@@ -202,7 +202,7 @@ def _receive(
 
 
 def _fail(parts: Sequence[Part], results: Results, reason: str) -> None:
-    """The part under way failed."""
+    """Record that the current part failed."""
     part = parts[results.done]
     results.add(Row(part.section, part.title, "failed", reason))
     results.done += 1
@@ -211,14 +211,14 @@ def _fail(parts: Sequence[Part], results: Results, reason: str) -> None:
 def _end(process: BaseProcess) -> None:
     """End a worker and the processes that it started."""
     if process.is_alive() and process.pid is not None:
-        with suppress(ProcessLookupError, PermissionError):  # it may not have become a group's leader yet
+        with suppress(ProcessLookupError, PermissionError):  # it may not lead its own process group yet
             os.killpg(process.pid, signal.SIGKILL)
         process.kill()
     process.join()
 
 
 def _measure_scaling(options: Options, processes: int, results: Results) -> None:
-    """Under a launcher of several processes; process 0 prints."""
+    """Measure scaling over the launcher's processes; process 0 prints."""
     device = torch.device("cpu" if options.device == "cpu" else f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
     results.machine = machine(device)
     rows = list(scaling(Setup(device, Path(tempfile.gettempdir())), processes))

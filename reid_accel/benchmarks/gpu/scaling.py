@@ -1,4 +1,4 @@
-"""Several processes: images a second of each against one process alone, and the share of time in all-reduce."""
+"""Several processes: images per second of each against one process alone, and the share of time in all-reduce."""
 
 import statistics
 from collections.abc import Callable, Iterator
@@ -21,11 +21,11 @@ EXCHANGING = "all processes, data-parallel"
 
 
 def scaling(setup: Setup, processes: int) -> Iterator[Row]:
-    """Every process calls it and gets the same rows."""
+    """The rows of the scaling benchmark; every process calls it and gets the same rows."""
     require_bf16(setup.device)
     each, steps = (128, STEPS) if setup.large else (8, SMALL_STEPS)
     config = made_config(setup, each * processes, "bf16" if setup.large else "no")
-    config = replace(config, loss=replace(config.loss, triplet=0.0))  # losses on pairs would exchange features
+    config = replace(config, loss=replace(config.loss, triplet=0.0))  # metric losses would exchange features
     with made_trainer(setup, config, made_images(config, 2 * each * processes)) as trainer:
         assert trainer.accelerator.num_processes == processes
         batch = random_batch(trainer, each)
@@ -53,7 +53,7 @@ def _speed_row(way: str, each: float, processes: int) -> Row:
 
 
 def _steps(trainer: Trainer, batch: Batch, steps: int, *, exchanging: bool) -> None:
-    """Some steps; without exchange on the network inside the data-parallel wrapper, which talks to nobody."""
+    """Run training steps; `exchanging=False` uses the unwrapped network, which doesn't exchange gradients."""
     device = trainer.accelerator.device
     model = trainer.model if exchanging else trainer.unwrapped
     for _ in range(steps):

@@ -1,4 +1,4 @@
-"""Scoring: embedding, ranking and re-ranking on a device, against the matrix product that they cannot do without."""
+"""Scoring: speed of embedding, ranking and re-ranking on a device, relative to the matrix product they require."""
 
 import statistics
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ DISTRACTORS_RERANKED = Size(3368, 515_913, 512, rerank=True, turns=1)
 
 
 def embedding_speed(setup: Setup) -> Iterator[Row]:
-    """Images a second through the network in float32, as scoring runs it."""
+    """Images per second through the network in float32, as in scoring."""
     number = 4096 if setup.large else 64
     config = made_config(setup, 64 if setup.large else 8)
     images = made_images(config, number)
@@ -34,7 +34,7 @@ def embedding_speed(setup: Setup) -> Iterator[Row]:
 
 
 def ranking_speed(size: Size) -> Callable[[Setup], Iterator[Row]]:
-    """A part that measures scores, re-ranked or not, at one size; a small one on the CPU."""
+    """A part that measures scoring, re-ranked or not, at one size; on the CPU at a small size."""
 
     def measure(setup: Setup) -> Iterator[Row]:
         """Seconds, peak memory and the ratio to the matrix product."""

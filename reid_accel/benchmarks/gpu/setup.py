@@ -1,4 +1,4 @@
-"""What every part of the benchmark is given, and what the machine is."""
+"""The inputs of every part of the benchmark, and a description of the machine."""
 
 import os
 import platform
@@ -14,9 +14,9 @@ from reid_accel.reporting.provenance import commit
 
 @dataclass(frozen=True)
 class Setup:
-    """Device, a folder for temporary files, a data set in Market-1501's layout, and when the budget is spent.
+    """Device, a folder for temporary files, a data set in Market-1501's layout, and the end of the budget.
 
-    deadline: in `time.monotonic` seconds. On a CPU every part runs on small sizes, to prove that it works.
+    deadline: in `time.monotonic` seconds. On a CPU every part runs at small sizes, to test that it works.
     """
 
     device: torch.device
@@ -26,7 +26,7 @@ class Setup:
 
     @property
     def large(self) -> bool:
-        """Whether to run at the sizes that are of interest on a GPU."""
+        """Whether to run at sizes for a GPU."""
         return self.device.type == "cuda"
 
     @property
@@ -36,21 +36,19 @@ class Setup:
 
 
 def missing_device(device: str) -> str | None:
-    """Why torch can't use the device, as a sentence; None if it can."""
+    """An error message if torch can't use the device, else None."""
     if device == "cpu" or torch.cuda.is_available():
         return None
-    reason = "torch sees none"
+    reason = "none is visible"
     try:
         torch.cuda.init()
     except (RuntimeError, AssertionError) as error:  # a driver older than torch's CUDA, or torch without CUDA
         reason = str(error).strip().splitlines()[0]
-    return (
-        f"there is no CUDA device that torch {torch.__version__} can use ({reason}): try the command with --device cpu"
-    )
+    return f"torch {torch.__version__} found no usable CUDA device ({reason}): try the command with --device cpu"
 
 
 def machine(device: torch.device) -> dict[str, str]:
-    """Card, driver, versions and commit: what the numbers belong to."""
+    """GPU, driver, versions and commit."""
     facts = {"device": _device_name(device)}
     if device.type == "cuda":
         facts["driver"] = _driver()
@@ -79,13 +77,13 @@ def _driver() -> str:
 
 
 def require_bf16(device: torch.device) -> None:
-    """Leave a part out on a card that only emulates bf16."""
+    """Raise LeftOutError on a GPU that only emulates bf16."""
     if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        raise LeftOutError("this card has no bf16 arithmetic")
+        raise LeftOutError("this GPU has no bf16 arithmetic")
 
 
 def require_memory(device: torch.device, gib: float) -> None:
-    """Leave a part out where the device has less free memory than the part needs."""
+    """Raise LeftOutError where the device has less free memory than the part needs."""
     if device.type != "cuda":
         return
     free = torch.cuda.mem_get_info(device)[0] / 2**30

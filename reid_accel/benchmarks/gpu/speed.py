@@ -1,4 +1,4 @@
-"""Training: images a second, memory and share of the card's arithmetic at several batch sizes, and what limits them."""
+"""Training: images per second, memory and arithmetic utilization at several batch sizes, and a profile."""
 
 import functools
 import statistics
@@ -27,10 +27,10 @@ from reid_accel.training.dataloader import Batch
 from reid_accel.training.trainer import Trainer
 
 AIM_IMAGES_PER_SECOND = 3470
-"""Ten times what a vendor's documentation implies for ResNet-50 on an A100 with the usual input pipeline."""
+"""Ten times the speed that a vendor's documentation implies for ResNet-50 on an A100 with the usual input pipeline."""
 AIM_LOOP_SHARE = 0.97
 BATCHES, SMALL_BATCHES = (64, 128, 256, 512), (8, 16)
-GIB_PER_IMAGE = 0.06  # of bf16 activations at 256x128 and last stride 1, a generous guess
+GIB_PER_IMAGE = 0.06  # bf16 activations at 256x128 and last stride 1, a generous estimate
 TURN_SECONDS, SMALL_TURN_SECONDS = 0.7, 0.15
 TURNS = 3
 KERNELS_SHOWN = 10
@@ -39,10 +39,10 @@ Span = tuple[float, float]
 
 
 def speed_at(batch_size: int, *, compiled: bool = False) -> Callable[[Setup], Iterator[Row]]:
-    """A part that measures training at one batch size, as it is or compiled."""
+    """A part that measures training at one batch size, eager or compiled."""
 
     def measure(setup: Setup) -> Iterator[Row]:
-        """Images a second of the whole loop and of the network alone on one resident batch."""
+        """Images per second of the full loop and of the network alone on one resident batch."""
         require_bf16(setup.device)
         require_memory(setup.device, 4 + GIB_PER_IMAGE * batch_size)
         notes: list[str] = []
@@ -104,7 +104,7 @@ def _operations_per_image(trainer: Trainer, batch: Batch) -> float:
 
 
 def profiled_loop(setup: Setup) -> Iterator[Row]:
-    """The kernels that training spends its time in, and the share of time in which none runs."""
+    """The kernels that training spends its time in, and the share of time that the device is idle."""
     require_bf16(setup.device)
     batch_size = 256 if setup.large else 8
     require_memory(setup.device, 4 + GIB_PER_IMAGE * batch_size)
@@ -127,7 +127,7 @@ def profiled_loop(setup: Setup) -> Iterator[Row]:
 
 
 def _kernel_spans(events: Any, *, on_gpu: bool) -> dict[str, list[Span]]:
-    """When each kernel ran, by name; on the CPU when each operation did that isn't part of another."""
+    """When each kernel ran, by name; on the CPU, when each top-level operation ran."""
     spans: dict[str, list[Span]] = {}
     for event in events:
         is_kernel = event.device_type == DeviceType.CUDA and not getattr(event, "is_user_annotation", False)

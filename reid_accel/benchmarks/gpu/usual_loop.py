@@ -42,7 +42,7 @@ class _Files(Dataset[tuple[Any, ...]]):
 
 
 def usual_transform(size: ModelConfig) -> v2.Compose:
-    """Resize, flip, pad, crop, normalize: what the default augmentation does."""
+    """Resize, flip, pad, crop, normalize: the default augmentation."""
     return v2.Compose(
         [
             v2.Resize((size.height_px, size.width_px)),
@@ -57,10 +57,10 @@ def usual_transform(size: ModelConfig) -> v2.Compose:
 
 
 def usual_loop(workers: int) -> Callable[[Setup], Iterator[Row]]:
-    """A part that measures the usual loop with some DataLoader workers."""
+    """A part that measures the usual loop with a number of DataLoader workers."""
 
     def measure(setup: Setup) -> Iterator[Row]:
-        """Images a second, with the start of the workers left out."""
+        """Images per second, without the start of the workers."""
         require_bf16(setup.device)
         batch_size = 128 if setup.large else 8
         config = made_config(setup, batch_size, "bf16")
@@ -77,7 +77,7 @@ def usual_loop(workers: int) -> Callable[[Setup], Iterator[Row]]:
 
 
 def compared(rows: Sequence[Row]) -> Iterator[Row]:
-    """How many times faster our loop is than the usual one, at the same batch size in the same run."""
+    """The speedup over the usual loop at the same batch size in the same run."""
     measured = [row for row in rows if "images_per_second" in row.numbers]
     ours = {row.title: row.numbers["images_per_second"] for row in measured if row.title.startswith("batch ")}
     for row in measured:
@@ -109,7 +109,7 @@ def _loader(folder: Path, config: Config, data: TrainingSet, workers: int) -> "D
 
 
 def _images_per_second(trainer: Trainer, loader: "DataLoader[tuple[Any, ...]]", seconds: float) -> float:
-    """The usual loop: autocast around the forward pass, AdamW as torch makes it, epoch after epoch."""
+    """Run the usual loop: autocast around the forward pass, AdamW with torch's defaults, epoch after epoch."""
     device, model = trainer.accelerator.device, trainer.unwrapped
     optimizer = torch.optim.AdamW(model.parameters(), lr=trainer.config.optim.learning_rate)
     batches = chain.from_iterable(repeat(loader))

@@ -1,4 +1,4 @@
-"""The process that runs the parts: one that crashes or hangs doesn't take the rows before it along."""
+"""The process that runs the parts, so that earlier rows survive a part that crashes or hangs."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ FAILURES = (
     OSError,
     NotImplementedError,
 )
-"""What a part may fail with, without ending the others."""
+"""Errors of a part that don't stop the other parts."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,14 @@ class Ended:
 
 
 def work(first: int, device: str, folder: Path, data: Path | None, deadline: float, sender: Connection) -> None:
-    """Run the parts from number `first` on and send what they give; runs in a process of its own."""
+    """Run the parts from number `first` on and send their rows; runs in its own process."""
     os.setsid()  # Ctrl-C is for the parent, which ends this process and its children
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts; deterministic mode needs it
     if device == "cpu":
         os.environ["ACCELERATE_USE_CPU"] = "true"
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
-        os.environ.pop(name, None)  # a launcher's, of one process
+        os.environ.pop(name, None)  # set by a launcher of one process
     setup = Setup(torch.device(device, 0) if device == "cuda" else torch.device(device), folder, data, deadline)
     sender.send(machine(setup.device))
     parts = all_parts(large=setup.large)
@@ -63,7 +63,7 @@ def work(first: int, device: str, folder: Path, data: Path | None, deadline: flo
 
 
 def rows_of(part: Part, setup: Setup) -> Iterator[Row]:
-    """A part's rows; one that fails, or for which there is no time, gives a row that says so."""
+    """A part's rows; a part that fails, or that there is no time for, gives a row with the reason."""
     needed = part.seconds if setup.large else 0.0
     if setup.seconds_left <= needed:
         left = max(0.0, setup.seconds_left)
@@ -83,6 +83,6 @@ def rows_of(part: Part, setup: Setup) -> Iterator[Row]:
 
 
 def in_one_line(error: BaseException) -> str:
-    """The kind of an error and the first line of its message."""
+    """The type of an error and the first line of its message."""
     lines: Sequence[str] = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else ''}"

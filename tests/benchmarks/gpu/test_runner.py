@@ -47,7 +47,7 @@ def test_every_part_runs_on_the_cpu_without_datasets_tyro_and_rich(tmp_path: Pat
     statuses = {row["title"]: row["status"] for row in written["rows"]}
     assert not {"failed", "left out"} & set(statuses.values()), done.stdout
     assert list(statuses.values()).count("passed") >= 10, "a slow machine has time for the first parts"
-    assert {row["section"] for row in written["rows"]} == {"Right", "Training", "Scoring", "Real images"}
+    assert {row["section"] for row in written["rows"]} == {"Correctness", "Training", "Scoring", "Real images"}
     assert written["machine"]["torch"] == torch.__version__
     assert (tmp_path / "rows.md").read_text() in done.stdout, "the table is ready for a document"
 
@@ -86,7 +86,7 @@ def test_an_interrupted_command_keeps_its_rows(tmp_path: Path, number: signal.Si
     assert rows[0]["status"] == "passed"
     assert rows[-1]["status"] == "not measured"
     assert rows[-1]["result"] == "interrupted"
-    assert "| Right | loss of a step" in rest
+    assert "| Correctness | loss of a step" in rest
 
 
 @pytest.mark.parametrize(
@@ -150,10 +150,10 @@ def test_a_part_that_fails_gives_its_rows_and_then_its_error(tmp_path: Path) -> 
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         yield
 
-    rows = list(rows_of(Part("Right", "failing", fail, 1), small_setup(tmp_path)))
+    rows = list(rows_of(Part("Correctness", "failing", fail, 1), small_setup(tmp_path)))
     assert [row.status for row in rows] == ["passed", "failed"]
     assert rows[1].result == "RuntimeError: CUDA error: unspecified launch failure"
-    rows = list(rows_of(Part("Right", "missing", leave_out, 1), small_setup(tmp_path)))
+    rows = list(rows_of(Part("Correctness", "missing", leave_out, 1), small_setup(tmp_path)))
     assert [(row.status, row.result) for row in rows] == [("left out", "no such thing here")]
     rows = list(rows_of(Part("Training", "large", fill_the_memory, 1), small_setup(tmp_path)))
     assert [(row.status, row.result) for row in rows] == [("left out", "it needs more memory than the device has free")]
@@ -176,7 +176,7 @@ def test_a_part_that_crashes_or_hangs_does_not_take_the_others_along(
     rows = read_json(tmp_path / "rows.json")["rows"]
     assert [row["status"] for row in rows] == ["passed", "failed", "passed", "failed", "passed", "passed"]
     assert rows[1]["result"] == "its process ended with exit code 11"
-    assert rows[3]["result"] == "it took far longer than it should and was ended"
+    assert rows[3]["result"] == "timed out: it took far longer than estimated"
 
 
 def test_a_worker_that_cannot_start_ends_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_no_number_is_within_a_limit_that_it_cannot_be_compared_with() -> None:
 def test_the_table_keeps_its_columns() -> None:
     table = markdown([checked("a|b", True, "c|d")], {"card": "x"})
     assert table.splitlines()[0] == "card x"
-    assert table.splitlines()[-1] == "| Right | a\\|b | passed | c\\|d |"
+    assert table.splitlines()[-1] == "| Correctness | a\\|b | passed | c\\|d |"
 
 
 @pytest.mark.launch
