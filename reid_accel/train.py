@@ -239,9 +239,8 @@ def leave(run: Run) -> None:
     run.tracking.close()
     if run.accelerator.is_main_process:
         write_text(run.folder / STOPPED_FILE, "asked to stop; resume with --run.resume auto\n")
-    name = run.stop.signal_name or "another process"
     run.console.print(
-        f"stopped by {name} after a checkpoint. Continue with the same command and "
+        f"stopped by {run.stop.signal_name or 'another process'} after a checkpoint. To continue, repeat the command with "
         f"[bold]--run.dir {run.folder} --run.resume auto[/]",
         soft_wrap=True,
     )
