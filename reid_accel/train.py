@@ -240,8 +240,8 @@ def leave(run: Run) -> None:
     if run.accelerator.is_main_process:
         write_text(run.folder / STOPPED_FILE, "asked to stop; resume with --run.resume auto\n")
     run.console.print(
-        f"stopped by {run.stop.signal_name or 'another process'} after a checkpoint. To continue, repeat the command with "
-        f"[bold]--run.dir {run.folder} --run.resume auto[/]",
+        f"stopped by {run.stop.signal_name or 'another process'} after a checkpoint. Continue with the same command "
+        f"and [bold]--run.dir {run.folder} --run.resume auto[/]",
         soft_wrap=True,
     )
     sys.exit(EXIT_STOPPED)
