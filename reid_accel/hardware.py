@@ -20,7 +20,17 @@ def cpu_threads(asked: int) -> int:
     if wished != "1":
         return torch.get_num_threads()
     neighbors = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(1, len(os.sched_getaffinity(0)) // neighbors)
+    return max(1, num_cores() // neighbors)
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def load_average() -> float:
+    """Processes that wanted a core in the last minute; 0 where the system doesn't count them (Windows)."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
 def choose_precision(asked: str) -> str:

@@ -32,7 +32,7 @@ from reid_accel.distributed.watchdog import mark
 from reid_accel.evaluation.evaluate import score_validation, validation_protocol
 from reid_accel.evaluation.final_report import RunImages, finish_run
 from reid_accel.files import write_text
-from reid_accel.hardware import choose_kernels, tf32
+from reid_accel.hardware import choose_kernels, load_average, tf32
 from reid_accel.models.backbone import starting_weights
 from reid_accel.models.reid import ReIDModel, import_module
 from reid_accel.reporting.console import epoch_bar, epoch_line, open_console, sentences_for_users
@@ -88,7 +88,7 @@ def train(config: Config, additions: Additions = NOTHING) -> Path:
 
 def prepare(config: Config, additions: Additions = NOTHING) -> tuple[Run, Progress]:
     """Set up: data, network, trainer, folder, and the progress of a resumed run."""
-    config = replace(config, run=resumed_after_restart(config.run))
+    config, load = replace(config, run=resumed_after_restart(config.run)), load_average()
     accelerator = start_accelerator(
         config.run.mixed_precision, config.train.accumulation_steps, config.run.cpu_threads, config.run.stall_minutes
     )
@@ -117,7 +117,7 @@ def prepare(config: Config, additions: Additions = NOTHING) -> tuple[Run, Progre
         (folder / STOPPED_FILE).unlink(missing_ok=True)
     kept = {"resume_step": progress.step, "resume_lines": progress.logged_lines}
     tracking = Tracking(folder, accelerator, config.run.trackers, to_dict(config), **kept)
-    for note in notes(trainer):
+    for note in notes(trainer, load):
         console.print(f"[yellow]note:[/] {note}", soft_wrap=True)
     console.print(opening(folder, trainer, validation, steps, micro_batch), soft_wrap=True)
     return Run(config, accelerator, console, folder, data, validation, trainer, identity, tracking), progress

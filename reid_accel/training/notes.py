@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import torch
+
 from reid_accel.config.parse import recipe_config
 from reid_accel.config.schema import Config
 from reid_accel.data.dataset import ImageDataset
 from reid_accel.data.sets import SYNTHETIC
+from reid_accel.hardware import num_cores
 from reid_accel.preflight import DEFAULT_RECIPE
 from reid_accel.reporting.provenance import software
 from reid_accel.training.build import skips_steps
@@ -29,8 +32,8 @@ def opening(
     return "\n".join(lines)
 
 
-def notes(trainer: Trainer) -> list[str]:
-    """What a user may not expect of these settings with this data."""
+def notes(trainer: Trainer, load: float = 0.0) -> list[str]:
+    """What a user may not expect of these settings with this data. load: of the machine before the run started."""
     config = trainer.config
     random_start = not (config.model.pretrained or config.model.weights_file)
     found = []
@@ -60,4 +63,14 @@ def notes(trainer: Trainer) -> list[str]:
             "train.batch-norm frozen keeps the statistics of pretrained weights, and this run starts from random ones: "
             "the backbone's batch norms normalize nothing"
         )
+    if trainer.accelerator.device.type == "cpu" and busy_machine(torch.get_num_threads(), load):
+        found.append(
+            f"other work keeps this machine busy (load {load:.1f}): threads that wait for each other can be "
+            "several times slower than one. Consider --run.cpu-threads 1"
+        )
     return found
+
+
+def busy_machine(num_threads: int, load: float) -> bool:
+    """Whether several threads compete with other work for the cores."""
+    return num_threads > 1 and num_threads + load > num_cores() + 0.5

@@ -11,12 +11,13 @@ from helpers.trainers import trainer
 from reid_accel.attributes.annotations import write_market_mat
 from reid_accel.attributes.vocabulary import MARKET_GROUPS
 from reid_accel.errors import InputError
+from reid_accel.hardware import num_cores
 from reid_accel.models.losses import LossTerms
 from reid_accel.training import trainer as loop
 from reid_accel.training.ema import EMA
 from reid_accel.training.metrics import EpochSums
 from reid_accel.training.nonfinite import NonFiniteSkipper
-from reid_accel.training.notes import notes
+from reid_accel.training.notes import busy_machine, notes
 from reid_accel.training.trainer import Trainer
 
 
@@ -129,7 +130,15 @@ def test_too_many_skipped_steps_end_the_run(small_market: Path) -> None:
         skipper.require_within_limit(2, step=3)
 
 
+def test_a_busy_machine_is_noted_where_threads_would_wait_for_each_other(small_market: Path) -> None:
+    built = trainer(small_market)
+    assert not any("busy" in note for note in notes(built, load=9.0)), "one thread waits for nobody"
+    assert not busy_machine(num_cores(), load=0.4)
+    assert busy_machine(max(2, num_cores()), load=1.0)
+    assert not busy_machine(1, load=9.0)
+
+
 def test_the_quickstarts_network_on_real_images_is_noted_whatever_the_run_is_called(small_market: Path) -> None:
-    for backbone, noted in (("resnet10t", True), ("test_resnet", False)):
+    for backbone, noted in (("resnet10t_ibn_a", True), ("test_resnet", False)):
         built = trainer(small_market, "--run.name=shop", f"--model.backbone={backbone}")
         assert any("the quickstart's small network" in note for note in notes(built)) == noted
