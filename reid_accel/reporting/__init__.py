@@ -1,1 +1,1 @@
-"""What a run writes for people: tables, pages, cards, submission files."""
+"""What a run writes for people: console output, log, HTML page and model card."""

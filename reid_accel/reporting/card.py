@@ -1,4 +1,4 @@
-"""The model card: the README.md that goes to a hub with a model and says what it is and is not for."""
+"""The model card: the README.md that is pushed to a hub together with a model."""
 
 import json
 import re
@@ -20,10 +20,10 @@ from reid_accel.reporting.schema import Report, count, hardware_line, software_l
 CARD_FILE = "README.md"
 LICENSE_FILE = "LICENSE.md"
 NAME_PLACEHOLDER = "user/name"
-"""What the card loads the model by until it is pushed somewhere."""
+"""The repository name in the card of a model that has not been pushed."""
 
 DRAWN_TAG = "drawn-data"
-"""Marks a model that has seen no picture of a person."""
+"""Marks a model that was trained on no photograph of a person."""
 
 OWN_LICENSE = "apache-2.0"
 DATA_LICENSE = {"license": "other", "license_name": "terms-of-the-training-data", "license_link": LICENSE_FILE}
@@ -35,14 +35,14 @@ MOST_NAMES = 96
 
 
 def write_model_card(folder: Path, report: Report, architecture: Mapping[str, Any], repo_id: str | None = None) -> None:
-    """Write `folder`/README.md, and LICENSE.md where the terms of the training data hold for the weights."""
+    """Write `folder`/README.md, and LICENSE.md where the weights fall under the terms of the training data."""
     write_text(folder / CARD_FILE, model_card(report, architecture, repo_id))
     if _license(report) == DATA_LICENSE:
         write_text(folder / LICENSE_FILE, _rendered("license.md", report=report))
 
 
 def model_card(report: Report, architecture: Mapping[str, Any], repo_id: str | None = None) -> str:
-    """The card as text: YAML metadata with the results as `model-index`, then the page.
+    """The card as text: YAML metadata with the results as `model-index`, then Markdown.
 
     architecture: the content of the model's `config.json`.
     """
@@ -68,7 +68,7 @@ def model_card(report: Report, architecture: Mapping[str, Any], repo_id: str | N
 
 
 def pushed_card(card: str, repo_id: str) -> str:
-    """The card with the repository's name: in its metadata, and where it is loaded."""
+    """The card with the repository's name in its metadata and in `from_pretrained`."""
     renamed = ModelCard(re.sub(r'from_pretrained\("[^"\n]*"\)', f'from_pretrained("{repo_id}")', card))
     metadata = renamed.data
     assert isinstance(metadata, ModelCardData)
@@ -78,7 +78,7 @@ def pushed_card(card: str, repo_id: str) -> str:
 
 
 def is_drawn(report: Report) -> bool:
-    """Whether no picture of a person was trained on, by this run or by one that it took weights from."""
+    """Whether this run was trained on drawn images only and did not start from another run's weights."""
     return report["data"]["drawn"] and not _settings(report, "model").get("weights_file")
 
 
@@ -102,13 +102,13 @@ def _metadata(report: Report, repo_id: str | None) -> ModelCardData:
 
 
 def _license(report: Report) -> dict[str, Any]:
-    """The package's license where all that the weights come from is the package's; else terms that others set."""
+    """The package's license if data and initial weights are the package's own, else the data's terms."""
     own = is_drawn(report) and not _settings(report, "model").get("pretrained")
     return {"license": OWN_LICENSE} if own else DATA_LICENSE
 
 
 def _base_model(report: Report) -> str | None:
-    """The hub's name of the ImageNet weights that training started from, where it did."""
+    """The hub's name of the ImageNet weights that training started from, if any."""
     settings = _settings(report, "model")
     if not settings.get("pretrained") or settings.get("weights_file"):
         return None
@@ -118,7 +118,7 @@ def _base_model(report: Report) -> str | None:
 
 
 def _datasets(report: Report) -> list[str]:
-    """The training sets in the spelling of hub names: letters, digits, dots and dashes."""
+    """The training sets as valid hub names: letters, digits, dots and dashes."""
     also = [str(entry).partition(":")[0] for entry in _settings(report, "data").get("also", ())]
     names = [re.sub(r"[^\w.]+", "-", name).strip("-.")[:MOST_NAMES] for name in (report["data"]["title"], *also)]
     return list(dict.fromkeys(name for name in names if name))
@@ -134,7 +134,7 @@ def _attributes(report: Report) -> list[str]:
 
 
 def _retrieval_results(report: Report) -> list[EvalResult]:
-    """The headline first; without `course`, whose rank-1 is always 100 %, and no reason can be given in metadata."""
+    """The headline first; without `course`, whose rank-1 is always 100 %, which metadata can't explain."""
     quoted = metrics.headline(report)
     entries = [scores for scores in report["retrieval"] if scores["protocol"] != "course"]
     entries.sort(key=lambda scores: scores is not quoted)
@@ -214,7 +214,7 @@ def _rendered(template: str, **values: Any) -> str:
 
 
 def _escaped(value: object) -> str:
-    """Text that stays in its line, in its cell of a Markdown table, and brings no HTML along."""
+    """Text on one line, with Markdown table separators and HTML escaped."""
     if isinstance(value, Markup):
         return value
     one_line = " ".join(str(value).split())
@@ -222,7 +222,7 @@ def _escaped(value: object) -> str:
 
 
 def _markdown(table: metrics.ScoreTable) -> Markup:
-    """A score table in Markdown, its caption above it; empty without rows."""
+    """A score table in Markdown with its caption above it; empty if it has no rows."""
     if not table.rows:
         return Markup()
     rule = ["---", *("---:" for _ in table.headings)]
@@ -232,7 +232,7 @@ def _markdown(table: metrics.ScoreTable) -> Markup:
 
 
 def _yaml(content: Mapping[str, Any]) -> Markup:
-    """Settings as a fenced block of YAML; empty without settings."""
+    """Settings as a fenced block of YAML; empty if there are none."""
     plain = json.loads(json.dumps(content, default=str))
     if not plain:
         return Markup()
@@ -242,7 +242,7 @@ def _yaml(content: Mapping[str, Any]) -> Markup:
 
 
 def _without_folders(value: Any) -> Any:
-    """The same settings with absolute paths cut to their last part: a card is for the public.
+    """The same settings with absolute paths cut to their last part, since a card may be public.
 
     >>> _without_folders({"root": "/home/someone/data/market", "epochs": 3})
     {'root': '.../market', 'epochs': 3}

@@ -1,4 +1,4 @@
-"""What a run prints on process 0: errors, epoch lines, a progress bar, the report's tables."""
+"""Console output of process 0: errors, epoch lines, a progress bar, the report's tables."""
 
 import errno
 import os
@@ -41,8 +41,8 @@ def open_console(is_main_process: bool) -> Console:
 def sentences_for_users() -> Iterator[None]:
     """Turn an InputError into a framed sentence and exit code 2, without a traceback.
 
-    All processes usually fail alike. Process 0 prints first, and the launcher then ends the others; one that is still
-    running after a moment has an error of its own and prints it too.
+    Usually all processes fail with the same error: process 0 prints it, and the launcher then ends the others. A
+    process that is still running after ten seconds has a different error and prints it, too.
     """
     try:
         yield
@@ -65,7 +65,7 @@ def sentences_for_users() -> Iterator[None]:
 
 @contextmanager
 def epoch_bar(console: Console, epoch: int, epochs: int, steps: int, done: int) -> Iterator[Callable[..., None]]:
-    """A progress bar over the steps of an epoch; gives a function `update(position, **numbers)`."""
+    """A progress bar over the steps of an epoch; yields a function `update(position, **numbers)`."""
     columns = (
         TextColumn("epoch {task.fields[epoch]}"),
         BarColumn(bar_width=24),
@@ -86,7 +86,7 @@ def epoch_bar(console: Console, epoch: int, epochs: int, steps: int, done: int) 
 
 @contextmanager
 def image_bar(console: Console, title: str, images: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar over images; gives a function that is called with the number of images just done."""
+    """A progress bar over images; yields a function to call with the number of images just done."""
     columns = (TextColumn(title, markup=False), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=images)
@@ -118,7 +118,7 @@ def epoch_line(line: Mapping[str, Any], epochs: int) -> str:
 
 
 def print_report(console: Console, report: Report) -> None:
-    """Print the scores of a run in at most 100 columns; what was not measured is left out."""
+    """Print the measured scores of a run in at most 100 columns."""
     print_tables(console, [*retrieval_tables(report["retrieval"]), *attribute_tables(report["attributes"])])
     console.print()
     for sentence in _sentences(report):
@@ -131,7 +131,7 @@ def print_retrieval(console: Console, retrieval: Sequence[Retrieval]) -> None:
 
 
 def print_tables(console: Console, tables: Iterable[ScoreTable]) -> None:
-    """Print those of the score tables that are short enough for a terminal."""
+    """Print the score tables that are short enough for a terminal."""
     for table in tables:
         if table.is_brief:
             console.print()
@@ -139,7 +139,7 @@ def print_tables(console: Console, tables: Iterable[ScoreTable]) -> None:
 
 
 def _table(scores: ScoreTable) -> Table:
-    """The first column holds words and may wrap, the others numbers that may not; headings break at spaces."""
+    """The first column is text and may wrap, the others are numbers and may not; headings break at spaces."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), header_style="bold", show_edge=False, collapse_padding=True)
     table.add_column(escape(scores.label), overflow="fold", min_width=14)
     for heading in scores.headings:

@@ -34,7 +34,7 @@ Scores = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Metric:
-    """A column of a score table; it is left out where no row has a value."""
+    """A column of a score table; left out if no row has a value."""
 
     heading: str
     value: Callable[[Scores], float | None]
@@ -85,14 +85,14 @@ INSTANCE_METRICS = tuple(
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a score table, as text; details are smaller lines under its label."""
+    """A row of a score table as text; details are smaller lines under its label."""
 
     label: str
     cells: tuple[str, ...]
     details: tuple[str, ...] = ()
     stamp: str = ""
     share: tuple[float, float] | None = None
-    """Accuracy and majority baseline, where both exist."""
+    """Accuracy and majority baseline, if both exist."""
 
     @property
     def is_below_baseline(self) -> bool:
@@ -116,7 +116,7 @@ class ScoreTable:
 
 
 def retrieval_tables(retrieval: Sequence[Retrieval]) -> list[ScoreTable]:
-    """Ranking scores and, where they were measured, verification scores; one row per protocol and split."""
+    """Ranking scores and, if measured, verification scores; one row per protocol and split."""
     caption = "Scores of different protocols are not comparable."
     tables = [
         _table("Retrieval", caption, RETRIEVAL_METRICS, retrieval, _retrieval_row),
@@ -151,7 +151,7 @@ def attribute_tables(attributes: Attributes | None) -> list[ScoreTable]:
         ),
         _table(
             "Per image",
-            "Yes/no attributes of each image as a set: accuracy, precision, recall and F1, averaged over images.",
+            "Instance-based scores of the yes/no attributes: accuracy, precision, recall and F1, averaged over images.",
             INSTANCE_METRICS,
             instances,
             _instance_row,
@@ -162,11 +162,9 @@ def attribute_tables(attributes: Attributes | None) -> list[ScoreTable]:
 
 
 def split_table(data: DataFacts) -> ScoreTable:
-    """How many images, people and cameras each split has."""
+    """The number of images, people and cameras of each split."""
     splits = [{"name": name, **counts} for name, counts in data["splits"].items()]
-    return _table(
-        "Split", "What the data set consists of.", SPLIT_COUNTS, splits, lambda row, cells: Row(row["name"], cells)
-    )
+    return _table("Split", "Size of the data set.", SPLIT_COUNTS, splits, lambda row, cells: Row(row["name"], cells))
 
 
 def _table(
@@ -206,7 +204,7 @@ def _instance_row(scores: Scores, cells: tuple[str, ...]) -> Row:
 
 
 def attribute_name(name: str) -> str:
-    """An attribute's name for people.
+    """An attribute's display name.
 
     >>> attribute_name("upper_color"), attribute_name("shoe_color")
     ('upper-body color', 'shoe color')
@@ -215,7 +213,7 @@ def attribute_name(name: str) -> str:
 
 
 def protocol_label(scores: Scores) -> str:
-    """What a retrieval score was measured by: protocol, average precision, metric, and what was added.
+    """How a retrieval score was computed: protocol, average precision, metric, and post-processing.
 
     >>> protocol_label({"protocol": "market1501", "average_precision": "standard", "metric": "cosine",
     ...                 "rerank": None, "query_expansion": None, "flip": False, "crops": 1})
@@ -239,7 +237,7 @@ def protocol_label(scores: Scores) -> str:
 def headline(report: Report) -> Retrieval | None:
     """The scores to quote: `market1501` on query and gallery, else `course-strict`.
 
-    Never `course`, which counts the query itself as a hit, and never re-ranked or expanded ones.
+    Never `course`, which counts the query itself as a hit, and never re-ranked or query-expanded scores.
     """
     plain = [scores for scores in report["retrieval"] if not scores["rerank"] and not scores["query_expansion"]]
     tested = [scores for scores in plain if scores["split"] == split_pair("query", "gallery")]
@@ -249,7 +247,7 @@ def headline(report: Report) -> Retrieval | None:
 
 
 def headline_convention(attributes: Attributes) -> tuple[str, Convention] | None:
-    """The attribute accuracy to quote: `12 groups` where it was scored, else the first convention."""
+    """The attribute accuracy to quote: `12 groups` if scored, else the first convention."""
     conventions = attributes["conventions"]
     if HEADLINE_CONVENTION in conventions:
         return HEADLINE_CONVENTION, conventions[HEADLINE_CONVENTION]
@@ -257,9 +255,9 @@ def headline_convention(attributes: Attributes) -> tuple[str, Convention] | None
 
 
 def junk_sentence(junk: Junk) -> str:
-    """How well attribute scores tell people from distractors and junk."""
+    """How well attribute scores separate people from distractors and junk."""
     auc = "–" if junk["auc"] is None else f"{junk['auc']:.3f}"
     return (
-        f"AUC {auc} for telling {count(junk['num_people'])} images of people from {count(junk['num_junk'])} "
+        f"AUC {auc} for separating {count(junk['num_people'])} images of people from {count(junk['num_junk'])} "
         "distractors and junk images by the sum of squared attribute scores (0.5: chance, 1: perfect)."
     )

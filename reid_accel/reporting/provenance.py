@@ -17,7 +17,7 @@ from reid_accel.reporting.schema import Hardware, SoftwareVersions
 def software() -> SoftwareVersions:
     """Versions that results depend on, and the commit if this is a checkout.
 
-    Read once: the checkout may change during a run, the code that is running doesn't.
+    Cached, since the checkout may change during a run.
     """
     return {
         "reid_accel": __version__,
@@ -30,7 +30,7 @@ def software() -> SoftwareVersions:
 
 
 def commit() -> str | None:
-    """The checkout's commit, marked if files were changed; None where this is no checkout."""
+    """The checkout's commit, marked `-dirty` if files were changed; None outside a checkout."""
     here = Path(__file__).resolve().parents[2]
     if not (here / ".git").exists():  # installed, perhaps inside another project's checkout
         return None

@@ -1,6 +1,6 @@
-"""The types of `report.json`, and how terminal, page and card write its numbers.
+"""The types of `report.json`, and the number formats of terminal, page and card.
 
-Shares, accuracies and mAP are fractions from 0 to 1 in the file and percentages wherever people read them.
+Fractions, accuracies and mAP are from 0 to 1 in the file and percentages in terminal, page and card.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ FORMAT = 1
 
 
 def split_pair(query: str, gallery: str) -> str:
-    """The `split` of retrieval scores: which images search among which.
+    """The `split` of retrieval scores.
 
     >>> split_pair("query", "gallery")
     'query → gallery'
@@ -50,7 +50,7 @@ class SkippedImage(TypedDict):
 class DataFacts(TypedDict):
     name: str
     title: str
-    """The name for people: `data.title`, or `name` where that is not set."""
+    """The display name: `data.title`, or `name` if that is not set."""
     drawn: bool
     """All training images were drawn by the package."""
     root: str
@@ -78,9 +78,11 @@ class EpochAlways(TypedDict):
 
 
 class Epoch(EpochAlways, total=False):
-    """One line of the training history. losses: the weighted terms that add up to the loss, of those that are on.
-    Accuracies are on the training images, attributes where they are known. The validation fields are there for epochs
-    that were validated."""
+    """One line of the training history.
+
+    losses: the weighted terms that add up to the loss. Accuracies are on the training images, for attributes on the
+    known labels only. Validation fields exist for validated epochs only.
+    """
 
     validation_protocol: str
     validation_mAP: float | None
@@ -124,7 +126,7 @@ class ConventionAlways(TypedDict):
 
 
 class Convention(ConventionAlways, total=False):
-    """One way of counting attributes right; the fields below are given with `30 binaries` only."""
+    """Scores in one convention of attribute accuracy; the fields below exist for `30 binaries` only."""
 
     mA: float | None
     instance_accuracy: float
@@ -180,7 +182,7 @@ ABSENT = "–"
 
 
 def percent(fraction: float | None, digits: int = 1) -> str:
-    """A fraction as a percentage, a dash where there is none.
+    """A fraction as a percentage; a dash for None.
 
     >>> percent(0.61234), percent(None)
     ('61.2 %', '–')
@@ -210,7 +212,7 @@ def points(difference: float | None) -> str:
 
 
 def count(number: float | None) -> str:
-    """A number of things, with thousands separated.
+    """A count with thousands separators.
 
     >>> count(12989)
     '12,989'
@@ -228,5 +230,5 @@ def hardware_line(report: Report) -> str:
 
 
 def software_line(versions: Mapping[str, Any]) -> str:
-    """`reid_accel 0.1.0, python 3.11, ...`, with the commit where it is known."""
+    """`reid_accel 0.1.0, python 3.11, ...`, with the commit if known."""
     return ", ".join(f"{name} {value}" for name, value in versions.items() if value)

@@ -1,4 +1,4 @@
-"""What is written down while a run goes on: `metrics.jsonl` always, Accelerate's trackers when asked for."""
+"""Logging during a run: always to `metrics.jsonl`, on request also to Accelerate's trackers."""
 
 import difflib
 import json
@@ -19,10 +19,10 @@ PACKAGES = {"comet_ml": "comet-ml"}  # trackers whose package is spelled differe
 
 
 class Tracking:
-    """The log of one run: a line of JSON per call, and the same numbers to further trackers.
+    """The log of one run: one line of JSON per call, and the same numbers to further trackers.
 
-    Every process makes one and calls it alike; only the main process writes. A run that is resumed keeps the first
-    `resume_lines` as far as `resume_step`, and forgets the others, since those steps are done again.
+    Every process creates one and makes the same calls; only the main process writes. A resumed run keeps the first
+    `resume_lines` lines up to `resume_step` and drops the others, since those steps are repeated.
     """
 
     def __init__(
@@ -40,15 +40,15 @@ class Tracking:
         self._accelerator = accelerator
         self.lines = self._keep(resume_lines, resume_step)
         if trackers:
-            # the run's folder is chosen after Accelerate has started, so that it gets to know it only here
+            # the run's folder is chosen after Accelerate has started
             accelerator.project_configuration.set_directories(str(folder))
             accelerator.log_with = filter_trackers(list(trackers), accelerator.logging_dir)
             accelerator.init_trackers(PROJECT, config=dict(flat(config or {})))
 
     def log(self, step: int, values: Mapping[str, Any]) -> None:
-        """Log `values` as of `step`: nested as they are to the file, with dotted names to the trackers.
+        """Log `values` at `step`: nested to the file, with dotted names to the trackers.
 
-        What is not finite becomes null, since JSON has no name for it.
+        Values that are not finite become null, since JSON can't represent them.
         """
         line = {"step": step} | {name: _finite(value) for name, value in values.items()}
         if self._accelerator.is_main_process:
@@ -59,7 +59,7 @@ class Tracking:
         self._accelerator.log(numbers, step=step)
 
     def _keep(self, count: int, step: int) -> int:
-        """Drop all lines but the first so many until a step; returns how many those are. One cut off is none."""
+        """Keep the first `count` lines up to `step`, without incomplete ones; returns the number of lines kept."""
         if not self._accelerator.is_main_process or not self.path.exists():
             return 0
         lines = self.path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1][:count]
@@ -68,25 +68,25 @@ class Tracking:
         return len(lines)
 
     def close(self) -> None:
-        """Let the trackers finish; the file needs nothing."""
+        """Let the trackers finish."""
         self._accelerator.end_training()
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Raise InputError for a tracker that Accelerate doesn't know or that isn't installed."""
+    """Raise InputError for a tracker that is unknown to Accelerate or not installed."""
     known = sorted(LOGGER_TYPE_TO_CLASS)
     installed = {str(tracker) for tracker in get_available_trackers()}
     for name in names:
         if name not in LOGGER_TYPE_TO_CLASS:
             close = difflib.get_close_matches(name, known, n=1)
             suggestion = f"; did you mean {close[0]}?" if close else ""
-            raise InputError(f"run.trackers: there is no tracker {name!r}, only {', '.join(known)}{suggestion}")
+            raise InputError(f"run.trackers must be among {', '.join(known)}, got {name!r}{suggestion}")
         if name not in installed:
             raise InputError(f"run.trackers: {name} is not installed; run `pip install {PACKAGES.get(name, name)}`")
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str | int | float | bool]]:
-    """Nested settings as dotted names with values that every tracker can hold.
+    """Nested settings as dotted names with values that every tracker can store.
 
     >>> list(flat({"data": {"name": "course", "size": (128, 64)}, "seed": 1}))
     [('data.name', 'course'), ('data.size', '(128, 64)'), ('seed', 1)]

@@ -1,1 +1,1 @@
-"""The report's page."""
+"""The report as an HTML page."""

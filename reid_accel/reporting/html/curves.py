@@ -1,4 +1,4 @@
-"""Line charts over the epochs: where ticks and points lie. The page's templates draw them as SVG."""
+"""Line charts over the epochs: positions of ticks and points. The page's templates draw them as SVG."""
 
 import math
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ class Curve:
 
 
 class Tick(NamedTuple):
-    """A labeled place on an axis."""
+    """A labeled position on an axis."""
 
     px: float
     label: str
@@ -71,7 +71,7 @@ class Chart:
 
 
 def chart(title: str, unit: str, curves: Sequence[Curve]) -> Chart | None:
-    """A chart of the curves that have points; None when none has."""
+    """A chart of the curves that have points; None if none has any."""
     drawn = tuple(curve for curve in curves if curve.points)
     return Chart(title, unit, drawn) if drawn else None
 
@@ -90,7 +90,7 @@ def _nice_ticks(low: float, high: float) -> list[float]:
 
 
 def _epoch_ticks(low: float, high: float) -> list[float]:
-    """The first and the last epoch and a few between, none so near the last that their labels touch."""
+    """The first and the last epoch and a few between, spaced so that labels don't overlap."""
     step = max(1, math.ceil((high - low) / 6))
     inner = [low + index * step for index in range(1 + int((high - low) // step))]
     return [epoch for epoch in inner if high - epoch >= 0.7 * step] + [high]

@@ -1,4 +1,4 @@
-"""`report.html`: one file that shows a run to a person, without scripts and without anything from outside."""
+"""`report.html`: one self-contained file about a run, without scripts."""
 
 import json
 import math
@@ -55,7 +55,7 @@ def render(report: Report, best: Sequence[RankList], worst: Sequence[RankList]) 
 
 
 def training_charts(training: Training | None) -> list[Chart]:
-    """Losses, accuracies and learning rate over the epochs; what a run doesn't have is not drawn."""
+    """Losses, accuracies and learning rate over the epochs; charts without values are left out."""
     if training is None:
         return []
     history = training["history"]
@@ -68,14 +68,14 @@ def training_charts(training: Training | None) -> list[Chart]:
 
 
 def _losses(history: Sequence[Epoch]) -> list[Curve]:
-    """The loss and the weighted terms that it is the sum of."""
+    """The loss and its weighted terms."""
     names = dict.fromkeys(name for line in history for name in line["losses"])
     terms = [Curve(name, _finite((line["epoch"], line["losses"].get(name)) for line in history)) for name in names]
     return [Curve("total", series(history, "loss")), *terms]
 
 
 def _validation_mAP(history: Sequence[Epoch]) -> str:
-    """Its name, with the protocol that validation used."""
+    """The name of the validation score, with its protocol."""
     protocols = dict.fromkeys(line["validation_protocol"] for line in history if "validation_protocol" in line)
     return f"validation mAP ({', '.join(protocols)})"
 

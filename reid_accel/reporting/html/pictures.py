@@ -1,4 +1,4 @@
-"""Rank lists in pictures: a query and what was found for it, framed by right and wrong."""
+"""Rank lists as pictures: a query and its matches, framed as right or wrong."""
 
 import base64
 import io
@@ -41,7 +41,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class RankList:
-    """A query, what the model ranked first for it, its average precision (0 to 1), and how many hits there are."""
+    """A query, its top-ranked matches, its average precision (0 to 1), and its number of hits in the gallery."""
 
     query: Shown
     matches: tuple[Shown, ...]
@@ -54,10 +54,7 @@ class RankList:
 
     @property
     def strip(self) -> list[tuple[str, Shown]]:
-        """What is shown with its kind: query, right, wrong, or `rest`, after which nothing is left to find.
-
-        Of the rest a few are shown.
-        """
+        """Each shown picture with its kind: query, right, wrong, or `rest` (after the last hit; only a few)."""
         strip, found, rest = [("query", self.query)], 0, 0
         for match in self.matches:
             if found < self.num_hits:
@@ -70,7 +67,7 @@ class RankList:
 
 
 def without_ties(lists: Sequence[RankList]) -> list[RankList]:
-    """The lists to show: where all are perfect, a few of different people, else all."""
+    """The lists to show: all of them, or a few of different people if all are perfect."""
     if any(ranked.average_precision < 1 for ranked in lists):
         return list(lists)
     of_person: dict[int, RankList] = {}

@@ -204,7 +204,7 @@ def test_right_and_wrong_are_told_by_sign_and_word_not_only_by_color(report: Rep
     assert f"{right} of 10 found in the first 10" in page.words
 
 
-def test_nobody_is_wrong_after_all_were_found(report: Report) -> None:
+def test_no_match_is_marked_wrong_after_the_last_hit(report: Report) -> None:
     ranked = example_lists(1, 1.0)[0]
     strangers = tuple(replace(match, correct=False) for match in ranked.matches[4:])
     ranked = replace(ranked, matches=ranked.matches[:4] + strangers, num_hits=4)
