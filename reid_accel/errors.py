@@ -1,9 +1,8 @@
-"""The one exception for mistakes a user can mend."""
+"""The exception for mistakes that a user can fix."""
 
 
 class InputError(ValueError):
-    """A user's input cannot be used; the message says what is wrong and what to do about it.
+    """A user's input cannot be used; the message names the problem and the remedy.
 
-    The scripts print it as one sentence without a trace. Everything else that is raised is a defect of
-    ours, or of the machine, and keeps its trace.
+    The scripts print it as one sentence without a traceback; any other exception is a bug or a machine failure.
     """

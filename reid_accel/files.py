@@ -1,7 +1,7 @@
-"""Atomic writes: a reader finds the old file or folder, or the new one, never a part of one.
+"""Atomic writes: a reader sees the old file or folder or the new one, never an incomplete one.
 
 Temporary names are `.NAME.PROCESS.part`, and `.NAME.PROCESS.old` for a folder that is being replaced. All permissions
-follow the umask, also those of files that a library creates for their owner alone, as safetensors does.
+follow the umask, even for files that a library (e.g. safetensors) makes readable by their owner only.
 """
 
 import json
@@ -19,10 +19,10 @@ _LEFTOVER = re.compile(r"\.(?P<name>.+)\.\d+\.(?P<kind>part|old)")
 
 @contextmanager
 def replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:
-    """Yield a temporary file beside `path` that replaces `path` when the block ends without an exception.
+    """Yield a temporary file next to `path` that replaces `path` when the block ends without an exception.
 
-    When the block raises (a full disk, Ctrl-C), the temporary file is removed and `path` is unchanged. sync: wait
-    until the content is on the disk before the file gets its name; not worth the time for a cache.
+    When the block raises (a full disk, Ctrl-C), the temporary file is removed and `path` is unchanged. sync: flush the
+    content to disk before renaming; too slow for a cache.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{_process_number()}.part")
@@ -42,12 +42,12 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:
 def replacing_folder(
     folder: Path, *, keep_existing: Callable[[Path], bool] | None = None, sync: bool = True
 ) -> Iterator[Path]:
-    """Yield a new temporary folder beside `folder` that replaces `folder` when the block ends without an exception.
+    """Yield a new temporary folder next to `folder` that replaces `folder` when the block ends without an exception.
 
     When the block raises, the temporary folder is removed and `folder` is unchanged. A process killed between the two
-    renames leaves the old folder under its temporary name: `remove_leftovers` puts it back. keep_existing: where it
-    returns true of a `folder` that exists by then, that one stays and the new one is discarded. sync: whether all files
-    are on the disk before the folder gets its name; not worth the time for a cache.
+    renames leaves the old folder under its temporary name: `remove_leftovers` restores it. keep_existing: if it returns
+    true for a `folder` that exists by then, that one is kept and the new one discarded. sync: flush all files to disk
+    before renaming; too slow for a cache.
     """
     process = _process_number()
     temporary, displaced = (folder.with_name(f".{folder.name}.{process}.{kind}") for kind in ("part", "old"))
@@ -88,14 +88,14 @@ def _rename_folder(
 
 
 def _process_number() -> str:
-    """Digits that no other process has: process ids alone may be the same on machines that share a file system."""
+    """A number unique to this process; process ids alone may collide on machines that share a file system."""
     return f"{os.getpid()}{secrets.randbelow(10**6):06d}"
 
 
 def remove_leftovers(parent: Path) -> None:
-    """Clean up after killed processes: put back displaced folders that have no successor, delete the rest.
+    """Clean up after killed processes: restore displaced folders that have no successor, delete other leftovers.
 
-    Only for a folder that no other process writes to.
+    No other process may be writing to the folder.
     """
     for path in sorted(parent.glob(".*.old")) + sorted(parent.glob(".*.part")):
         match = _LEFTOVER.fullmatch(path.name)
@@ -125,5 +125,5 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write `content` atomically as indented JSON; NaN is refused (write None instead)."""
+    """Write `content` atomically as indented JSON; NaN raises ValueError (write None instead)."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")

@@ -1,4 +1,4 @@
-"""Making use of the machine: precision, threads, kernels, compilation."""
+"""Hardware settings: precision, threads, kernels, compilation."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -9,10 +9,10 @@ import torch.nn as nn
 
 
 def cpu_threads(asked: int) -> int:
-    """Threads for computing on the CPU: as asked; for 0 this process's share of the cores it may use.
+    """CPU threads: as requested; for 0 this process's share of the available cores.
 
-    `accelerate launch` sets OMP_NUM_THREADS to 1 when nobody else has, which would leave the other cores idle;
-    any other value is somebody's wish and stays.
+    `accelerate launch` sets OMP_NUM_THREADS to 1 if it is unset, which would leave the other cores idle; any other
+    value was set by the user and is kept.
     """
     if asked:
         return asked
@@ -34,7 +34,7 @@ def load_average() -> float:
 
 
 def choose_precision(asked: str) -> str:
-    """The precision to train in: as asked; for "auto" what the launcher was told, else what the hardware does.
+    """The training precision: as requested; for "auto" the launcher's setting, else what the hardware supports.
 
     bf16 needs a GPU with bf16 arithmetic or a CPU with AVX512-BF16 or AMX; elsewhere it would be emulated.
     """
@@ -58,10 +58,9 @@ def _cpu_computes_bf16() -> bool:
 
 
 def compile_if_possible(model: nn.Module, device: torch.device, say: Callable[[str], None]) -> bool:
-    """Compile a network in place (its parameters keep their names), after it was wrapped for several processes.
+    """Compile a network in place (parameters keep their names), after it was wrapped for several processes.
 
-    A machine that can't compile is found out on a network of one layer, before the training starts; the model stays
-    as it is then, and `say` is told why.
+    A one-layer network tests whether the machine can compile; if not, the model is unchanged and `say` gets the reason.
     """
     probe = nn.Linear(4, 4).to(device)
     probe.compile()
@@ -69,7 +68,7 @@ def compile_if_possible(model: nn.Module, device: torch.device, say: Callable[[s
         probe(torch.ones(2, 4, device=device)).sum().backward()
     except (RuntimeError, OSError) as error:  # whatever is missing: a compiler, its headers, triton
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        say(f"torch.compile doesn't work on this machine ({reason}): training goes on without it")
+        say(f"torch.compile doesn't work on this machine ({reason}): training continues without it")
         return False
     finally:
         torch.compiler.reset()
@@ -79,7 +78,7 @@ def compile_if_possible(model: nn.Module, device: torch.device, say: Callable[[s
 
 @contextmanager
 def tf32(allowed: bool) -> Iterator[None]:
-    """Whether NVIDIA GPUs may multiply float32 numbers with TF32's ten bits of mantissa; put back afterwards."""
+    """Allow or forbid TF32 in float32 products on NVIDIA GPUs; the previous setting is restored afterwards."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = (matmul.allow_tf32, cudnn.allow_tf32)
     matmul.allow_tf32 = cudnn.allow_tf32 = allowed
@@ -90,8 +89,8 @@ def tf32(allowed: bool) -> Iterator[None]:
 
 
 def choose_kernels(*, deterministic: bool) -> None:
-    """Only kernels that give the same bits every time, or whichever is fastest for these sizes."""
-    torch.backends.cudnn.benchmark = not deterministic  # images have one size: trying kernels out once pays
+    """Use deterministic kernels only, or the fastest for these sizes."""
+    torch.backends.cudnn.benchmark = not deterministic  # images have one size, so benchmarking once pays off
     torch.use_deterministic_algorithms(deterministic)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if deterministic:

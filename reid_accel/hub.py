@@ -1,4 +1,4 @@
-"""Pushing a saved model folder to a model hub: what would be uploaded, what is refused, the upload itself."""
+"""Pushing a saved model folder to a model hub: plan, checks and upload."""
 
 import re
 from dataclasses import dataclass, replace
@@ -33,7 +33,7 @@ class PlannedFile:
 
 @dataclass(frozen=True)
 class PushPlan:
-    """What a push uploads and where it can be seen afterwards; `uploaded` is False for a dry run.
+    """The files and the destination of a push; `uploaded` is False for a dry run.
 
     `reason`: why the repository is private by default.
     """
@@ -50,7 +50,7 @@ class PushPlan:
         return sum(file.size_bytes for file in self.files)
 
     def lines(self) -> list[str]:
-        """The plan in words: one line per file, then the sum."""
+        """The plan as text: one line per file, then the total."""
         rows = [f"{readable_size(file.size_bytes):>10}  {file.name}" for file in self.files]
         verb = "pushed to" if self.uploaded else "would be pushed to"
         kind = "private" if self.private else "public"
@@ -60,12 +60,12 @@ class PushPlan:
 
 
 def push(folder: Path, repo_id: str, *, visibility: Visibility = "auto", dry_run: bool = False) -> PushPlan:
-    """Upload `folder` to the model repository `repo_id` (created when it is new); only list it when `dry_run`.
+    """Upload `folder` to the model repository `repo_id`, which is created if it is new; `dry_run` only lists the files.
 
-    The hub is the one that HF_ENDPOINT names, huggingface.co by default. visibility: of a new repository; `auto` is
-    private unless the model was trained on drawn pedestrians only. Raises InputError, before anything is sent, for a
-    bad name, a folder that is not a saved model, or a missing token; for an existing public repository that isn't
-    asked for; and when the upload fails. The folder is only ever read.
+    The hub is HF_ENDPOINT, by default huggingface.co. visibility: of a new repository; `auto` is private unless the
+    model was trained on drawn pedestrians only. Raises InputError before anything is sent for a bad name, a folder that
+    is not a saved model, a missing token, or a private push to an existing public repository, and when the upload
+    fails. The folder is never modified.
     """
     planned = plan_push(folder, repo_id, visibility)
     if dry_run:
@@ -83,13 +83,10 @@ def push(folder: Path, repo_id: str, *, visibility: Visibility = "auto", dry_run
 
 
 def plan_push(folder: Path, repo_id: str, visibility: Visibility = "auto") -> PushPlan:
-    """The files that a push would upload, in name order; InputError when it would be refused.
-
-    Hidden files stay behind.
-    """
+    """The files that a push would upload, in name order without hidden files; InputError if it would be refused."""
     check_repo_id(repo_id)
     if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder; give the folder that a run saved its model in")
+        raise InputError(f"{folder} is not a folder; pass the model/ folder of a run")
     visible = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _is_hidden(path, folder)]
     files = tuple(PlannedFile(path.relative_to(folder).as_posix(), path.stat().st_size) for path in visible)
     _check_files(folder, [file.name for file in files])
@@ -106,7 +103,7 @@ def plan_push(folder: Path, repo_id: str, visibility: Visibility = "auto") -> Pu
 
 
 def _saw_drawn_people_only(folder: Path) -> bool:
-    """What the model's card says; False without a card."""
+    """Whether the model's card has the tag for drawn data; False without a card."""
     card = folder / CARD_FILE
     try:
         metadata = metadata_load(card) if card.is_file() else None
@@ -116,23 +113,23 @@ def _saw_drawn_people_only(folder: Path) -> bool:
 
 
 def check_repo_id(repo_id: str) -> None:
-    """Raise InputError unless `repo_id` reads `user/name` in the hub's spelling."""
+    """Raise InputError unless `repo_id` is a valid `user/name` on the hub."""
     well_spelled = REPO_ID.fullmatch(repo_id) and "--" not in repo_id and ".." not in repo_id
     if not well_spelled or repo_id.endswith((".git", "-", ".")) or len(repo_id) > 96:
         raise InputError(
-            f"{repo_id!r} is not a repository name; it must read user/name with letters, digits, '-', '_' "
-            "and '.', at most 96 in all"
+            f"{repo_id!r} is not a repository name; it must have the form user/name with letters, digits, '-', '_' "
+            "and '.', at most 96 characters"
         )
 
 
 def check_token() -> None:
-    """Raise InputError when no token is stored: to be called before a long training that ends in a push."""
+    """Raise InputError if no token is stored; called before a training that ends in a push."""
     if get_token() is None:
         raise InputError(NO_TOKEN)
 
 
 def readable_size(size_bytes: int) -> str:
-    """A file size as people read it.
+    """A human-readable file size.
 
     >>> readable_size(999), readable_size(44_700_000)
     ('999 B', '44.7 MB')
@@ -151,12 +148,12 @@ def _check_files(folder: Path, names: list[str]) -> None:
     missing = [name for name in REQUIRED_FILES if name not in names]
     if missing:
         raise InputError(
-            f"{folder} is not a saved model: {' and '.join(missing)} missing; give the model/ folder of a run"
+            f"{folder} is not a saved model: {' and '.join(missing)} missing; pass the model/ folder of a run"
         )
     pickles = [name for name in names if Path(name).suffix.lower() in PICKLE_SUFFIXES]
     if pickles:
         raise InputError(
-            f"{folder} holds {', '.join(pickles)}: such files can run code when they are loaded; remove "
+            f"{folder} contains {', '.join(pickles)}: such files can run code when they are loaded; remove "
             "them, the weights are in model.safetensors"
         )
 
@@ -166,7 +163,7 @@ def _is_hidden(path: Path, folder: Path) -> bool:
 
 
 def _upload(folder: Path, planned: PushPlan) -> bool:
-    """Create the repository where it is new and commit the files; returns whether it is private."""
+    """Create the repository if it is new and commit the files; returns whether it is private."""
     api = HfApi(library_name="reid_accel")
     api.create_repo(planned.repo_id, private=planned.private, repo_type="model", exist_ok=True)
     private = bool(api.model_info(planned.repo_id).private)
@@ -183,7 +180,7 @@ def _upload(folder: Path, planned: PushPlan) -> bool:
 
 
 def _content(path: Path, repo_id: str) -> Path | bytes:
-    """What is uploaded for a file: itself, but the card gets the repository's name."""
+    """What is uploaded for a file: its path, or the card with the repository's name."""
     if path.name != CARD_FILE:
         return path
     return pushed_card(path.read_text(encoding="utf-8"), repo_id).encode()
@@ -192,7 +189,7 @@ def _content(path: Path, repo_id: str) -> Path | bytes:
 def _reason(error: HfHubHTTPError) -> str:
     status = getattr(error.response, "status_code", None)
     if status in (401, 403):
-        return f"the token may not write there ({status}); it needs write access to this name"
+        return f"the token needs write access to this repository ({status})"
     return _first_line(error)
 
 
@@ -202,4 +199,4 @@ def _first_line(error: BaseException) -> str:
 
 
 def _unchanged(folder: Path) -> str:
-    return f"{folder} is unchanged: push it again when that is fixed"
+    return f"{folder} is unchanged: push it again once this is fixed"

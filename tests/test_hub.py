@@ -68,8 +68,8 @@ def test_a_push_brings_exactly_the_planned_files_to_the_hub(saved: Path, tmp_pat
 def test_the_card_on_the_hub_loads_the_model_by_its_new_name(saved: Path, tmp_path: Path) -> None:
     before = _content(saved)
     with FakeHub() as hub:
-        assert _python(PUSH, saved, "somebody/model", env=hub.environment(tmp_path / "home")).returncode == 0
-    assert b'from_pretrained("somebody/model")' in hub.repos["somebody/model"].files["README.md"]
+        assert _python(PUSH, saved, "user/model", env=hub.environment(tmp_path / "home")).returncode == 0
+    assert b'from_pretrained("user/model")' in hub.repos["user/model"].files["README.md"]
     assert _content(saved) == before
 
 

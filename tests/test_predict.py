@@ -101,7 +101,7 @@ def test_all_inputs_are_checked_before_anything_is_embedded(
     Path("text.txt").write_text("words")
     assert "text.txt is not an image" in refused(capsys, model, Path("text.txt"), images)
     Path("empty").mkdir()
-    assert "empty holds no images" in refused(capsys, model, images, Path("empty"))
+    assert "empty contains no images" in refused(capsys, model, images, Path("empty"))
     bad = tmp_path / "bad"
     bad.mkdir()
     (bad / "1.jpg").write_bytes(b"no image")

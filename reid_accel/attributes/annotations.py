@@ -1,6 +1,6 @@
 """The two annotation files of Market-1501: `market_attribute.mat` and the course's `annotations_train.csv`.
 
-Both give the attributes of each person: here a mapping from pid to the class indices of `MARKET_GROUPS`.
+Both are read as a mapping from pid to the person's class indices in `MARKET_GROUPS`.
 """
 
 import csv
@@ -15,30 +15,30 @@ from reid_accel.attributes.vocabulary import MARKET_COLUMNS, annotation_columns,
 from reid_accel.errors import InputError
 from reid_accel.files import replacing, write_text
 
-_MAT_TEXT_BYTES = 116  # the descriptive text that a MAT-file begins with
+_MAT_TEXT_BYTES = 116  # length of the descriptive text at the start of a MAT-file
 
 PersonAttributes = Mapping[int, tuple[int, ...]]
 
 
 def read_market_mat(path: Path) -> dict[str, dict[int, tuple[int, ...]]]:
-    """Attributes of each person of both halves: {"train": {pid: class indices}, "test": {...}}.
+    """Attributes of each person in both halves: {"train": {pid: class indices}, "test": {...}}.
 
-    The halves have their fields in different order, so every field is read by name.
+    The order of fields differs between the halves, so fields are read by name.
     Raises InputError when the file isn't Market-1501's annotation.
     """
     content = _load_mat(path)
     if "market_attribute" not in content:
-        raise InputError(f"{path} holds no variable 'market_attribute'; is it Market-1501's annotation?")
+        raise InputError(f"{path} has no variable 'market_attribute'; it must be Market-1501's annotation")
     halves = content["market_attribute"].item()
     names = content["market_attribute"].dtype.names or ()
     return {half: _read_half(path, half, dict(zip(names, halves, strict=True))) for half in ("train", "test")}
 
 
 def _load_mat(path: Path) -> dict[str, Any]:
-    import scipy.io  # here, since most commands don't need it and it takes a quarter of a second
+    import scipy.io  # imported late: it takes a quarter of a second, and most commands don't need it
     from scipy.io.matlab import MatReadError
 
-    # what scipy raises on files that aren't MATLAB's, depending on the position of the first wrong byte
+    # scipy's errors for non-MATLAB files, which depend on the position of the first wrong byte
     wrong_values = (ValueError, TypeError, LookupError, ArithmeticError)
     try:
         content: dict[str, Any] = scipy.io.loadmat(path, squeeze_me=True, struct_as_record=True)
@@ -67,14 +67,14 @@ def _read_person(where: str, fields: Mapping[str, np.ndarray], row: int) -> tupl
 
 
 def write_market_mat(path: Path, train: Mapping[int, Sequence[int]], test: Mapping[int, Sequence[int]]) -> None:
-    """Write a `market_attribute.mat` that `read_market_mat` (and the usual MATLAB code) reads."""
+    """Write a `market_attribute.mat` that `read_market_mat` (and the usual MATLAB code) can read."""
     import scipy.io
 
     content = {"train": _half_record(train), "test": _half_record(test)}
     with replacing(path) as temporary:
         scipy.io.savemat(str(temporary), {"market_attribute": content}, appendmat=False)
         with open(temporary, "rb+") as file:
-            file.write(b"MATLAB 5.0 MAT-file".ljust(_MAT_TEXT_BYTES))  # scipy put the date there
+            file.write(b"MATLAB 5.0 MAT-file".ljust(_MAT_TEXT_BYTES))  # replaces scipy's text, which contains the date
 
 
 def _half_record(people: Mapping[int, Sequence[int]]) -> dict[str, np.ndarray]:
@@ -87,8 +87,8 @@ def _half_record(people: Mapping[int, Sequence[int]]) -> dict[str, np.ndarray]:
 def read_course_csv(path: Path) -> dict[int, tuple[int, ...]]:
     """Attributes of each person in the course's `annotations_train.csv`: {pid: class indices}.
 
-    Raises InputError with the line number for missing or extra columns, values out of range, an id that
-    isn't a number or is there twice.
+    Raises InputError with the line number for missing or extra columns, values out of range, and ids that are not
+    numbers or not unique.
     """
     with open(path, encoding="utf-8-sig", newline="") as file:
         try:
@@ -121,7 +121,7 @@ def _check_header(path: Path, header: Sequence[str]) -> None:
     if missing or extra or len(header) != len(expected):
         raise InputError(
             f"{path}: the header must have the 28 columns {','.join(expected)}; "
-            f"missing: {', '.join(missing) or 'none'}; not expected: {', '.join(extra) or 'none'}"
+            f"missing: {', '.join(missing) or 'none'}; unexpected: {', '.join(extra) or 'none'}"
         )
 
 

@@ -28,8 +28,8 @@ class BinaryScores:
     """Scores of yes/no columns as the pedestrian-attribute literature defines them (Li et al., RAP, 2016).
 
     `mean_accuracy` (mA) is the mean of (TPR + TNR) / 2 over the columns that have positives and negatives;
-    `columns_left_out` names the others. Precision and recall are means over images, where an undefined quotient counts
-    as 0. F1 is computed from the two means.
+    `columns_left_out` names the others. Precision and recall are means over images; undefined quotients count as 0. F1
+    is computed from the two means.
     """
 
     accuracy: float
@@ -45,8 +45,8 @@ class BinaryScores:
 class GroupScores:
     """One attribute group; every fraction in 0..1.
 
-    `strict_accuracy` is the 12-group convention: no prediction is right for a color annotated as "none of the list".
-    `accuracy` compares class indices, with multicolor as a class.
+    `strict_accuracy` follows the 12-group convention: no prediction is correct for a color annotated as "none of the
+    list". `accuracy` compares class indices, with multicolor as a class.
     """
 
     name: str
@@ -62,9 +62,8 @@ class GroupScores:
 class AttributeScores:
     """Attribute accuracy in three conventions (12 groups, 27 columns, 30 binaries) and per group.
 
-    `columns_27`, `columns_30` and the binary scores exist only for Market-1501's vocabulary and are None for
-    any other one. `majority` holds the same conventions for the prediction of each group's (or column's)
-    most frequent training value.
+    `columns_27`, `columns_30` and the binary scores are None unless the vocabulary is Market-1501's. `majority` holds
+    the same conventions for the majority baseline: each group's (or column's) most frequent training value.
     """
 
     num_images: int
@@ -75,7 +74,7 @@ class AttributeScores:
     groups: tuple[GroupScores, ...]
 
     def summary(self) -> dict[str, Any]:
-        """The scores as JSON-able values: conventions by name, then one entry per group."""
+        """The scores as JSON-serializable values: conventions by name, then one entry per group."""
         conventions: dict[str, Any] = {"12 groups": {"accuracy": self.groups_12}}
         if self.columns_27 is not None and self.binaries_30 is not None:
             binary = self.binaries_30
@@ -114,8 +113,8 @@ def score_attributes(
 ) -> AttributeScores:
     """Score predictions of N images against their labels, with the majority of the training labels as a baseline.
 
-    Shapes: predictions and labels N x A, training labels M x A (one row per training IMAGE, so that the
-    majority is weighted as the training loss is). Images without any label must be left out before.
+    Shapes: predictions and labels N x A, training labels M x A (one row per training image, not per person, so that
+    the majority is weighted like the training loss). Images without any label must be excluded by the caller.
     Source: Lin et al., "Improving person re-identification by attribute and identity learning", 2019.
     """
     assert predicted_NA.shape == labels_NA.shape, (predicted_NA.shape, labels_NA.shape)
@@ -151,7 +150,7 @@ def _most_frequent(labels_N: Indices) -> int:
 
 
 def _strictly_right(predicted_N: Indices, labels_N: Indices, group: AttributeGroup) -> npt.NDArray[np.bool_]:
-    """Right in the 12-group convention: a color that the annotation doesn't have can't be right."""
+    """Correct in the 12-group convention: multicolor labels never count as correct."""
     right_N = predicted_N == labels_N
     if group.values[0] == MULTICOLOR:
         return right_N & (labels_N != 0)
@@ -192,7 +191,7 @@ def _score_group(group: AttributeGroup, predicted_N: Indices, labels_N: Indices,
 
 
 def to_columns(indices_NA: Indices) -> npt.NDArray[np.int64]:
-    """N x 27: Market's annotation columns from 0 (age 0..3, all others 0 or 1), in the files' order."""
+    """N x 27: Market's annotation columns from 0 (age 0..3, all others 0 or 1), in file order."""
     upper_NC = _one_hot(indices_NA[:, -2], len(UPPER_COLOR.values))[:, 1:]
     lower_NC = _one_hot(indices_NA[:, -1], len(LOWER_COLOR.values))[:, 1:]
     return np.concatenate([indices_NA[:, :-2], upper_NC, lower_NC], axis=1)
@@ -217,7 +216,7 @@ def _one_hot(indices_N: Indices, size: int) -> npt.NDArray[np.int64]:
 
 
 def _column_majority(train_NC: Indices, labels_NC: Indices) -> float:
-    """Accuracy of predicting each column's own most frequent training value."""
+    """Accuracy of predicting each column's most frequent training value."""
     if not len(train_NC):
         return 0.0
     majority_C = np.array([np.bincount(train_NC[:, c]).argmax() for c in range(train_NC.shape[1])])
@@ -247,10 +246,10 @@ def score_binaries(predicted_NC: Indices, labels_NC: Indices, names: Sequence[st
 
 
 def junk_auc(attribute_square_sums_N: npt.NDArray[np.float64], is_person_N: npt.NDArray[np.bool_]) -> float:
-    """Area under the ROC curve of "sum of squared attribute scores tells people from junk".
+    """Area under the ROC curve for separating people from junk by the sum of squared attribute scores.
 
-    The share of (person, junk) pairs in which the person has the larger sum, ties counted half
-    (Mann-Whitney U). Raises ValueError without both kinds.
+    This is the fraction of (person, junk) pairs in which the person has the larger sum, with ties counted half
+    (Mann-Whitney U). Raises ValueError unless there are both people and junk.
     """
     from scipy.stats import rankdata
 

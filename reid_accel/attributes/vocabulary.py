@@ -1,7 +1,7 @@
 """Attribute groups of pedestrians, their values, and the columns of annotation files.
 
-Inside the package an attribute is a class index from 0, and -1 is unknown. Annotation files count from 1 and have a
-yes/no column for each color; `class_indices` and `annotation_columns` convert.
+Inside the package, an attribute is a class index from 0, or -1 for unknown. Annotation files count from 1 and have one
+yes/no column per color; `class_indices` and `annotation_columns` convert between the two.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,13 +14,13 @@ UNKNOWN = -1
 
 @dataclass(frozen=True)
 class AttributeGroup:
-    """One question with exactly one answer, e.g. `hat: no | yes`."""
+    """An attribute with mutually exclusive values, e.g. `hat: no | yes`."""
 
     name: str
     values: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "values", tuple(self.values))  # JSON gives lists back
+        object.__setattr__(self, "values", tuple(self.values))  # JSON returns lists
         if len(self.values) < 2:
             raise InputError(f"attribute group {self.name!r} needs at least two values, got {self.values}")
 
@@ -80,7 +80,7 @@ def class_indices(columns: Mapping[str, int]) -> tuple[int, ...]:
 
 
 def _color_index(columns: Mapping[str, int], color_columns: Sequence[str]) -> int:
-    """0 when no color is set (multi-color), else 1 + the position of the one that is."""
+    """0 if no color is set (multicolor), else 1 + the position of the set color."""
     chosen = [index for index, column in enumerate(color_columns) if columns[column] == 2]
     if len(chosen) > 1:
         raise InputError(f"only one of {', '.join(color_columns)} may be 2, got {len(chosen)} of them")
@@ -90,7 +90,7 @@ def _color_index(columns: Mapping[str, int], color_columns: Sequence[str]) -> in
 def annotation_columns(indices: Sequence[int]) -> dict[str, int]:
     """The 27 annotation columns (from 1) of class indices (from 0): the inverse of `class_indices`.
 
-    Multi-color becomes all ones. Raises InputError for unknown (-1) or impossible indices.
+    Multicolor becomes all ones. Raises InputError for unknown (-1) or out-of-range indices.
     """
     if len(indices) != len(MARKET_GROUPS):
         raise InputError(f"expected {len(MARKET_GROUPS)} attribute values, got {len(indices)}")

@@ -1,1 +1,1 @@
-"""Random changes of training images, in batches on the device."""
+"""Augmentation of training images in batches on the device."""

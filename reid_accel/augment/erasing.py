@@ -1,4 +1,4 @@
-"""Covering a part of some images: random erasing, and patches of other images.
+"""Random erasing and random patches.
 
 Legend: B batch, P pool, H W pixels. Images are float, in 0..1; the pool is uint8.
 """
@@ -15,13 +15,13 @@ from reid_accel.data.images import per_channel, to_float
 
 
 def erase_boxes(draws: Draws, config: AugmentConfig, size: torch.Size) -> Tensor:
-    """Where images are erased: see `random_boxes`."""
+    """The boxes to erase, see `random_boxes`."""
     areas = (config.erase_min_area, config.erase_max_area)
     return random_boxes(draws[Stream.ERASE_BOX], config.erase_probability, areas, size)
 
 
 def patch_boxes(draws: Draws, config: AugmentConfig, size: torch.Size) -> Tensor:
-    """Where images get a patch: see `random_boxes`."""
+    """The boxes to cover with patches, see `random_boxes`."""
     areas = (config.patch_min_area, config.patch_max_area)
     return random_boxes(draws[Stream.PATCH_BOX], config.patch_probability, areas, size)
 
@@ -30,7 +30,7 @@ def random_boxes(draws_B5: Tensor, probability: float, areas: tuple[float, float
     """B x 4 boxes (top, left, bottom, right) in pixels; empty for images that are not chosen.
 
     draws: chosen?, area, aspect ratio, top, left. The area is uniform between the two shares, the aspect ratio
-    log-uniform between 0.3 and 1 / 0.3; a box is cut at the border (Zhong et al., AAAI 2020, draw another one instead).
+    log-uniform between 0.3 and 1 / 0.3; a box is clipped at the border (Zhong et al., AAAI 2020, redraw it).
     """
     height, width = size
     chosen_B = draws_B5[:, 0] < probability
@@ -46,8 +46,8 @@ def random_boxes(draws_B5: Tensor, probability: float, areas: tuple[float, float
 
 
 def erase(images_B3HW: Tensor, boxes_B4: Tensor, paint: tuple[float, ...] | Tensor) -> Tensor:
-    """Fill each image's box (top, left, bottom, right; the last two exclusive) with one color, or with the pixels at
-    the same place of B x 3 x H x W."""
+    """Fill each image's box (top, left, bottom, right; the last two exclusive) with one color, or with the same region
+    of B x 3 x H x W."""
     device = images_B3HW.device
     y = torch.arange(images_B3HW.shape[-2], device=device).view(1, 1, -1, 1)
     x = torch.arange(images_B3HW.shape[-1], device=device).view(1, 1, 1, -1)
@@ -59,9 +59,9 @@ def erase(images_B3HW: Tensor, boxes_B4: Tensor, paint: tuple[float, ...] | Tens
 
 
 def patches(pool_P3HW: Tensor, draws_B4: Tensor, boxes_B4: Tensor) -> Tensor:
-    """Pixels for each image's box, cut from an image of the pool: B x 3 x H x W; outside the box they mean nothing.
+    """Pixels for each image's box, cut from an image of the pool: B x 3 x H x W; undefined outside the box.
 
-    A patch is cut at a random place of its source image and mirrored in half of the cases: Zhou et al., "Learning
+    A patch is cut at a random position of its source image and mirrored with probability 0.5: Zhou et al., "Learning
     generalizable omni-scale representations for person re-identification", TPAMI 2021, whose code also rotates patches
     by up to 10 degrees. draws: image of the pool, top, left, mirrored?.
     """
@@ -73,7 +73,7 @@ def patches(pool_P3HW: Tensor, draws_B4: Tensor, boxes_B4: Tensor) -> Tensor:
     y_BH = torch.arange(height, device=device) - top + source_top
     x_BW = torch.arange(width, device=device) - left
     x_BW = torch.where(draws_B4[:, 3:4] < 0.5, right - left - 1 - x_BW, x_BW) + source_left
-    # pixels outside the box may have their place outside the source image
+    # pixels outside the box may map outside the source image
     rows_BH1 = y_BH.clamp(0, height - 1).long().unsqueeze(2)
     columns_B1W = x_BW.clamp(0, width - 1).long().unsqueeze(1)
     places_B1n = (rows_BH1 * width + columns_B1W).flatten(1).unsqueeze(1)
@@ -82,10 +82,10 @@ def patches(pool_P3HW: Tensor, draws_B4: Tensor, boxes_B4: Tensor) -> Tensor:
 
 
 def noise(images_B3HW: Tensor, draws_B2: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """Normal noise in the images' shape, standard normal once it is normalized (Zhong et al., "RE-R").
+    """Noise in the images' shape that is standard normal after normalization (Zhong et al., "RE-R").
 
-    Each image gets a window, at a random place, of one field of random numbers: as random to a network as fresh
-    numbers, for the price of a copy. draws: top, left.
+    Each image gets a random window of one fixed noise field, which is much cheaper than fresh random numbers.
+    draws: top, left.
     """
     height, width = images_B3HW.shape[-2:]
     device = images_B3HW.device

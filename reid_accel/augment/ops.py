@@ -1,4 +1,4 @@
-"""Augmentation in batches on the training device, each image with random parameters of its own.
+"""Augmentation in batches on the training device, with independent random parameters per image.
 
 Legend: B batch, H W pixels. Images are float, in 0..1 until `normalize`.
 """
@@ -15,14 +15,14 @@ from reid_accel.augment.trivial_augment import change_each, draw_changes
 from reid_accel.config.schema import AugmentConfig
 from reid_accel.data.images import per_channel
 
-GRAY = (0.2989, 0.587, 0.114)  # ITU-R 601-2 luma, as torchvision has it
+GRAY = (0.2989, 0.587, 0.114)  # ITU-R 601-2 luma, as in torchvision
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def normalize(images_B3HW: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """(images - mean) / std per channel, in the network's memory order (channels last)."""
+    """(images - mean) / std per channel, in the network's memory format (channels last)."""
     device = images_B3HW.device
     return (
         (images_B3HW - per_channel(mean, device))
@@ -39,10 +39,10 @@ def augment(
     std: tuple[float, ...] = IMAGENET_STD,
     pool_P3HW: Tensor | None = None,
 ) -> Tensor:
-    """Every augmentation that `config` turns on, in a fixed order. Returns new images; the given ones are not changed.
+    """Apply every augmentation that `config` enables, in a fixed order; returns new images.
 
-    images: float 0..1. mean, std: of the normalization; the mean fills what lies outside an image, and noise is
-    standard normal once normalized. pool: the images that patches are cut from, uint8, P x 3 x H x W.
+    images: float 0..1. mean, std: of the normalization; the mean fills pixels outside an image, and noise is standard
+    normal after normalization. pool: the images that patches are cut from, uint8, P x 3 x H x W.
     """
     images = images_B3HW
     if config.color_jitter > 0:
@@ -81,23 +81,23 @@ def jitter_color(images_B3HW: Tensor, brightness_B: Tensor, contrast_B: Tensor, 
 
 
 def _gray(images_B3HW: Tensor) -> Tensor:
-    """B x 1 x H x W; several times faster than multiplying and summing over the channels."""
+    """B x 1 x H x W; several times faster than a product and a sum over the channels."""
     red, green, blue = images_B3HW.unbind(1)
     return (red * GRAY[0]).add_(green, alpha=GRAY[1]).add_(blue, alpha=GRAY[2]).unsqueeze(1)
 
 
 def balance(images_B3HW: Tensor, gains_B3: Tensor) -> Tensor:
-    """Scale each channel by its own gain, as another camera's white balance would."""
+    """Scale each channel by its own gain, like a change of white balance."""
     return (images_B3HW * gains_B3.view(-1, 3, 1, 1)).clamp(0, 1)
 
 
 def grayscale(images_B3HW: Tensor, chosen_B: Tensor) -> Tensor:
-    """Take the color from some of the images."""
+    """Convert the chosen images to gray."""
     return torch.where(chosen_B.view(-1, 1, 1, 1), _gray(images_B3HW), images_B3HW)
 
 
 def flip(images_B3HW: Tensor, flipped_B: Tensor) -> Tensor:
-    """Mirror some of the images left and right."""
+    """Mirror the chosen images horizontally."""
     return torch.where(flipped_B.view(-1, 1, 1, 1), images_B3HW.flip(-1), images_B3HW)
 
 
@@ -120,7 +120,7 @@ def rotate(images_B3HW: Tensor, degrees_B: Tensor, fill: tuple[float, ...]) -> T
     radians = degrees_B.to(images_B3HW.dtype) * (math.pi / 180)
     cos, sin = radians.cos(), radians.sin()
     zero = torch.zeros_like(cos)
-    # grid_sample's axes are scaled by width and height: rotation in pixels needs the aspect ratio back
+    # grid_sample normalizes its axes by width and height: a rotation in pixels needs the aspect ratio
     theta_B23 = torch.stack([cos, -sin * height / width, zero, sin * width / height, cos, zero], dim=1).view(
         batch, 2, 3
     )

@@ -1,7 +1,7 @@
-"""The random numbers of training images, in named streams: one stream for each random choice of an augmentation.
+"""Random numbers of the augmentation, in named streams: one stream per random choice.
 
-They come from (seed, epoch, row) by a counter-based generator: they depend neither on the number of processes nor on
-an image's place in a batch, and a checkpoint need not store any generator state.
+A counter-based generator derives them from (seed, epoch, row): they depend neither on the number of processes nor on
+an image's position in a batch, and a checkpoint stores no generator state.
 Legend: B batch.
 """
 
@@ -13,9 +13,9 @@ from torch import Tensor
 
 
 class Stream(Enum):
-    """A random choice: the place of its first number among an image's numbers, and how many it takes.
+    """A random choice: the index of its first number among an image's numbers, and how many it takes.
 
-    A new stream begins where the last one ends. Places never change, so that old runs can be reproduced.
+    A new stream starts where the last one ends. Existing ones never change, so that old runs can be reproduced.
     """
 
     FLIP = (0, 1)
@@ -49,7 +49,7 @@ class Draws:
 
     @classmethod
     def of(cls, seed: int, epoch: int, host_rows_B: Tensor, device: torch.device | None = None) -> "Draws":
-        """The numbers of some rows on a device (default: the host)."""
+        """The numbers of the given rows on a device (default: the host)."""
         rows_B = host_rows_B.to(device, non_blocking=True)
         return cls(seed, epoch, host_rows_B, rows_B, uniforms(seed, epoch, rows_B).float())
 
@@ -58,14 +58,14 @@ class Draws:
         return self.numbers_Bn[:, stream.first : stream.first + stream.num]
 
     def on_host(self, stream: Stream) -> Tensor:
-        """B x num float64 numbers in [0, 1), computed on the host, so that nothing waits for the device."""
+        """B x num float64 numbers in [0, 1), computed on the host without synchronizing with the device."""
         return uniforms(self.seed, self.epoch, self.host_rows_B, stream)
 
 
 def uniforms(seed: int, epoch: int, rows_B: Tensor, stream: Stream | None = None) -> Tensor:
     """B x num float64 numbers in [0, 1) on the rows' device; without `stream` those of all streams, B x NUM_DRAWS.
 
-    SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) over seed, epoch, row and place; int64 wraps around as uint64 does.
+    SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) over seed, epoch, row and index; int64 wraps around like uint64.
     """
     first, num = (stream.first, stream.num) if stream is not None else (0, NUM_DRAWS)
     state_B = _mix(torch.full_like(rows_B, seed))
@@ -91,15 +91,15 @@ def _mix(state: Tensor) -> Tensor:
 
 
 def _shift_right(state: Tensor, bits: int) -> Tensor:
-    """A logical shift: zeros come in from the left, as for unsigned integers."""
+    """A logical shift, as for unsigned integers."""
     return (state >> bits) & ((1 << (64 - bits)) - 1)
 
 
 def integers(uniform_B: Tensor, bound: int) -> Tensor:
-    """0..bound-1, each equally likely."""
+    """Uniform integers in 0..bound-1."""
     return (uniform_B * bound).long().clamp_(max=bound - 1)
 
 
 def symmetric(uniform_B: Tensor, limit: float) -> Tensor:
-    """Between -limit and limit, each equally likely."""
+    """Uniform numbers between -limit and limit."""
     return (2 * uniform_B - 1) * limit

@@ -1,9 +1,9 @@
-"""TrivialAugment: one random operation at a random strength for an image.
+"""TrivialAugment: one random operation at a random strength per image.
 
 Müller and Hutter, "TrivialAugment: tuning-free yet state-of-the-art data augmentation", ICCV 2021; the wide ranges.
-The operations are torchvision's, which take the strength as a Python number and therefore one image at a time. They are
-drawn on the host, so that nothing is read back from the device. On a GPU the six operations that resample or sharpen
-still copy a small matrix to the device, and torch waits for such copies.
+The operations are torchvision's, which take the strength as a Python number and so process one image at a time. They
+are drawn on the host, so nothing is read from the device. On a GPU, the six operations that resample or sharpen still
+synchronize, since each copies a small matrix to the device.
 Legend: B batch, H W pixels.
 """
 
@@ -26,7 +26,7 @@ Color = list[float]  # of uint8 images: 0..255
 class Operation:
     """apply: (uint8 image 3 x H x W, strength, color outside the image) -> new image.
 
-    strengths: one for each level; signed: whether the strength's sign is drawn, too.
+    strengths: one per level. signed: whether the sign of the strength is random.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Operation:
 
 
 class Change(NamedTuple):
-    """What is done to an image."""
+    """An operation and its signed strength for one image."""
 
     operation: Operation
     strength: float
@@ -90,11 +90,11 @@ OPERATIONS = (
 
 
 def draw_changes(draws_B4: Tensor, probability: float) -> list[Change | None]:
-    """What each image gets; None for those that stay as they are.
+    """The change of each image, None for unchanged images.
 
     draws: on the host; chosen?, operation, level, sign.
     """
-    assert draws_B4.device.type == "cpu", "reading from the device would wait for it"
+    assert draws_B4.device.type == "cpu", "reading from the device would synchronize"
     return [_draw_change(draws) if draws[0] < probability else None for draws in draws_B4.tolist()]
 
 
@@ -105,9 +105,9 @@ def _draw_change(draws: Sequence[float]) -> Change:
 
 
 def change_each(images_B3HW: Tensor, changes_B: Sequence[Change | None], fill: tuple[float, ...]) -> Tensor:
-    """Change float images in 0..1 by operations on uint8; fill: the color outside an image.
+    """Apply uint8 operations to float images in 0..1; fill: the color outside an image.
 
-    Images without a change keep their bits.
+    Images without a change stay bit-identical.
     """
     color = [255 * channel for channel in fill]
     changed = [

@@ -1,7 +1,7 @@
-"""The two files a student hands in, `classification_test.csv` and `reid_test.txt`: writers and a validator.
+"""The course's submission files `classification_test.csv` and `reid_test.txt`: writers and a validator.
 
-The writers refuse what would make a file ambiguous; the validator reads any bytes at all and names every
-problem with its line, so that it can check files that somebody else's code has written.
+The writers refuse ambiguous content. The validator accepts arbitrary bytes and reports every problem with its line, so
+that it can check files written by other code.
 """
 
 from collections import Counter
@@ -42,7 +42,7 @@ Kind = Literal["classification", "rank lists"]
 
 @dataclass(frozen=True, order=True)
 class Problem:
-    """Something that would make a file be rejected or misread; `line` counts from 1."""
+    """A reason why a file would be rejected or misread; `line` counts from 1."""
 
     line: int
     message: str
@@ -56,8 +56,8 @@ def write_classification(
 ) -> None:
     """Write one row per image: its file name and the annotation columns of its predicted attributes.
 
-    `indices_NA` holds class indices in the order of MARKET_GROUPS. Multi-color is written as all ones (28
-    columns), or with `multicolor_columns` as a 2 in `upmulticolor` and `downmulticolor` (30 columns).
+    `indices_NA` contains class indices in the order of MARKET_GROUPS. Multicolor is written as all ones (28 columns),
+    or with `multicolor_columns` as a 2 in `upmulticolor` and `downmulticolor` (30 columns).
     """
     assert len(names) == len(indices_NA), f"{len(names)} names for {len(indices_NA)} rows of attributes"
     _refuse_names(names, "classification")
@@ -86,18 +86,18 @@ def write_rank_lists(path: Path, query_names: Sequence[str], ranked_names: Seque
 def _refuse_names(names: Sequence[str], what: str, check_spelling: bool = True) -> None:
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
-        raise InputError(f"{what}: {_listed(twice)} is there more than once; file names must be unique")
+        raise InputError(f"{what}: {_listed(twice)} appears more than once; file names must be unique")
     for name in names if check_spelling else ():
         problem = _name_problem(name)
         if problem:
             raise InputError(f"{what}: {problem}; rename the image")
 
 
-# --- reading anything ------------------------------------------------------------------------------------
+# --- reading ---------------------------------------------------------------------------------------------
 
 
 def submission_kind(path: Path) -> Kind:
-    """Which of the two files this is, by its first line, and by its name where that doesn't tell."""
+    """Which of the two files this is, by its first line or, if that is ambiguous, by its name."""
     with open(path, "rb") as file:
         first = file.readline(10_000).decode("utf-8", errors="replace").lstrip("\ufeff")
     before_comma, comma, _ = first.partition(",")
@@ -116,7 +116,7 @@ def submission_kind(path: Path) -> Kind:
 
 
 def check_classification(path: Path, test_names: Collection[str] | None = None) -> list[Problem]:
-    """All problems of a `classification_test.csv`; with `test_names` also missing and unknown images."""
+    """All problems of a `classification_test.csv`; with `test_names`, also missing and unknown images."""
     lines, problems = _read_lines(path)
     if not lines:
         return problems
@@ -146,9 +146,9 @@ def check_rank_lists(
     query_names: Collection[str] | None = None,
     length: int = DEFAULT_LENGTH,
 ) -> list[Problem]:
-    """All problems of a `reid_test.txt`; with names also missing queries and unknown images.
+    """All problems of a `reid_test.txt`; with names, also missing queries and unknown images.
 
-    Each list must hold `length` names, or all test images where there are fewer.
+    Each list must have `length` names, or all test images if there are fewer.
     """
     lines, problems = _read_lines(path)
     known = None if test_names is None else frozenset(test_names)
@@ -170,7 +170,7 @@ def check_rank_lists(
 
 
 def _read_lines(path: Path) -> tuple[list[str], list[Problem]]:
-    """Decoded lines without their endings, and what is wrong with the bytes themselves."""
+    """Decoded lines without their endings, and problems of encoding and line endings."""
     content = path.read_bytes()
     if not content:
         return [], [Problem(1, "the file is empty")]
@@ -206,7 +206,7 @@ def _split_off_blank(numbered: Sequence[tuple[int, str]]) -> tuple[list[tuple[in
     return [(number, line) for number, line in numbered if line.strip()], blank
 
 
-# --- what may be said about one line ---------------------------------------------------------------------
+# --- problems of one line ---------------------------------------------------------------------------------
 
 
 def _header_problems(header: Sequence[str]) -> Iterator[str]:
@@ -222,9 +222,9 @@ def _header_problems(header: Sequence[str]) -> Iterator[str]:
     if unknown:
         yield f"header: unknown columns {_listed([repr(column) for column in unknown])}"
     if twice:
-        yield f"header: columns there more than once: {_listed([repr(column) for column in twice])}"
+        yield f"header: duplicate columns {_listed([repr(column) for column in twice])}"
     if not missing and not unknown and not twice:
-        yield f"header: wrong order of columns, expected {','.join(expected)}"
+        yield f"header: wrong column order, expected {','.join(expected)}"
 
 
 def _value_problems(values: Mapping[str, str]) -> Iterator[str]:
@@ -236,7 +236,7 @@ def _value_problems(values: Mapping[str, str]) -> Iterator[str]:
         if value.strip() in allowed:
             yield f"{column}: whitespace around the value {_short(value)}"
         else:
-            yield f"{column} must be a whole number from 1 to {maximum}, got {_short(value)}"
+            yield f"{column} must be an integer from 1 to {maximum}, got {_short(value)}"
 
 
 def _color_problems(values: Mapping[str, str]) -> Iterator[str]:
@@ -245,7 +245,7 @@ def _color_problems(values: Mapping[str, str]) -> Iterator[str]:
         columns = (*colors, multicolor)
         chosen = [column for column in columns if values.get(column) == "2"]
         if len(chosen) > 1:
-            yield f"at most one {name} color may be 2, here are {len(chosen)}: {', '.join(chosen)}"
+            yield f"at most one {name} color may be 2, got {len(chosen)}: {', '.join(chosen)}"
         if not chosen and all(values.get(column) == "1" for column in columns):
             yield f"no {name} color is 2; with {multicolor} in the header one of the columns must be"
 
@@ -279,9 +279,9 @@ def _name_problem(name: str) -> str | None:
     if name != name.strip():
         return f"whitespace around the file name {shown}"
     if not name.isprintable() or "\ufffd" in name:
-        return f"the file name {shown} holds an unprintable character"
+        return f"the file name {shown} contains an unprintable character"
     if any(separator in name for separator in SEPARATORS):
-        return f"the file name {shown} holds a comma, a colon or a quotation mark"
+        return f"the file name {shown} contains a comma, a colon or a quotation mark"
     if "/" in name or "\\" in name:
         return f"{shown} must be a file name without a folder"
     stem, dot, suffix = name.rpartition(".")
@@ -293,7 +293,7 @@ def _name_problem(name: str) -> str | None:
 def _identity_problems(
     found: Sequence[tuple[int, str]], expected: Collection[str] | None, what: str, last_line: int
 ) -> Iterator[Problem]:
-    """Names there twice, and against `expected` the unknown and the missing ones."""
+    """Duplicate names and, if `expected` is given, unknown and missing ones."""
     first_line: dict[str, int] = {}
     for number, name in found:
         if first_line.setdefault(name, number) != number:

@@ -1,4 +1,4 @@
-"""Everything between image files and a batch on the training device.
+"""From image files to a batch on the training device.
 
 >>> from reid_accel.data import load
 """
@@ -12,7 +12,7 @@ __all__ = ["load"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import `load` on first use: the rest of the package doesn't need the `datasets` library."""
+    """Import `load` on first use, since only `load` needs the `datasets` library."""
     if name != "load":
         raise AttributeError(f"module 'reid_accel.data' has no attribute {name!r}")
     from reid_accel.data.tables import load

@@ -1,4 +1,4 @@
-"""The folder of decoded images and synthetic sets, and a substitute when it can't be written."""
+"""The cache folder for decoded images and synthetic sets, and a temporary fallback if it isn't writable."""
 
 import os
 import tempfile
@@ -11,9 +11,9 @@ CACHE_ROOT = Path("~/.cache/reid_accel")
 
 
 def writable_cache(folder: Path, say: Callable[[str], None] | None = None) -> Path:
-    """The folder, or a temporary folder of the user's own when it can't be written, which `say` is told.
+    """The folder, or the user's temporary folder if it isn't writable, with a warning to `say`.
 
-    All processes of a machine get the same answer.
+    All processes of a machine get the same folder.
     """
     try:
         _try_to_write(folder)
@@ -21,7 +21,7 @@ def writable_cache(folder: Path, say: Callable[[str], None] | None = None) -> Pa
         substitute = _temporary_cache()
         if say is not None:
             say(
-                f"the cache folder {folder} cannot be written ({error.strerror}): decoded images are kept in "
+                f"the cache folder {folder} is not writable ({error.strerror}): decoded images are kept in "
                 f"{substitute}. Choose a permanent folder with --data.cache-dir"
             )
         return substitute
@@ -43,7 +43,7 @@ def _temporary_cache() -> Path:
         _try_to_write(folder)
     except OSError as error:
         raise InputError(
-            f"neither the cache folder nor {folder} can be written ({error.strerror}); choose a cache folder with "
+            f"neither the cache folder nor {folder} is writable ({error.strerror}); choose a cache folder with "
             "--data.cache-dir"
         ) from error
     return folder

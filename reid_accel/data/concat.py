@@ -19,11 +19,11 @@ class SplitListing:
 
 
 def joined(main: Listing, others: Mapping[str, Listing]) -> SplitListing:
-    """The training images of the additional sets, in the order given, then those of the main set.
+    """The training images of the additional sets, in the given order, then those of the main set.
 
-    People of different sets are different people: the person numbers of each set begin after the largest one of the
-    set before. The attribute groups are those of all sets; a set's own images have -1 (unknown) for the groups that it
-    lacks. Image names of additional sets begin with the set's name.
+    People of different sets are distinct: the pids of each set are offset by the largest pid of the previous sets. The
+    attribute groups are the union over all sets; images have -1 (unknown) for groups that their set lacks. Image names
+    of additional sets are prefixed with the set's name.
     Raises InputError when two sets have an attribute of the same name with different values.
     """
     groups = {group.name: group for group in main.groups}
@@ -32,7 +32,7 @@ def joined(main: Listing, others: Mapping[str, Listing]) -> SplitListing:
             if groups.setdefault(group.name, group) != group:
                 raise InputError(
                     f"data.also: the attribute {group.name} has the values {', '.join(group.values)} in {name} and "
-                    f"{', '.join(groups[group.name].values)} elsewhere; these sets can't be trained on together"
+                    f"{', '.join(groups[group.name].values)} elsewhere; these sets cannot be combined"
                 )
     images: list[ImageFile] = []
     largest = added_people = 0

@@ -1,9 +1,8 @@
-"""Decoded crops on disk: every image of a split is decoded once, then read from a memory map.
+"""Crop cache: every image of a split is decoded once to disk, then read from a memory map.
 
-A cache is a folder with `crops.npy` (uint8, N x 3 x H x W) and `index.json` (unreadable images, checksums). If all
-images have the same size, and it isn't larger than the network's input, they keep it; else they get the network's size.
-A killed build leaves nothing that could be mistaken for a cache, and of two processes that build at the same time one
-wins and both use its cache.
+A cache is a folder with `crops.npy` (uint8, N x 3 x H x W) and `index.json` (unreadable images, checksums). Images keep
+their size if it is the same for all and not larger than the network's input; else they are resized to the network's.
+A killed build leaves no incomplete cache. If two processes build at the same time, both use the first complete cache.
 """
 
 import hashlib
@@ -46,17 +45,17 @@ class CropCache:
     unreadable: dict[int, str]
 
     def gather(self, rows_B: npt.NDArray[np.int64]) -> Tensor:
-        """The crops of some rows, uint8, B x 3 x H x W, in the rows' order."""
+        """The crops of the given rows, in order: uint8, B x 3 x H x W."""
         return torch.from_numpy(self.crops_N3HW[rows_B])
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How images are decoded, and where they are kept.
+    """How images are decoded and where they are cached.
 
-    on_bad_image: "error" raises InputError at the first unreadable image, "skip" lists it in `unreadable`. verify:
-    compare checksums (one process of a machine is enough). progress is called with (images done, all images), say with
-    a warning when a damaged cache is replaced or the cache folder can't be written.
+    on_bad_image: "error" raises InputError for unreadable images, "skip" lists them in `unreadable`. verify: compare
+    checksums (one process per machine is enough). progress is called with (images done, all images), say with a warning
+    when a damaged cache is replaced or the cache folder isn't writable.
     """
 
     size: ImageSize
@@ -68,13 +67,13 @@ class Decoding:
 
 
 class _UnusableError(Exception):
-    """Why an existing cache can't be used."""
+    """An existing cache can't be used."""
 
 
 def open_crop_cache(paths: Sequence[Path], decoding: Decoding, fingerprint: str) -> CropCache:
-    """The decoded images; they are decoded if the cache doesn't have them for this input size, or has them damaged.
+    """The decoded images; they are decoded if the cache for this input size is missing or damaged.
 
-    fingerprint: of the data set and split; a changed folder has another one, and so a new cache.
+    fingerprint: identifies the content of the data set and split; a changed folder gets a new cache.
     """
     size, cache_dir = decoding.size, decoding.cache_dir
     settings = [fingerprint, size.height_px, size.width_px, size.interpolation, size.fit, len(paths)]
@@ -90,7 +89,7 @@ def open_crop_cache(paths: Sequence[Path], decoding: Decoding, fingerprint: str)
         row, reason = min(cache.unreadable.items())
         raise InputError(
             f"{reason} ({len(cache.unreadable)} of {len(paths)} images are unreadable, the first is row {row}); "
-            "replace it, or train without it: --data.on-bad-image skip"
+            "replace it, or skip unreadable images: --data.on-bad-image skip"
         )
     return cache
 
@@ -101,7 +100,7 @@ def _read_if_good(folder: Path, number: int, decoding: Decoding) -> CropCache | 
     try:
         return _read(folder, number, decoding.verify)
     except _UnusableError as error:
-        decoding.say(f"the decoded images in {folder} are not used ({error}): the images are decoded again")
+        decoding.say(f"the crop cache {folder} is unusable ({error}): decoding the images again")
         return None
 
 
@@ -112,7 +111,7 @@ def _read(folder: Path, number: int, verify: bool) -> CropCache:
     except (OSError, ValueError) as error:
         raise _UnusableError(f"incomplete: {error}") from error
     if not isinstance(index, dict) or index.get("format") != FORMAT:
-        raise _UnusableError("of another version")
+        raise _UnusableError("unsupported format")
     if crops.dtype != np.uint8 or list(crops.shape) != index.get("shape") or len(crops) != number:
         raise _UnusableError("wrong number or size")
     if verify and _checksums(crops) != index.get("checksums"):
@@ -132,7 +131,7 @@ def _cores() -> int:
 
 
 def _build(folder: Path, paths: Sequence[Path], decoding: Decoding) -> CropCache:
-    """Decode the images into `folder`; a complete cache that another process has put there in the meantime stays."""
+    """Decode the images into `folder`, unless another process has put a complete cache there in the meantime."""
     _remove_abandoned(folder)
     try:
         with replacing_folder(
@@ -143,12 +142,12 @@ def _build(folder: Path, paths: Sequence[Path], decoding: Decoding) -> CropCache
             own = _read(temporary, len(paths), verify=False)
     except OSError as error:
         raise InputError(
-            f"the decoded images cannot be kept in {folder.parent}: {error}. Free some space there or set "
-            "--data.cache-dir to another folder; nothing incomplete was left there"
+            f"the crop cache cannot be written to {folder.parent}: {error}. Free some space there or set "
+            "--data.cache-dir to another folder; incomplete files were removed"
         ) from error
     try:
         return _read(folder, len(paths), verify=False)
-    except _UnusableError:  # just being replaced by another process; our own is mapped and stays readable
+    except _UnusableError:  # another process is replacing it; our own is mapped and stays readable
         return own
 
 
@@ -161,14 +160,14 @@ def _is_good(folder: Path, number: int) -> bool:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Delete what builds killed more than a day ago have left: it may be large."""
+    """Delete the possibly large files of builds that were killed more than a day ago."""
     for leftover in folder.parent.glob(f".{folder.name}.*"):
         if time.time() - leftover.stat().st_mtime > ABANDONED_SECONDS:
             shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _decode_all(file: Path, paths: Sequence[Path], decoding: Decoding) -> dict[str, Any]:
-    """Write the file of crops; returns the content of the index."""
+    """Write the crops; returns the content of the index."""
     size, progress = decoding.size, decoding.progress
     with ThreadPoolExecutor(_cores()) as pool:  # Pillow decodes outside the GIL
         own_size = _common_size(pool, paths, size)
@@ -196,7 +195,7 @@ def _decode_all(file: Path, paths: Sequence[Path], decoding: Decoding) -> dict[s
 
 
 def _common_size(pool: ThreadPoolExecutor, paths: Sequence[Path], size: ImageSize) -> tuple[int, int] | None:
-    """(width, height) if all images have the same size and may keep it; reads headers until that is known."""
+    """(width, height) if all images have the same size and may keep it; reads headers until the first mismatch."""
     sizes = (measured for measured in _sizes(pool, paths) if measured is not None)
     first = next(sizes, None)
     if first is None or not may_stay_small(*first, size) or any(other != first for other in sizes):
@@ -205,7 +204,7 @@ def _common_size(pool: ThreadPoolExecutor, paths: Sequence[Path], size: ImageSiz
 
 
 def _sizes(pool: ThreadPoolExecutor, paths: Sequence[Path]) -> Iterator[tuple[int, int] | None]:
-    for start in range(0, len(paths), 4096):  # in parts: the first other size ends it
+    for start in range(0, len(paths), 4096):  # in chunks, to stop early at the first mismatch
         yield from pool.map(_size_of, paths[start : start + 4096], chunksize=64)
 
 
@@ -218,7 +217,7 @@ def _size_of(path: Path) -> tuple[int, int] | None:
 
 
 def _allocate(file: Path, shape: tuple[int, ...]) -> "np.memmap[Any, np.dtype[np.uint8]]":
-    """A new memory-mapped array with its disk space allocated: a full disk is an OSError now, not a bus error later."""
+    """A new memory-mapped array, preallocated: a full disk raises OSError now instead of a bus error later."""
     crops = np.lib.format.open_memmap(file, "w+", np.uint8, shape)
     with open(file, "rb+") as opened:
         os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)

@@ -23,8 +23,8 @@ Ints = npt.NDArray[np.int64]
 class ImageDataset:
     """N images: their labels, and their pixels if the split was decoded.
 
-    path_N: the image files; of images made in memory, their names. attributes_NA: -1 is unknown; no columns where the
-    set has no attributes. row_N: the images' rows in the crop cache.
+    path_N: the image files, or names for images in memory. attributes_NA: -1 is unknown; no columns if the set has no
+    attributes. row_N: the images' rows in the crop cache.
     """
 
     path_N: tuple[Path, ...]
@@ -40,7 +40,7 @@ class ImageDataset:
     def of_files(
         cls, images: Sequence[ImageFile], groups: tuple[AttributeGroup, ...], crop_cache: CropCache | None
     ) -> "ImageDataset":
-        """Listed images, which are the rows of the crop cache."""
+        """The listed images, in the order of the crop cache's rows."""
         attributes = [image.attributes for image in images]
         return cls(
             path_N=tuple(image.path for image in images),
@@ -55,7 +55,7 @@ class ImageDataset:
 
     @classmethod
     def in_memory(cls, crops_N3HW: npt.NDArray[np.uint8], pid_N: Ints, camera_N: Ints | None = None) -> "ImageDataset":
-        """Images without files or attributes, named by their numbers."""
+        """Images without files or attributes, named by number."""
         cameras = np.full(len(pid_N), UNKNOWN_CAMERA) if camera_N is None else camera_N
         files = [
             ImageFile(Path(f"{row:08d}"), f"{row:08d}", int(pid), int(camera))
@@ -68,12 +68,12 @@ class ImageDataset:
 
     @property
     def crops(self) -> CropCache:
-        """The decoded images; not for a split that was opened without them."""
+        """The decoded images of a split that was opened with them."""
         assert self.crop_cache is not None, "this split was opened without its images"
         return self.crop_cache
 
     def select(self, indices: Ints) -> "ImageDataset":
-        """The images at some positions, in that order."""
+        """The images at the given positions, in that order."""
         return ImageDataset(
             path_N=tuple(self.path_N[index] for index in indices),
             name_N=tuple(self.name_N[index] for index in indices),
@@ -86,7 +86,7 @@ class ImageDataset:
         )
 
     def fingerprint(self) -> str:
-        """A hash of names and labels: the same for the same images with the same labels in any folder."""
+        """A hash of names and labels, independent of the folder."""
         digest = hashlib.sha256("\n".join(self.name_N).encode())
         for labels in (self.pid_N, self.camera_N, self.attributes_NA):
             digest.update(np.ascontiguousarray(labels).tobytes())
@@ -114,10 +114,10 @@ class SkippedImage:
 def decode_images(
     images: Sequence[ImageFile], groups: tuple[AttributeGroup, ...], decoding: Decoding, *, fingerprint: str, title: str
 ) -> tuple[ImageDataset, tuple[SkippedImage, ...]]:
-    """Decode listed images, or find them in the crop cache; unreadable ones are left out.
+    """Decode listed images, or read them from the crop cache; unreadable ones are left out.
 
-    fingerprint: another one whenever the files have changed. title: what errors call the images.
-    Raises InputError when no image can be read, or at an unreadable one with `on_bad_image` "error".
+    fingerprint: changes whenever the files change. title: names the images in errors.
+    Raises InputError when no image can be read, or any is unreadable and `on_bad_image` is "error".
     """
     cache = open_crop_cache([image.path for image in images], decoding, fingerprint)
     decoded = ImageDataset.of_files(images, groups, cache)
@@ -132,7 +132,7 @@ def decode_images(
 
 
 def open_unlabeled(place: Path, decoding: Decoding) -> tuple[ImageDataset, tuple[SkippedImage, ...]]:
-    """Decode an image, or all images below a folder, without labels. Raises InputError when there are none, too."""
+    """Decode an image, or all images below a folder, without labels. Raises InputError if there are none."""
     images = unlabeled_images(find_images(place))
     fingerprint = fingerprint_of(place, {"": images})
     return decode_images(images, (), decoding, fingerprint=fingerprint, title=str(place))

@@ -1,8 +1,8 @@
-"""From an image file to pixels of the network's input size. Nothing else decodes images.
+"""From an image file to pixels of the network's input size; the only module that decodes images.
 
-Training, scoring and `ReIDModel.embed` all use these functions: an image larger than the network's input is resized by
-Pillow when it is decoded; a smaller one keeps its size and is enlarged on the device (`enlarge`), which saves memory
-and transfers (Market-1501's 64 x 128 is a quarter of 128 x 256).
+Used by training, scoring and `ReIDModel.embed`. Images larger than the network's input are resized by Pillow when
+decoded; smaller ones keep their size and are enlarged on the device (`enlarge`), which saves memory and transfers
+(Market-1501's 64 x 128 is a quarter of 128 x 256).
 """
 
 import functools
@@ -24,7 +24,7 @@ LETTERBOX_COLOR = (124, 116, 104)  # ImageNet's mean: 0 after normalizing
 
 
 class ImageSize(Protocol):
-    """The input size of a network, which both its settings and its architecture have."""
+    """The input size of a network, part of both its settings and its architecture."""
 
     @property
     def height_px(self) -> int: ...
@@ -37,12 +37,12 @@ class ImageSize(Protocol):
 
 
 def open_image(path: Path) -> Image.Image:
-    """Open a file by its content, whatever its name; the pixels aren't decoded yet."""
+    """Open a file by its content, not its name, without decoding the pixels."""
     return Image.open(path, formats=FORMATS)
 
 
 def read_image(path: Path) -> Image.Image:
-    """Decode a file to RGB, whatever its mode; raises InputError when it is unreadable or incomplete."""
+    """Decode a file of any mode to RGB; raises InputError if it is unreadable or incomplete."""
     try:
         with open_image(path) as image:
             return image.convert("RGB")
@@ -51,12 +51,12 @@ def read_image(path: Path) -> Image.Image:
 
 
 def may_stay_small(width: int, height: int, size: ImageSize) -> bool:
-    """Whether an image keeps its own size, to be enlarged on the device."""
+    """Whether an image keeps its size and is enlarged on the device."""
     return size.fit == "stretch" and width <= size.width_px and height <= size.height_px
 
 
 def to_pixels(image: Image.Image, size: ImageSize) -> npt.NDArray[np.uint8]:
-    """An RGB image at the network's size: uint8, 3 x H x W. Pillow's filters antialias when they reduce.
+    """An RGB image at the network's size: uint8, 3 x H x W. Pillow's filters antialias when downscaling.
 
     size.fit: "stretch" changes the aspect ratio, as the literature does; "letterbox" keeps it and pads with gray.
     """
@@ -69,7 +69,7 @@ def to_pixels(image: Image.Image, size: ImageSize) -> npt.NDArray[np.uint8]:
 
 
 def as_array(image: Image.Image) -> npt.NDArray[np.uint8]:
-    """An RGB image's pixels as they are: uint8, 3 x H x W."""
+    """An RGB image's pixels: uint8, 3 x H x W."""
     return np.asarray(image, np.uint8).transpose(2, 0, 1)
 
 
@@ -85,9 +85,9 @@ def to_bytes(images_B3HW: Tensor) -> Tensor:
 
 @functools.lru_cache(maxsize=32)
 def per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """A number for each channel, 1 x 3 x 1 x 1, float32, shared by all callers: never write into it.
+    """One number per channel, 1 x 3 x 1 x 1, float32, shared by all callers: do not modify it.
 
-    Kept on the device: a copy for each batch would make the host wait for the GPU.
+    Cached on the device, since a copy per batch would synchronize with the GPU.
     """
     return torch.tensor(values, dtype=torch.float32, device=device).view(1, 3, 1, 1)
 

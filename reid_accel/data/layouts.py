@@ -1,7 +1,7 @@
 """Folder layouts of re-ID data sets.
 
 A layout is a class with a name, a check of the folders, and `read`, which lists images and their labels. To add
-one: write the class, name it in `LAYOUTS`, and add the name to `DatasetName` in the settings.
+one: write the class, add it to `LAYOUTS`, and add its name to `DatasetName` in the settings.
 """
 
 import re
@@ -27,24 +27,24 @@ from reid_accel.errors import InputError
 
 
 class Layout(Protocol):
-    """How a data set is laid out in a folder."""
+    """The folder layout of a data set."""
 
     @property
     def name(self) -> str: ...
 
     def check(self, root: Path) -> None:
-        """Raise InputError unless the layout's folders and lists exist; reads nothing else."""
+        """Raise InputError unless the layout's folders and lists exist; reads no files."""
 
     def read(self, root: Path) -> Listing:
-        """The images and labels of the set. Raises InputError when they are missing or can't be understood."""
+        """The images and labels of the set. Raises InputError when they are missing or malformed."""
 
 
 @dataclass(frozen=True)
 class MarketLayout:
-    """Market-1501's folders (Zheng et al., ICCV 2015), in which CUHK03-NP and DukeMTMC-reID come, too.
+    """Market-1501's folders (Zheng et al., ICCV 2015), also used by CUHK03-NP and DukeMTMC-reID.
 
-    Attributes (Lin et al. 2019) are read from `market_attribute.mat` where it exists. published: the counts of each
-    split, for a warning when they differ or the attributes are missing.
+    Attributes (Lin et al. 2019) are read from `market_attribute.mat` if it exists. published: the published counts of
+    each split, for a warning when they differ or the attributes are missing.
     """
 
     name: str = "market-layout"
@@ -77,13 +77,13 @@ class MarketLayout:
         if attributes:
             warnings += annotation_warnings(splits, attributes, annotation.name)
         elif self.published:
-            warnings.append(f"{annotation} does not exist: training and scoring without attributes")
+            warnings.append(f"{annotation} not found: training and scoring without attributes")
         return Listing(splits, groups, fingerprint_of(root, splits, [annotation]), tuple(warnings))
 
     def _count_warnings(self, splits: Mapping[str, tuple[ImageFile, ...]]) -> list[str]:
         found = {split: describe(split, images) for split, images in splits.items()}
         return [
-            f"{split} differs from Market-1501 as published: found {found[split]}, expected {expected}"
+            f"{split} differs from the published Market-1501: found {found[split]}, expected {expected}"
             for split, expected in (self.published or {}).items()
             if found[split] != expected
         ]
@@ -101,7 +101,7 @@ MARKET1501 = MarketLayout(
 
 @dataclass(frozen=True)
 class Msmt17:
-    """MSMT17 (Wei et al., CVPR 2018), first or second version, read by the lists that come with it.
+    """MSMT17 (Wei et al., CVPR 2018), version 1 or 2, read from its list files.
 
     `list_val.txt` is not used: published results train on `list_train.txt` alone.
     """
@@ -149,24 +149,22 @@ class Msmt17:
         if missing:
             raise InputError(f"{list_file}: {len(missing)} of {len(images)} images do not exist ({missing[0]}, ...)")
         if not images:
-            raise InputError(f"{list_file} names no image")
+            raise InputError(f"{list_file} lists no images")
         return tuple(sorted(images, key=lambda image: (image.pid, image.path)))
 
     def _read_line(self, where: str, line: str, folder: Path) -> ImageFile:
-        """An image and its person's number, which counts from 0 and gets 1 added, since pid 0 means distractor; the
-        camera is the third part of the image's name."""
+        """An image with its person and camera; the list's person numbers start at 0 and are incremented, since pid 0
+        means distractor."""
         match = self._line.fullmatch(line)
         if match is None:
-            raise InputError(
-                f"{where}: expected PERSON/PERSON_NUMBER_CAMERA_....jpg and a person's number, got {line!r}"
-            )
+            raise InputError(f"{where}: expected PERSON/PERSON_NUMBER_CAMERA_....jpg and a person number, got {line!r}")
         path = folder / match[1]
         return ImageFile(path, path.name, int(match[3]) + 1, int(match[2]))
 
 
 @dataclass(frozen=True)
 class Course:
-    """The course variant of Market-1501: labeled `train`, unlabeled `queries` and `test`, and attributes in a CSV."""
+    """The course variant of Market-1501: labeled `train`, unlabeled `queries` and `test`, attributes in a CSV file."""
 
     name: str = "course"
 
@@ -193,7 +191,7 @@ LAYOUTS: tuple[Layout, ...] = (MARKET1501, MarketLayout(), Msmt17(), Course())
 
 
 def layout_named(name: str) -> Layout:
-    """The layout of a data set's name. Raises InputError for an unknown name."""
+    """The layout of the data set `name`. Raises InputError if it is unknown."""
     for layout in LAYOUTS:
         if layout.name == name:
             return layout

@@ -1,4 +1,4 @@
-"""Listings of data sets: the images of each split, in sorted order, with what their names say. No image is opened."""
+"""Listings of data sets: the sorted images of each split with labels from their names. No image is opened."""
 
 import hashlib
 import re
@@ -21,9 +21,9 @@ _PERSON_AND_CAMERA = re.compile(r"([-\d]+)_c(\d+)")
 
 
 class ImageFile(NamedTuple):
-    """One image: its file, its name in results, and its labels (see the constants above for special pids).
+    """One image: its file, its name in results, and its labels (special pids: see the constants above).
 
-    attributes: the class index of each of the listing's groups; -1 is unknown.
+    attributes: the class index in each of the listing's groups; -1 is unknown.
     """
 
     path: Path
@@ -35,9 +35,9 @@ class ImageFile(NamedTuple):
 
 @dataclass(frozen=True)
 class Listing:
-    """The images of a data set by split, its attribute groups, and warnings about what looks wrong.
+    """The images of a data set by split, its attribute groups, and warnings about its content.
 
-    fingerprint: another one after a file was added, removed, renamed, resized or touched.
+    fingerprint: changes when a file is added, removed, renamed, resized or touched.
     """
 
     splits: Mapping[str, tuple[ImageFile, ...]]
@@ -64,21 +64,21 @@ def parse_name(name: str) -> tuple[int, int]:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The image files of a folder, sorted by name, without hidden files. Raises InputError when there are none."""
+    """The image files of a folder, sorted by name, without hidden files. Raises InputError if there are none."""
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}")
     paths = sorted(
         path for path in folder.iterdir() if path.suffix.lower() in IMAGE_ENDINGS and not path.name.startswith(".")
     )
     if not paths:
-        raise InputError(f"{folder} holds no images (looked for {', '.join(IMAGE_ENDINGS)})")
+        raise InputError(f"{folder} contains no images ({', '.join(IMAGE_ENDINGS)})")
     return paths
 
 
 def find_images(place: Path) -> list[Path]:
     """An image file, or all image files below a folder, sorted by path; hidden files and folders are ignored.
 
-    Raises InputError when there are none, or two of the same file name, by which results name them.
+    Raises InputError if there are none, or if two have the same file name, since results identify images by file name.
     """
     if place.is_file():
         if place.suffix.lower() not in IMAGE_ENDINGS:
@@ -89,7 +89,7 @@ def find_images(place: Path) -> list[Path]:
     found = (path for path in place.rglob("*") if path.suffix.lower() in IMAGE_ENDINGS)
     paths = sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(place).parts))
     if not paths:
-        raise InputError(f"{place} holds no images (looked for {', '.join(IMAGE_ENDINGS)})")
+        raise InputError(f"{place} contains no images ({', '.join(IMAGE_ENDINGS)})")
     first = {path.name: path for path in reversed(paths)}
     for path in paths:
         if first[path.name] != path:
@@ -100,7 +100,7 @@ def find_images(place: Path) -> list[Path]:
 def require_layout(name: str, root: Path, folders: Sequence[str], files: Sequence[str] = ()) -> None:
     """Raise InputError unless `root` has these folders and files."""
     if not root.is_dir():
-        raise InputError(f"there is no folder {root}; --data.root (or --data.also) names the folder of the data set")
+        raise InputError(f"there is no folder {root}; set --data.root (or --data.also) to the folder of the data set")
     missing = [entry for entry in folders if not (root / entry).is_dir()]
     missing += [entry for entry in files if not (root / entry).is_file()]
     if missing:
@@ -112,7 +112,7 @@ def require_layout(name: str, root: Path, folders: Sequence[str], files: Sequenc
 
 
 def labeled_images(folder: Path, attributes: PersonAttributes, num_groups: int) -> tuple[ImageFile, ...]:
-    """The images of a folder, labeled by their names, with the attributes of the persons."""
+    """The images of a folder, labeled by their names and the attributes of each person."""
     unknown = (UNKNOWN,) * num_groups
     images = []
     for path in list_images(folder):
@@ -125,7 +125,7 @@ def labeled_images(folder: Path, attributes: PersonAttributes, num_groups: int) 
 
 
 def unlabeled_images(paths: Iterable[Path], num_groups: int = 0) -> tuple[ImageFile, ...]:
-    """Images that nothing is known about."""
+    """Images without labels."""
     unknown = (UNKNOWN,) * num_groups
     return tuple(ImageFile(path, path.name, UNLABELED_PID, UNKNOWN_CAMERA, unknown) for path in paths)
 
@@ -142,7 +142,7 @@ def describe(split: str, images: Sequence[ImageFile]) -> str:
 def annotation_warnings(
     splits: Mapping[str, Sequence[ImageFile]], attributes: PersonAttributes, file_name: str
 ) -> list[str]:
-    """A warning when identities have no attributes: they are trained and scored without."""
+    """A warning when identities have no attributes."""
     pids = {image.pid for images in splits.values() for image in images if image.pid > 0}
     missing = sorted(pids - set(attributes))
     if not missing:
@@ -152,7 +152,7 @@ def annotation_warnings(
 
 
 def fingerprint_of(root: Path, splits: Mapping[str, Sequence[ImageFile]], more: Iterable[Path] = ()) -> str:
-    """A hash of the root and of the names, sizes and modification times of all images and of more files that exist."""
+    """A hash of the root and of the names, sizes and modification times of all images and further existing files."""
     digest = hashlib.sha256(str(root.resolve()).encode())
     images = (image.path for split in sorted(splits) for image in splits[split])
     for path in (*images, *(file for file in more if file.is_file())):

@@ -31,9 +31,9 @@ def open_data(
 ) -> OpenedData:
     """List a data set and decode its images, once per machine. Every process must call it.
 
-    for_training: if false, the training images of a set with labeled test images have labels but are not decoded; of
-    the course layout they are, since the ones held out are scored. listing: of the main set, instead of the one that
-    `config` names.
+    for_training: if false, the training images of a set with labeled test images are not decoded and have labels
+    only; those of the course layout are decoded, since its held-out images are scored. listing: overrides the main set
+    that `config` names.
     Raises InputError when the set can't be used.
     """
     warnings: list[str] = []
@@ -66,7 +66,7 @@ def open_data(
 
 
 def _list_sets(config: DataConfig, listing: Listing | None, cache_dir: Path, warn: Say) -> tuple[Listing, SplitListing]:
-    """The main set, and the training images of all sets."""
+    """The main set and the training images of all sets."""
     if listing is None:
         synthetic = SyntheticMarket(train_identities=config.synthetic_identities, seed=config.synthetic_seed)
         cache = writable_cache(cache_dir, warn)

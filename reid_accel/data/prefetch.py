@@ -1,4 +1,4 @@
-"""Crops from the memory map to the training device: all at once, or some batches ahead of the step.
+"""Crops from the memory map to the training device: all at once, or prefetched batch by batch.
 
 Legend: B rows of a batch.
 """
@@ -24,12 +24,12 @@ class Crops(Protocol):
     """A source of crops by rows."""
 
     def batches(self, row_lists: Iterable[Rows]) -> Generator[Tensor]:
-        """The crops of each list of rows, uint8, B x 3 x H x W, on the device, in order. Close it when done early."""
+        """The crops of each list of rows in order: uint8, B x 3 x H x W, on the device. Close it to stop early."""
 
 
 @dataclass(frozen=True)
 class MappedCrops:
-    """Crops read from the memory map when they are needed; for training on the CPU."""
+    """Crops read from the memory map on demand; for training on the CPU."""
 
     cache: CropCache
 
@@ -41,7 +41,7 @@ class MappedCrops:
 
 @dataclass(frozen=True)
 class ResidentCrops:
-    """Crops that are all in the device's memory."""
+    """All crops in the device's memory."""
 
     crops_N3HW: Tensor
 
@@ -54,7 +54,7 @@ class ResidentCrops:
 
 @dataclass(frozen=True)
 class ReadAheadCrops:
-    """Crops read by a thread, some batches ahead; on a GPU it also copies them there while the GPU computes."""
+    """Crops prefetched by a thread, which on a GPU also copies them to the device while it computes."""
 
     cache: CropCache
     device: torch.device
@@ -76,10 +76,10 @@ class ReadAheadCrops:
                 yield crops_B3HW
 
     def _load(self, rows_B: Rows, stream: torch.cuda.Stream | None) -> tuple[Tensor, torch.cuda.Event | None]:
-        """The crops, and the event after their copy to the GPU."""
+        """The crops, and an event recorded after their copy to the GPU."""
         crops = self.cache.crops_N3HW
         if rows_B.max(initial=0) >= len(crops):
-            raise IndexError(f"there is no crop {rows_B.max()} among {len(crops)}")
+            raise IndexError(f"row {rows_B.max()} is out of range for {len(crops)} crops")
         host = torch.empty((len(rows_B), *crops.shape[1:]), dtype=torch.uint8, pin_memory=stream is not None)
         np.take(crops, rows_B, axis=0, out=host.numpy(), mode="clip")  # "raise" would copy twice
         if stream is None:
@@ -91,9 +91,9 @@ class ReadAheadCrops:
 def place_crops(
     cache: CropCache, device: torch.device, share: float, say: Callable[[str], None] = lambda sentence: None
 ) -> Crops:
-    """The crops of a split for a device: all in its memory if they fit into `share` of what is free, else prefetched.
+    """The crops of a split for a device: resident if they fit into `share` of its free memory, else prefetched.
 
-    `say` is told when they don't fit.
+    `say` gets a message when they don't fit.
     """
     if device.type == "cpu":
         return MappedCrops(cache)
@@ -101,11 +101,11 @@ def place_crops(
     if share > 0 and needed <= share * free:
         try:
             return ResidentCrops(_copied(cache, device))
-        except torch.cuda.OutOfMemoryError:  # another process took it since
+        except torch.cuda.OutOfMemoryError:  # another process has taken the memory
             torch.cuda.empty_cache()
     if share > 0:
         say(
-            f"the decoded training images ({needed / 2**30:.1f} GiB) are more than {100 * share:.0f} % of the "
+            f"the decoded training images ({needed / 2**30:.1f} GiB) exceed {100 * share:.0f} % of the "
             f"device's free memory ({free / 2**30:.1f} GiB, --data.device-share): they are prefetched from the cache"
         )
     return ReadAheadCrops(cache, device)

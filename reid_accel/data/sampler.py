@@ -1,4 +1,4 @@
-"""Which images form a batch: row lists that every process computes alike and takes its share of.
+"""Batch sampling: row lists that every process computes identically, each taking its own share.
 
 Legend: S optimizer steps of an epoch, B images of a global batch.
 """
@@ -14,7 +14,7 @@ Rows = npt.NDArray[np.int64]
 
 
 def shuffled_batches(num_rows: int, batch_size: int, *, seed: int, epoch: int) -> Rows:
-    """Each row at most once, in random order, S x B; the last rows that fill no batch are left out of this epoch.
+    """Rows in random order without repetition, S x B; rows that don't fill a batch are dropped for this epoch.
 
     The order is a function of seed and epoch.
     """
@@ -31,18 +31,18 @@ def shuffled_batches(num_rows: int, batch_size: int, *, seed: int, epoch: int) -
 def rank_share(batch_B: Rows, *, rank: int, world_size: int, micro_batches: int) -> list[Rows]:
     """This rank's rows of a global batch, one list per micro-batch of gradient accumulation.
 
-    The union over ranks and micro-batches is the global batch for any number of them.
+    The union over ranks and micro-batches is the global batch, however it is divided.
     """
     micro = batch_B.reshape(micro_batches, world_size, -1)
     return [micro[index, rank] for index in range(micro_batches)]
 
 
 def identity_batches(identity_N: Rows, batch_size: int, images_per_identity: int, *, seed: int, epoch: int) -> Rows:
-    """P identities x K images per batch (Hermans et al. 2017), as many batches as the images would fill, S x B.
+    """P identities x K images per batch (Hermans et al. 2017), S x B, with as many batches as the images would fill.
 
-    Identities come in random order, each once before any comes again, and so do the images of each. No image is in a
-    batch twice: an identity with fewer than K images gives all of them, and further identities fill the batch. The
-    images of an identity are consecutive. The order is a function of seed and epoch.
+    Identities are drawn in random order without replacement until all are used, and so are the images of each. No
+    image is in a batch twice: an identity with fewer than K images contributes all of them, and further identities
+    fill the batch. The images of an identity are consecutive. The order is a function of seed and epoch.
     Raises InputError when there are too few identities or images for a batch.
     """
     generator = np.random.default_rng([seed, epoch])
@@ -52,8 +52,7 @@ def identity_batches(identity_N: Rows, batch_size: int, images_per_identity: int
     if takes.sum() < batch_size:
         raise InputError(
             f"{len(pools)} identities give at most {takes.sum()} images at {images_per_identity} each, too few for "
-            f"batches of {batch_size} different images: lower --train.batch-size or raise "
-            "--train.images-per-identity"
+            f"batches of {batch_size}: lower --train.batch-size or raise --train.images-per-identity"
         )
     images = [_Cycle(pool, generator) for pool in pools]
     identities = _Cycle(np.arange(len(pools)), generator)
@@ -73,7 +72,7 @@ def identity_batches(identity_N: Rows, batch_size: int, images_per_identity: int
 
 
 class _Cycle:
-    """The items in random order, then in another one, and so on; an item that can't be used now is used next."""
+    """Endless random permutations of the items; an item that is skipped stays first in line."""
 
     def __init__(self, items: Rows, generator: np.random.Generator) -> None:
         self._items = items

@@ -1,4 +1,4 @@
-"""Data sets by name: folders in a known layout, and the pedestrians that this package draws."""
+"""Data sets by name: folders in a known layout, and the synthetic sets."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ SYNTHETIC: dict[str, tuple[str, Layout]] = {
     "synthetic": ("market", MarketLayout()),
     "synthetic-course": ("course", Course()),
 }
-"""Of each synthetic set: the folder among the drawn ones, and its layout."""
+"""For each synthetic set: its subfolder and its layout."""
 
 DATASET_NAMES = (*(layout.name for layout in LAYOUTS), *SYNTHETIC)
 
@@ -18,7 +18,7 @@ DATASET_NAMES = (*(layout.name for layout in LAYOUTS), *SYNTHETIC)
 def list_dataset(
     name: str, root: str | Path | None, *, cache_dir: Path, synthetic: SyntheticMarket | None = None
 ) -> Listing:
-    """List the set of that name in the folder `root`; a synthetic set is drawn into `cache_dir` on first use.
+    """List the set `name` in the folder `root`; a synthetic set is drawn into `cache_dir` on first use.
 
     Raises InputError when the name is unknown or the folder isn't in the set's layout.
     """

@@ -1,4 +1,4 @@
-"""Which images train, which validate, and whether the test images can be scored.
+"""The split into training and validation images, and a check that the test images can be scored.
 
 Legend: N images.
 """
@@ -15,17 +15,17 @@ from reid_accel.errors import InputError
 
 @dataclass(frozen=True)
 class OpenedData:
-    """A data set's splits with their labels, and what was wrong with the images."""
+    """A data set's splits with their labels, warnings, and skipped images."""
 
     splits: dict[str, ImageDataset]
     warnings: tuple[str, ...]
     skipped: tuple[SkippedImage, ...]
-    added_people: int = 0  # training persons up to this number are those of `data.also`
-    own_table: bool = False  # the main set is one that the caller passed, not the one that the settings name
+    added_people: int = 0  # training pids up to this number are from `data.also`
+    own_table: bool = False  # the main set was passed by the caller instead of named in the settings
 
     @property
     def labeled_test(self) -> bool:
-        """Query and gallery with labels (Market layout), rather than queries and test without (course)."""
+        """Whether there are labeled `query` and `gallery` (Market), not unlabeled `queries` and `test` (course)."""
         return "gallery" in self.splits
 
     def fingerprint(self) -> str:
@@ -46,9 +46,9 @@ class TrainingSet:
 
 
 def split_training_images(data: OpenedData, validation_share: float) -> tuple[TrainingSet, ImageDataset | None]:
-    """Training images with identity labels, and the images held out for validation (None with a share of 0).
+    """Training images with identity labels, and the images held out for validation (None if the share is 0).
 
-    Additional sets (`data.also`) are used for training only: the share is that of the main set's images.
+    Additional sets (`data.also`) are used for training only: the share refers to the main set's images.
     Raises InputError when fewer than two identities remain for training, or none for validation.
     """
     train = data.splits["train"]
@@ -74,8 +74,8 @@ def split_training_images(data: OpenedData, validation_share: float) -> tuple[Tr
 def split_by_person(pid_N: Ints, train_share: float) -> tuple[Ints, Ints]:
     """Positions of the training images and of the validation images; no person is in both.
 
-    The images are in name order. The first `train_share` of them train, extended until the person changes;
-    the rest validate (course report, section 2; its share is 0.7).
+    The images are in name order. The first `train_share` of them are for training, extended to the end of a person;
+    the rest are for validation (course report, section 2; its share is 0.7).
     """
     if np.count_nonzero(np.diff(pid_N)) != len(np.unique(pid_N)) - 1:
         raise InputError("the images of each person must be consecutive, as in sorted names, to be split by person")
@@ -92,7 +92,7 @@ def identities_of(pids: Sequence[int] | Ints) -> tuple[Ints, Ints]:
 
 
 def require_matches(data: OpenedData) -> None:
-    """Raise InputError when no query has a match under another camera: found before the training, not after it."""
+    """Raise InputError, before training, when no query has a match under another camera."""
     if not data.labeled_test:
         return
     query, gallery = data.splits["query"], data.splits["gallery"]
@@ -104,5 +104,5 @@ def require_matches(data: OpenedData) -> None:
             return
     raise InputError(
         f"none of the {len(query)} queries has an image of the same person by another camera among the {len(gallery)} "
-        "gallery images, so that nothing could be scored. Are query/ and bounding_box_test/ from the same set?"
+        "gallery images, so nothing could be scored: query/ and bounding_box_test/ must be from the same set"
     )

@@ -1,6 +1,6 @@
-"""Data sets as tables of the `datasets` library: `load` gives any known set, `listing_of` takes a user's own.
+"""Data sets as tables of the `datasets` library: `load` returns a known set, `listing_of` reads a user's own tables.
 
-Only this module imports the library; training and scoring don't need it.
+Only this module imports the library.
 """
 
 import hashlib
@@ -36,9 +36,9 @@ def load(
     """A re-ID set as a DatasetDict with the splits train, query, gallery (course: train, queries, test).
 
     name: market1501, market-layout, msmt17, course, synthetic (drawn by the package) or synthetic-course (the same
-    images in the course's layout). root: the folder of the set, except for synthetic ones. Each row has an image,
-    decoded when it is read, its name, pid, camera, row (its position in the sorted split), and one ClassLabel column
-    per attribute group (-1: unknown). report_warning is called with each warning about the folder's content.
+    images in the course's layout). root: the folder of the set, except for synthetic ones. The columns are image
+    (decoded when accessed), name, pid, camera, row (position in the sorted split), and one ClassLabel column per
+    attribute group (-1: unknown). report_warning is called with each warning about the folder's content.
     Raises InputError when the folder is missing, empty or in another layout.
     """
     cache = writable_cache(Path(cache_dir).expanduser(), report_warning)
@@ -71,11 +71,11 @@ def _table(split: str, images: tuple[ImageFile, ...], listing: Listing) -> datas
 
 
 def listing_of(tables: Tables, folder: Path) -> Listing:
-    """The listing of a user's own tables, to train and score on as on any known set.
+    """The listing of a user's own tables, for training and scoring.
 
     The splits are train, query and gallery, or train, queries and test. Columns: image (`datasets.Image`), pid and
     camera; optionally name; every other ClassLabel column is an attribute group. Images stored in the tables are
-    written to files in `folder`, which any tables can share.
+    written to files in `folder`, which several tables can share.
     Raises InputError when a split or a column is missing.
     """
     if set(tables) not in ({"train", "query", "gallery"}, {"train", "queries", "test"}):
@@ -90,7 +90,7 @@ def listing_of(tables: Tables, folder: Path) -> Listing:
 
 
 def groups_of(table: datasets.Dataset) -> tuple[AttributeGroup, ...]:
-    """The attribute groups among the columns of a table: all of type ClassLabel but those of the person."""
+    """The attribute groups of a table: its ClassLabel columns except pid and camera."""
     return tuple(
         AttributeGroup(name, tuple(feature.names))
         for name, feature in table.features.items()
@@ -109,7 +109,7 @@ def _files(table: datasets.Dataset, groups: tuple[AttributeGroup, ...], folder: 
 
 
 def _file(image: Mapping[str, Any], folder: Path) -> Path:
-    """The image's own file, or one in `folder` with the bytes that the table holds, named by their hash."""
+    """The image's own file, or a file in `folder` with the bytes stored in the table, named by their hash."""
     content = image["bytes"]
     if content is None:
         return Path(image["path"])

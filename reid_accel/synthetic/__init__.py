@@ -1,1 +1,1 @@
-"""The synthetic market: drawn pedestrians and the cameras that see them."""
+"""The synthetic market: drawn pedestrians under several cameras."""

@@ -1,4 +1,4 @@
-"""The body of a drawn pedestrian: torso, legs and arms in their clothes, each part with its nearness to the viewer."""
+"""The body of a drawn pedestrian: clothed torso, legs and arms, each part with its depth."""
 
 from dataclasses import dataclass
 from math import cos, pi, sin
@@ -80,7 +80,7 @@ def _skirt(figure: Figure) -> Polygon:
 
 
 def legs(figure: Figure) -> list[Part]:
-    """Both legs with shoes, bare below short trousers or a skirt."""
+    """Both legs with shoes; bare skin below short trousers or a skirt."""
     return [part for side in (-1, 1) for part in _leg(figure, side)]
 
 
@@ -117,12 +117,12 @@ def _leg(figure: Figure, side: int) -> list[Part]:
 
 
 def arms(figure: Figure) -> list[Part]:
-    """Both arms with hands, bare below a short sleeve."""
+    """Both arms with hands; bare skin below a short sleeve."""
     return [part for side in (-1, 1) for part in _arm(figure, side)]
 
 
 def arm_joints(figure: Figure, side: int) -> tuple[Joint, Joint, Joint]:
-    """Shoulder, elbow and hand; a carrying hand swings less."""
+    """Shoulder, elbow and hand; an arm that carries something swings less."""
     person, view = figure.person, figure.view
     build, pose = person.build, view.pose
     carries = side == person.side and (person.has("handbag") or person.cane)

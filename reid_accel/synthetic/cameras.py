@@ -17,7 +17,7 @@ CAMERA_STREAM = 1
 
 @dataclass(frozen=True, eq=False)
 class Camera:
-    """What all images of one camera have in common."""
+    """Properties shared by all images of one camera."""
 
     number: int
     scene: Image.Image
@@ -30,25 +30,25 @@ class Camera:
     noise: float
     jpeg_quality: int
     yaw: float
-    """Where most people here face, as in `Pose.yaw`."""
+    """Main direction that people face, as in `Pose.yaw`."""
     tilt: float
     light: float
-    """Side the light comes from, -1 (left) to 1 (right)."""
+    """Direction of the light, -1 (left) to 1 (right)."""
     height_px: float
     """Usual height of an adult in the box."""
 
 
 @dataclass(frozen=True)
 class Track:
-    """What the images of one person under one camera have in common."""
+    """Properties shared by the images of one person under one camera."""
 
     yaw: float
     x_px: int
-    """Where in the scene the person is at first."""
+    """The person's initial position in the scene."""
 
 
 def make_camera(seed: int, number: int) -> Camera:
-    """Camera `number` (from 1) of the world `seed`, independent of all others."""
+    """Camera `number` (from 1) for `seed`, independent of all others."""
     rng = np.random.default_rng([seed, CAMERA_STREAM, number])
     cast = _color_cast(number, rng)
     return Camera(
@@ -68,20 +68,20 @@ def make_camera(seed: int, number: int) -> Camera:
 
 
 def _color_cast(number: int, rng: np.random.Generator) -> np.ndarray:
-    """Warm, cool or greenish, bright or dim light; colors stay recognizable."""
+    """Warm, cool or greenish, bright or dim; colors stay recognizable."""
     angle = 2.4 * number + rng.uniform(-0.3, 0.3)
     tint = 1 + 0.07 * np.cos(angle - np.array([0.0, 2.1, 4.2]))
     return tint * rng.uniform(0.85, 1.15)
 
 
 def sample_track(rng: np.random.Generator, camera: Camera) -> Track:
-    """Three of four people walk in the camera's main direction, the others in any direction."""
+    """Three out of four people walk in the camera's main direction, the others in a random direction."""
     yaw = camera.yaw + rng.normal(0.0, 0.45) if rng.random() < 0.75 else rng.uniform(0.0, 2 * np.pi)
     return Track(float(yaw), int(rng.integers(0, SCENE_WIDTH_PX - WIDTH_PX - 40)))
 
 
 def sample_pose(rng: np.random.Generator, camera: Camera, track: Track) -> Pose:
-    """One moment of a walk, in a box as loose or tight as a detector's."""
+    """A random moment of a walk, in a box as loose or tight as a detector's."""
     height = camera.height_px * rng.uniform(0.88, 1.12)
     slack = (HEIGHT_PX - height) / 2
     return Pose(
@@ -96,7 +96,7 @@ def sample_pose(rng: np.random.Generator, camera: Camera, track: Track) -> Pose:
 
 
 def sample_junk_pose(rng: np.random.Generator, camera: Camera, track: Track) -> Pose:
-    """A box that misses most of the person: off to the side, or too close."""
+    """A pose outside most of the box: off to the side, or too close."""
     pose = sample_pose(rng, camera, track)
     zoom = float(rng.uniform(0.9, 2.2))
     aside = float(rng.choice([-1, 1]) * rng.uniform(18, 30))
@@ -146,7 +146,7 @@ def _add_person(rng: np.random.Generator, picture: Image.Image, camera: Camera, 
 
 
 def _shaded(rng: np.random.Generator, figure: Image.Image, light: float) -> Image.Image:
-    """Round bodies and folded cloth: lighter towards the light, uneven by a coarse random pattern."""
+    """Shade the figure: lighter towards the light, with a coarse random pattern for folds."""
     alpha = figure.getchannel("A")
     thickness = np.asarray(alpha.filter(ImageFilter.BoxBlur(4)), dtype=np.float32) / 255
     slope = np.zeros_like(thickness)
@@ -218,7 +218,7 @@ def _develop(rng: np.random.Generator, camera: Camera, picture: Image.Image) -> 
 
 
 def _cast_shadow(rng: np.random.Generator) -> np.ndarray:
-    """A slanted edge between sun and shade."""
+    """A slanted border between sun and shade."""
     rows = np.arange(HEIGHT_PX, dtype=np.float32)[:, None] / HEIGHT_PX - 0.5
     columns = np.arange(WIDTH_PX, dtype=np.float32)[None, :] / WIDTH_PX - 0.5
     angle = rng.uniform(0, 2 * np.pi)

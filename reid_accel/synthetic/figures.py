@@ -62,7 +62,7 @@ def _head(figure: Figure) -> list[Part]:
 
 
 def _face(figure: Figure, center: Point, wide: float, tall: float) -> list[Shape]:
-    """Skin below the hairline, eyes and mouth as far as they are visible."""
+    """Skin below the hairline, and the visible parts of eyes and mouth."""
     person, view = figure.person, figure.view
     aside, facing = sin(view.pose.yaw), max(cos(view.pose.yaw), -0.5)
     breadth = wide * (0.62 + 0.34 * max(facing, 0.0))
@@ -81,7 +81,7 @@ def _face(figure: Figure, center: Point, wide: float, tall: float) -> list[Shape
 
 
 def _long_hair(figure: Figure, center: Point, wide: float, tall: float) -> list[Part]:
-    """Hair behind the shoulders, and a lock on either side of the face."""
+    """Hair behind the shoulders, and a strand on either side of the face."""
     person, view = figure.person, figure.view
     length = (1.0 + 1.5 * person.hair_length) * tall
     behind = center[0] - 0.45 * sin(view.pose.yaw) * wide
@@ -160,7 +160,7 @@ def _luggage(figure: Figure) -> list[Part]:
 
 
 def _backpack(figure: Figure) -> list[Part]:
-    """The pack on the back, and its straps over both shoulders."""
+    """A pack on the back with straps over both shoulders."""
     person, view = figure.person, figure.view
     build = person.build
     top, low = shoulder_height(build) - 0.005, build.legs + 0.05

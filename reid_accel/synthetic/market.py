@@ -1,8 +1,7 @@
 """A small Market-1501 of drawn pedestrians, written to disk in two layouts.
 
-`FOLDER/market` has the layout of Market-1501 and `FOLDER/course` that of the course variant; both hold the same images.
-The same settings give the same bytes. Query images are not in the gallery, and no training identity is in the test
-images.
+`FOLDER/market` has the layout of Market-1501 and `FOLDER/course` that of the course variant, with the same images. The
+same settings give the same bytes. Query images are not in the gallery, and training and test identities are disjoint.
 """
 
 import hashlib
@@ -33,12 +32,12 @@ from reid_accel.synthetic.cameras import (
 from reid_accel.synthetic.pedestrians import Person, sample_person
 
 DRAWING_VERSION = 1
-"""Increase it when the same settings give other images, so that old caches are not used."""
+"""Increase it when the images for given settings change, so that old caches are not used."""
 
 SETTINGS_FILE = "synthetic.json"
 IMAGES_PER_CHUNK = 256
 
-# second number of a generator's seed, so that no two kinds of generators are the same (cameras have 1)
+# second number of a generator's seed, so that different kinds of generators differ (cameras have 1)
 PERSON_STREAM, PLAN_STREAM, TRACK_STREAM, IMAGE_STREAM, STRANGER_STREAM = 2, 3, 4, 5, 6
 
 Kind = Literal["person", "distractor", "junk"]
@@ -47,17 +46,17 @@ Split = Literal["train", "query", "gallery"]
 
 @dataclass(frozen=True)
 class SyntheticMarket:
-    """The size and the seed of a set; every image is a function of these."""
+    """The size and seed of a set, which determine every image."""
 
     train_identities: int = 200
     test_identities: int = 40
     train_images_per_camera: int = 3
     """Mean number of training images of a person under each camera that sees it."""
     test_images_per_camera: int = 5
-    """The same for test persons; one of them is the query, the others are in the gallery."""
+    """The same for test persons; one image is the query, the others are in the gallery."""
     num_cameras: int = 6
     distractors: int = 100
-    """Gallery images of other people or none (pid 0)."""
+    """Gallery images of other people or of nobody (pid 0)."""
     junk: int = 60
     """Gallery images that show little of a test person (pid -1)."""
     seed: int = 0
@@ -87,12 +86,12 @@ class Shot:
     split: Split
     kind: Kind
     pid: int
-    """As in the file name: a person's number, 0 for distractors, -1 for junk."""
+    """As in the file name: a person number, 0 for distractors, -1 for junk."""
     subject: int
     """The person shown: the pid, or the number of a distractor."""
     camera: int
     number: int
-    """The number of the image among those of the person and camera, or of the kind."""
+    """Index of the image among those of the same person and camera, or of the same kind."""
 
     @property
     def market_name(self) -> str:
@@ -105,7 +104,7 @@ class Shot:
 
 
 def synthetic_person(seed: int, number: int) -> Person:
-    """Person `number` of the world `seed`, independent of all others."""
+    """Person `number` for `seed`, independent of all others."""
     return sample_person(np.random.default_rng([seed, PERSON_STREAM, number]))
 
 
@@ -138,7 +137,7 @@ def plan_shots(settings: SyntheticMarket) -> list[Shot]:
 
 
 def _shots_of(settings: SyntheticMarket, pid: int, mean_images: int, split: Split) -> Iterator[Shot]:
-    """A person's images under two or more cameras; of a test person, the first of each camera is the query."""
+    """A person's images under two or more cameras; a test person's first image of each camera is a query."""
     rng = np.random.default_rng([settings.seed, PLAN_STREAM, 0, pid])
     count = max(2, int(rng.binomial(settings.num_cameras, 0.7)))
     fewest = 1 if split == "train" else 2
@@ -190,7 +189,7 @@ def take_shots(settings: SyntheticMarket, shots: Sequence[Shot], workers: int = 
 
 
 def write_synthetic_market(settings: SyntheticMarket, folder: Path, workers: int = 1) -> Path:
-    """Write the set into `folder` (as `market/` and `course/`) unless it is there already; returns `folder`.
+    """Write the set into `folder` (as `market/` and `course/`) unless it exists already; returns `folder`.
 
     Raises InputError when `folder` exists with other content.
     """
@@ -217,9 +216,9 @@ def _check_is_set(settings: SyntheticMarket, folder: Path) -> None:
     try:
         found = json.loads(marker.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{folder} exists but holds no synthetic set; choose another folder") from error
+        raise InputError(f"{folder} exists but contains no synthetic set; choose another folder") from error
     if found != _description(settings):
-        raise InputError(f"{folder} holds a synthetic set of other settings ({found}); choose another folder")
+        raise InputError(f"{folder} contains a synthetic set with other settings ({found}); choose another folder")
 
 
 def _write_all(settings: SyntheticMarket, folder: Path, workers: int) -> None:
@@ -241,7 +240,7 @@ def _write_all(settings: SyntheticMarket, folder: Path, workers: int) -> None:
 
 
 def _course_names(settings: SyntheticMarket, shots: Sequence[Shot]) -> list[Path]:
-    """The path of each image in the course layout: test images and queries are numbered in random order."""
+    """Each image's path in the course layout; test images and queries are numbered in random order."""
     rng = np.random.default_rng([settings.seed, PLAN_STREAM, 2])
     noise = rng.choice(10**9, size=len(shots), replace=False)
     order = {split: iter(rng.permutation(len(shots))) for split in ("query", "gallery")}

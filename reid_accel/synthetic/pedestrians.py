@@ -1,7 +1,7 @@
-"""Identities of drawn pedestrians: attributes, proportions, clothes and their exact shades, all from one generator.
+"""Identities of drawn pedestrians: attributes, proportions, clothes and their exact colors, from one generator.
 
-Everything here is sampled once per identity and is the same under every camera: these are the cues by which a drawn
-person can be recognized. `figures.py` draws them.
+Everything here is sampled once per identity and is the same under every camera, so it identifies the person.
+`figures.py` draws it.
 """
 
 import colorsys
@@ -15,7 +15,7 @@ from reid_accel.attributes.vocabulary import LOWER_COLORS, MARKET_GROUPS, MULTIC
 Color = tuple[int, int, int]
 """Red, green, blue, 0 to 255."""
 
-# ranges of hue, saturation and value that people call by the color's name
+# ranges of hue, saturation and value for each color name
 COLOR_RANGES: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, float]]] = {
     "black": ((0.0, 1.0), (0.0, 0.3), (0.05, 0.17)),
     "white": ((0.0, 1.0), (0.0, 0.08), (0.86, 1.0)),
@@ -32,14 +32,14 @@ COLOR_RANGES: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[fl
 SKINS: tuple[Color, ...] = ((246, 212, 186), (232, 190, 158), (205, 156, 120), (160, 112, 80), (104, 70, 50))
 HAIRS: tuple[Color, ...] = ((24, 20, 20), (58, 38, 26), (104, 66, 36), (186, 146, 84), (128, 52, 26))
 
-# "plain" is three times as likely as each pattern; the patterns differ even under blur
+# "plain" is three times as likely as each pattern; the patterns are distinguishable even under blur
 PATTERNS = ("plain", "plain", "plain", "bands", "stripes", "pinstripes", "checks", "dots", "logo", "yoke")
 MIXED_PATTERNS = ("thirds", "patches", "rainbow", "halves")
 
 
 @dataclass(frozen=True)
 class Build:
-    """Proportions as fractions of the person's height: lengths along it, half widths across it."""
+    """Proportions as fractions of the person's height: lengths along the body, half widths across."""
 
     head: float
     shoulder: float
@@ -55,17 +55,17 @@ class Build:
 
 @dataclass(frozen=True)
 class Garment:
-    """One piece of clothing: its colors (the first names it) and their pattern."""
+    """One piece of clothing: its colors (the first is the annotated one) and their pattern."""
 
     colors: tuple[Color, ...]
     pattern: str
     period: float
-    """Length of the pattern's repeat, as a fraction of the person's height."""
+    """Period of the pattern, as a fraction of the person's height."""
 
 
 @dataclass(frozen=True)
 class Person:
-    """One identity: its annotation, and all that distinguishes it from others with the same attributes."""
+    """One identity: its annotation, and what distinguishes it from others with the same attributes."""
 
     attributes: tuple[int, ...]
     """Class index in each of `MARKET_GROUPS`."""
@@ -123,7 +123,7 @@ def sample_person(rng: np.random.Generator) -> Person:
 
 
 def sample_attributes(rng: np.random.Generator) -> dict[str, str]:
-    """A value for each of `MARKET_GROUPS`, about as frequent as in Market-1501; rare ones are less rare."""
+    """A value for each of `MARKET_GROUPS`, about as frequent as in Market-1501, but with rare values less rare."""
     female = _chance(rng, 0.45)
     age = str(rng.choice(["young", "teenager", "adult", "old"], p=[0.1, 0.42, 0.36, 0.12]))
     dress = female and _chance(rng, 0.4)
@@ -177,7 +177,7 @@ def sample_build(rng: np.random.Generator, age: str, gender: str) -> Build:
 
 
 def sample_garment(rng: np.random.Generator, color: str, patterns: Sequence[str]) -> Garment:
-    """A garment of the color; `multicolor` gets three clearly different ones."""
+    """A garment of the given color; `multicolor` gets three clearly different colors."""
     period = float(rng.uniform(0.05, 0.085))
     if color == MULTICOLOR:
         vivid = ["red", "yellow", "blue", "green", "white", "purple", "pink", "black"]

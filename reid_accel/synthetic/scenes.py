@@ -1,4 +1,4 @@
-"""The streets behind drawn pedestrians: walls, ground and objects, painted once per camera as a long strip."""
+"""Street scenes behind drawn pedestrians: walls, ground and objects, painted once per camera as a long strip."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ CLUTTER_COLORS = ((176, 44, 44), (44, 84, 156), (228, 188, 52), (40, 110, 70), (
 
 
 def draw_scene(rng: np.random.Generator, number: int) -> Image.Image:
-    """A strip of street wider than one image: sections of the camera's own kind, others between them."""
+    """A strip of street wider than one image: sections of the camera's own kind alternate with others."""
     scene = Image.new("RGB", (SCENE_WIDTH_PX, SCENE_HEIGHT_PX))
     for section in range(SECTIONS):
         own = section % 2 == 0

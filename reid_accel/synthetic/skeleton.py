@@ -1,4 +1,4 @@
-"""Tools for drawing figures: a three-dimensional view of the body, shapes, and patterned cloth.
+"""Tools for drawing figures: a 3D view of the body, shapes, and patterned cloth.
 
 Body coordinates are fractions of the person's height: x to the side (right in the image when the person faces the
 viewer), y upwards from the soles, z in the direction that the person faces.
@@ -24,7 +24,7 @@ Fill = Color | Image.Image
 
 @dataclass(frozen=True)
 class Pose:
-    """How a person stands before the camera; pixels are those of the final 64x128 image."""
+    """A person's pose relative to the camera; pixels refer to the final 64x128 image."""
 
     yaw: float
     """Direction that the person faces, in radians: 0 to the viewer, pi/2 to the right of the image, pi away."""
@@ -33,11 +33,11 @@ class Pose:
     stride: float
     """Swing of the legs, in radians; 0 stands still."""
     tilt: float
-    """How much the camera looks down: image height per depth."""
+    """Downward tilt of the camera: image height per depth."""
     center_px: float
     ground_px: float
     height_px: float
-    """Height of an adult at this place."""
+    """Height of an adult at this position."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class View:
         return self.pose.height_px * self.build.height * OVERSAMPLING
 
     def depth(self, joint: Joint) -> float:
-        """Nearness to the viewer; nearer parts are painted later."""
+        """Closeness to the viewer; closer parts are painted later."""
         return joint[2] * cos(self.pose.yaw) - joint[0] * sin(self.pose.yaw)
 
     def point(self, joint: Joint) -> Point:
@@ -93,7 +93,7 @@ class Ellipse:
 
 Shape = Polygon | Ellipse
 Part = tuple[float, list[Shape]]
-"""Nearness to the viewer, and the shapes to paint."""
+"""Closeness to the viewer, and the shapes to paint."""
 
 
 def paint(canvas: Image.Image, shape: Shape) -> None:
@@ -185,11 +185,11 @@ _PATTERNS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "rainbow": lambda around, down: np.floor(down * 1.5),
     "halves": lambda around, down: (around > 0) + (down > 2.4),
 }
-"""The index of the garment's color at a place, for places counted in repeats of the pattern."""
+"""The index of the garment's color at a position, in periods of the pattern."""
 
 
 def _logo(across: np.ndarray, down: np.ndarray, view: View) -> np.ndarray:
-    """A print on the chest that turns out of sight with the body."""
+    """A print on the chest that turns with the body."""
     facing = cos(view.pose.yaw)
     if facing < 0.2:
         return np.zeros((1, 1))

@@ -83,7 +83,7 @@ ONES = ",".join(["1"] * 27)
     [
         ("", "is empty"),
         (HEADER.replace(",hair", "") + "\n", "missing: hair"),
-        (HEADER + ",shoes\n", "not expected: shoes"),
+        (HEADER + ",shoes\n", "unexpected: shoes"),
         (f"{HEADER}\n5,9{ONES[1:]}\n", "row 2: attribute age must be between 1 and 4, got 9"),
         (f"{HEADER}\n5,{ONES}\n5,{ONES}\n", "row 3: person 5 is listed twice"),
         (f"{HEADER}\nfive,{ONES}\n", "row 2"),

@@ -133,8 +133,8 @@ def _assert_found(problems: list[Problem], line: int, words: str) -> None:
     [
         ("id,age", "id,agee", 1, "missing columns age"),
         ("id,age", "id,agee", 1, "unknown columns 'agee'"),
-        ("age,backpack", "backpack,age", 1, "wrong order"),
-        ("id,age", "id,age,age", 1, "more than once"),
+        ("age,backpack", "backpack,age", 1, "wrong column order"),
+        ("id,age", "id,age,age", 1, "duplicate columns"),
         ("id,age", "\ufeffid,age", 1, "byte order mark"),
         ("000002.jpg,", "000001.jpg,", 4, "'000001.jpg' is also on line 3"),
         ("000002.jpg,", "000001.jpg,", 7, "1 test image is missing: 000002.jpg"),
@@ -143,7 +143,7 @@ def _assert_found(problems: list[Problem], line: int, words: str) -> None:
         ("000002.jpg,", "999999.jpg,", 4, "unknown test image '999999.jpg'"),
         ("000002.jpg,", "000002.jpg ,", 4, "whitespace around the file name"),
         ("000002.jpg,", "000002.jpg,1,", 4, "29 fields, the header has 28"),
-        ("000002.jpg,", "000002.jpg,5", 4, "age must be a whole number from 1 to 4"),
+        ("000002.jpg,", "000002.jpg,5", 4, "age must be an integer from 1 to 4"),
         ("000002.jpg,", "000002.jpg, ", 4, "whitespace around the value"),
         ("000002.jpg,", "000002.jpg,²", 4, "age must be"),
         ("\n000002", "\n\n000002", 4, "the line is empty"),
@@ -200,7 +200,7 @@ def test_two_colors_in_one_group_are_found_and_two_groups_with_one_each_are_not(
     cells = path.read_text().splitlines()[1].split(",")
     cells[12] = "2"
     path.write_text(HEADER_OF_THE_COURSE + "\n" + ",".join(cells) + "\n")
-    assert check_classification(path) == [Problem(2, "at most one upper color may be 2, here are 2: upblack, upwhite")]
+    assert check_classification(path) == [Problem(2, "at most one upper color may be 2, got 2: upblack, upwhite")]
 
 
 def test_thirty_columns_need_one_color_in_each_group(tmp_path: Path) -> None:

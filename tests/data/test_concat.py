@@ -86,7 +86,7 @@ def test_only_people_of_the_main_set_are_held_out(tmp_path: Path) -> None:
         assert len(held) == left_out
 
 
-def test_what_cannot_be_joined_is_said(
+def test_sets_that_cannot_be_combined_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")

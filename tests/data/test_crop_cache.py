@@ -89,9 +89,9 @@ def test_a_damaged_cache_is_reported_and_built_again(tmp_path: Path, damage: str
         index.write_text("{")
     assert np.array_equal(opened(paths, tmp_path / "cache", say=said.append).crops_N3HW, whole)
     assert len(said) == 1
-    assert "decoded again" in said[0]
+    assert "decoding the images again" in said[0]
     assert np.array_equal(opened(paths, tmp_path / "cache", say=said.append).crops_N3HW, whole)
-    assert len(said) == 1, "the second opening finds it whole"
+    assert len(said) == 1, "the second opening finds it undamaged"
 
 
 def build(paths: list[Path], cache: Path) -> None:

@@ -58,7 +58,7 @@ def test_real_market_names_are_counted_exactly(tmp_path: Path, shared_data: Path
     assert len(annotated) == 1_501
 
     next((root / "query").glob("*.jpg")).unlink()
-    assert "query differs from Market-1501 as published" in MARKET1501.read(root).warnings[0]
+    assert "query differs from the published Market-1501" in MARKET1501.read(root).warnings[0]
 
 
 def test_real_cuhk03_is_counted_exactly(shared_data: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_missing_folder_is_named_with_what_was_found(tmp_path: Path) -> None:
 def test_an_empty_folder_is_refused(small_market: Path) -> None:
     for image in (small_market / "query").iterdir():
         image.rename(image.with_suffix(".txt"))
-    with pytest.raises(InputError, match="query holds no images"):
+    with pytest.raises(InputError, match="query contains no images"):
         MarketLayout().read(small_market)
 
 
@@ -149,10 +149,10 @@ def test_msmt17_is_read_by_its_lists(tmp_path: Path, version: int) -> None:
         ("0001/0001_002_fourteen_1.jpg 1", "line 1: expected"),
         ("0001/0001_002_14_0303noon_0056_0.jpg", "line 1: expected"),
         ("0009/0009_002_14_0303noon_0056_0.jpg 1", "1 of 1 images do not exist"),
-        ("", "names no image"),
+        ("", "lists no images"),
     ],
 )
-def test_what_msmt17s_lists_cannot_say_is_refused(tmp_path: Path, line: str, sentence: str) -> None:
+def test_malformed_msmt17_lists_are_refused(tmp_path: Path, line: str, sentence: str) -> None:
     root = make_msmt17(tmp_path)
     (root / "list_query.txt").write_text(line + "\n")
     with pytest.raises(InputError) as info:

@@ -110,7 +110,7 @@ def test_course_numbers_do_not_give_away_who_it_is(small: Path) -> None:
     assert names != sorted(names)
 
 
-def test_train_and_test_share_nobody_and_queries_are_one_per_person_and_camera(small: Path) -> None:
+def test_train_and_test_share_no_person_and_queries_are_one_per_person_and_camera(small: Path) -> None:
     splits = MarketLayout().read(small / "market").splits
     train, query, gallery = (
         {(image.pid, image.camera) for image in splits[split]} for split in ("train", "query", "gallery")
