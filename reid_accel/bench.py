@@ -7,56 +7,57 @@ python -m reid_accel.bench gpu --budget 480 --json gpu.json
 accelerate launch --num_processes 8 -m reid_accel.bench gpu
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """One subcommand per benchmark; each sets `run`, a function of the parsed and the remaining arguments."""
-    parser = argparse.ArgumentParser(
-        prog="python -m reid_accel.bench", description="Benchmarks on this machine.", allow_abbrev=False
-    )
-    commands = parser.add_subparsers(required=True, metavar="BENCHMARK")
-    _add_retrieval(commands)
-    _add_training(commands)
-    commands.add_parser("gpu", help="correctness and speed on a GPU; `gpu --help` lists its options", add_help=False)
-    return parser
+@dataclass(frozen=True, kw_only=True)
+class RetrievalBench:
+    """Scoring and re-ranking against plain retrieval, on generated features."""
+
+    quick: bool = False
+    """Small sizes, a few seconds."""
+    device: str = "cpu"
+    """Device of the features: cpu, cuda."""
+    json: Path | None = None
+    """File for the results as JSON."""
 
 
-def _add_retrieval(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    command = commands.add_parser("retrieval", help="scoring and re-ranking against plain retrieval")
-    command.add_argument("--quick", action="store_true", help="small sizes, a few seconds")
-    command.add_argument("--device", default="cpu", help="device of the features: cpu, cuda (default: %(default)s)")
-    command.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
-    command.set_defaults(takes_settings=False, run=bench_retrieval)
+@dataclass(frozen=True, kw_only=True)
+class TrainingBench:
+    """Whether the device waits for data, the bottleneck, a recommended batch size. Takes train.py's flags, too."""
+
+    steps: int = 0
+    """Optimizer steps per turn; 0: about two seconds."""
+    vs_pil: bool = False
+    """Measure the usual per-image pipeline, too."""
+    workers: int = 0
+    """DataLoader workers of --vs-pil."""
+    vs_plain: bool = False
+    """Measure the network in float32 and channels first, too."""
+    json: Path | None = None
+    """File for the results as JSON."""
 
 
-def _add_training(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    command = commands.add_parser(
-        "train",
-        allow_abbrev=False,
-        help="whether the device waits for data, the bottleneck, a recommended batch size",
-        description="Further flags are train.py's: --config FILE, --data.root FOLDER, --train.batch-size 64, ...",
-    )
-    command.add_argument("--steps", type=int, default=0, help="optimizer steps per turn (default: about two seconds)")
-    command.add_argument("--vs-pil", action="store_true", help="also measure the usual per-image pipeline")
-    command.add_argument("--workers", type=int, default=0, help="DataLoader workers of --vs-pil (default: %(default)s)")
-    command.add_argument("--vs-plain", action="store_true", help="also measure the network in float32, channels first")
-    command.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
-    command.set_defaults(takes_settings=True, run=bench_training)
-
-
-def bench_retrieval(given: argparse.Namespace, settings: Sequence[str]) -> None:
+def bench_retrieval(arguments: Sequence[str]) -> None:
     """Scoring and re-ranking on generated features."""
+    import tyro
+
+    given = tyro.cli(RetrievalBench, args=arguments, prog="bench retrieval")
+
     from reid_accel.benchmarks import retrieval
 
     retrieval.run(quick=given.quick, device=given.device, json_path=given.json)
 
 
-def bench_training(given: argparse.Namespace, settings: Sequence[str]) -> None:
+def bench_training(arguments: Sequence[str]) -> None:
     """Time training steps with a run's data, network and trainer."""
+    import tyro
+
+    given, settings = tyro.cli(TrainingBench, args=arguments, prog="bench train", return_unknown_args=True)
+
     from reid_accel.benchmarks import training
     from reid_accel.benchmarks.per_image import per_image_input
     from reid_accel.config.parse import parse
@@ -91,21 +92,34 @@ def bench_gpu(arguments: Sequence[str]) -> int:
         return measure(arguments)
 
 
+BENCHMARKS = {"retrieval": bench_retrieval, "train": bench_training}
+USAGE = """usage: bench {retrieval,train,gpu} ...
+
+retrieval  scoring and re-ranking against plain retrieval
+train      whether the device waits for data, the bottleneck, a recommended batch size
+gpu        correctness and speed on a GPU
+
+`bench NAME --help` lists the options of a benchmark."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one benchmark; a user's mistake is reported as one sentence."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if words[:1] == ["gpu"]:  # before importing packages that a bare GPU machine may lack
+    name = words[0] if words else ""
+    if name == "gpu":  # before importing packages that a bare GPU machine may lack
         sys.exit(bench_gpu(words[1:]))
-    parser = build_parser()
-    given, rest = parser.parse_known_args(words)
-    if rest and not given.takes_settings:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if name not in BENCHMARKS:
+        is_help = name in ("-h", "--help")
+        print(
+            USAGE if is_help else f"there is no benchmark {name}\n{USAGE}", file=sys.stdout if is_help else sys.stderr
+        )
+        sys.exit(0 if is_help else 2)
 
     from reid_accel.distributed.setup import process_group_scope
     from reid_accel.reporting.console import sentences_for_users
 
     with process_group_scope(), sentences_for_users():
-        given.run(given, rest)
+        BENCHMARKS[name](words[1:])
 
 
 if __name__ == "__main__":

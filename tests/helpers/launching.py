@@ -17,8 +17,9 @@ TINY = (
     "--model.height-px=64",
     "--model.width-px=32",
     "--run.mixed-precision=no",
+    "--run.cpu-threads=1",
 )
-"""A network small enough for tests of everything but accuracy."""
+"""A network small enough for tests of everything but accuracy; threads would wait for each other on a busy machine."""
 
 
 SMALL_RUN = (
