@@ -73,10 +73,10 @@ def bench_training(arguments: Sequence[str]) -> None:
     config = parse(Config, settings, default_recipe=DEFAULT_RECIPE)
     accelerator = start_accelerator(config.run.mixed_precision, config.train.accumulation_steps, config.run.cpu_threads)
     choose_kernels(deterministic=config.run.deterministic)
-    console = open_console(accelerator.is_main_process)
-    data = open_data(config.data, config.model, console.print)
+    console = open_console(accelerator.is_main_process, config.run.log_level)
+    data = open_data(config.data, config.model)
     images, _ = split_training_images(data, config.data.validation_share)
-    trainer = build_trainer(config, accelerator, build_model(config, images, accelerator), images, console.print)
+    trainer = build_trainer(config, accelerator, build_model(config, images, accelerator), images)
     per_image = None
     if given.vs_pil:
         per_image = per_image_input(images, config, accelerator.device, given.workers)

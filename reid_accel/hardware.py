@@ -1,11 +1,14 @@
 """Hardware settings: precision, threads, kernels, compilation."""
 
+import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 import torch.nn as nn
+
+logger = logging.getLogger(__name__)
 
 
 def cpu_threads(asked: int) -> int:
@@ -57,10 +60,10 @@ def _cpu_computes_bf16() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def compile_if_possible(model: nn.Module, device: torch.device, say: Callable[[str], None]) -> bool:
+def compile_if_possible(model: nn.Module, device: torch.device) -> bool:
     """Compile a network in place (parameters keep their names), after it was wrapped for several processes.
 
-    A one-layer network tests whether the machine can compile; if not, the model is unchanged and `say` gets the reason.
+    A one-layer network tests whether the machine can compile; if not, a warning says why and the model is unchanged.
     """
     probe = nn.Linear(4, 4).to(device)
     probe.compile()
@@ -68,7 +71,7 @@ def compile_if_possible(model: nn.Module, device: torch.device, say: Callable[[s
         probe(torch.ones(2, 4, device=device)).sum().backward()
     except (RuntimeError, OSError) as error:  # whatever is missing: a compiler, its headers, triton
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        say(f"torch.compile doesn't work on this machine ({reason}): training continues without it")
+        logger.warning(f"torch.compile doesn't work on this machine ({reason}): training continues without it")
         return False
     finally:
         torch.compiler.reset()

@@ -10,11 +10,10 @@ from reid_accel.preflight import prediction_settings
 if __name__ == "__main__":
     SETTINGS = prediction_settings(sys.argv[1:])  # before torch is imported: help and mistakes are answered at once
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-
-from rich.console import Console
 
 from reid_accel.attributes.vocabulary import MARKET_GROUPS
 from reid_accel.config.schema import PredictionConfig, RunConfig
@@ -29,6 +28,8 @@ from reid_accel.reporting.console import image_bar, open_console, sentences_for_
 from reid_accel.retrieval.embed import embed_dataset
 from reid_accel.retrieval.features import Embeddings, save_features
 from reid_accel.training.run_dir import choose_run_folder
+
+logger = logging.getLogger("reid_accel.predict")  # the script's __name__ may be __main__
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -45,13 +46,13 @@ def run_script(config: PredictionConfig) -> None:
 def predict(config: PredictionConfig) -> None:
     """Check and decode all images, embed them on all processes, rank and write on process 0."""
     accelerator = start_accelerator("no")
-    console = open_console(accelerator.is_main_process)
+    console = open_console(accelerator.is_main_process, config.log_level)
     with accelerator.local_main_process_first():  # one download per machine
         model = load_model(config.model, config.model_module)
     model = on_device(model, accelerator.device)
-    sets = {name: open_images(Path(getattr(config, name)), model, config, console) for name in ("queries", "test")}
+    sets = {name: open_images(Path(getattr(config, name)), model, config) for name in ("queries", "test")}
     folder = choose_run_folder(RunConfig(name="predict", dir=config.dir), accelerator)
-    warn_of_missing_files(model, console)
+    warn_of_missing_files(model)
     embedded = {}
     for name, images in sets.items():
         with image_bar(console, f"embedding {name}", -(-len(images) // accelerator.num_processes)) as progress:
@@ -64,33 +65,28 @@ def predict(config: PredictionConfig) -> None:
         written.append(folder / "features")
         keep_features(written[-1], {"queries": queries, "test": test}, model)
     for path in written:
-        console.print(f"wrote {path}", markup=False, soft_wrap=True)
+        logger.info(f"wrote {path}")
 
 
-def open_images(place: Path, model: ReIDModel, config: PredictionConfig, console: Console) -> ImageDataset:
+def open_images(place: Path, model: ReIDModel, config: PredictionConfig) -> ImageDataset:
     """Decode an image or a folder of images, once per machine; every process calls it."""
-    decoding = Decoding(
-        model.architecture,
-        Path(config.cache_dir).expanduser(),
-        config.on_bad_image,
-        verify=is_local_main(),
-        say=console.print,
-    )
+    cache_dir = Path(config.cache_dir).expanduser()
+    decoding = Decoding(model.architecture, cache_dir, config.on_bad_image, verify=is_local_main())
     with local_main_first():
         images, skipped = open_unlabeled(place, decoding)
     for bad in skipped:
-        console.print(f"skipped: {bad.reason}", markup=False)
+        logger.warning(f"skipped: {bad.reason}")
     return images
 
 
-def warn_of_missing_files(model: ReIDModel, console: Console) -> None:
+def warn_of_missing_files(model: ReIDModel) -> None:
     """Name the files that this model can't give."""
     groups = model.architecture.groups
     missing = [] if groups == MARKET_GROUPS else [CLASSIFICATION_FILE]
     missing += [] if groups else [JUNK_SCORES_FILE]
     if missing:
         reason = "has other attributes than Market-1501's" if groups else "was trained without attributes"
-        console.print(f"[yellow]note:[/] the model {reason}: {' and '.join(missing)} will not be written")
+        logger.warning(f"the model {reason}: {' and '.join(missing)} will not be written")
 
 
 def keep_features(folder: Path, sets: Mapping[str, Embeddings], model: ReIDModel) -> None:

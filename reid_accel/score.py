@@ -12,6 +12,7 @@ from reid_accel.preflight import scoring_settings
 if __name__ == "__main__":
     SETTINGS = scoring_settings(sys.argv[1:])  # before torch is imported: help and mistakes are answered at once
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +36,8 @@ from reid_accel.reporting.schema import Report, ReportFrame, Retrieval, SplitCou
 from reid_accel.retrieval.features import Embeddings
 from reid_accel.training.run_dir import choose_run_folder
 
+logger = logging.getLogger("reid_accel.score")  # the script's __name__ may be __main__
+
 
 def main(arguments: Sequence[str]) -> None:
     """The script: a model and a data set in, a report out; a user's mistake becomes a sentence."""
@@ -45,12 +48,12 @@ def run_script(config: ScoringConfig) -> None:
     """Score with the settings; a user's mistake becomes a sentence, and all processes end together."""
     with process_group_scope(), sentences_for_users():
         accelerator = start_accelerator("no")
-        console = open_console(accelerator.is_main_process)
+        console = open_console(accelerator.is_main_process, config.log_level)
         score = score_features if config.model is None else score_model
-        report, folder = score(config, accelerator, console)
+        report, folder = score(config, accelerator)
         if report is not None:
             print_report(console, report)
-            console.print(f"report: {folder / 'report.html'}", soft_wrap=True)
+            logger.info(f"report: {folder / 'report.html'}")
         if config.also:
             score_across(config, report, folder, accelerator, console)
 
@@ -65,7 +68,7 @@ def score_across(
         label = f"{name}-{Path(root).name}"
         data = replace(config.data, name=name, root=root)
         one = replace(config, data=data, also=(), dir=str(folder / label))
-        of_set[label] = score_model(one, accelerator, console)[0]
+        of_set[label] = score_model(one, accelerator)[0]
     entries: list[Retrieval] = []
     for label, report in of_set.items():
         for scored in report["retrieval"] if report is not None else []:
@@ -77,12 +80,12 @@ def score_across(
         write_json(folder / "domains.json", entries)
 
 
-def score_model(config: ScoringConfig, accelerator: Accelerator, console: Console) -> tuple[Report | None, Path]:
+def score_model(config: ScoringConfig, accelerator: Accelerator) -> tuple[Report | None, Path]:
     """Embed the data set's test images on all processes, score, report on process 0."""
     assert config.model is not None
     with accelerator.local_main_process_first():  # one download per machine
         model = on_device(load_model(config.model, config.model_module), accelerator.device)
-    data = open_data(config.data, model.architecture, console.print, for_training=False)
+    data = open_data(config.data, model.architecture, for_training=False)
     require_matches(data)
     if config.features is not None and not data.labeled_test:
         raise InputError(f"--features keeps query and gallery, which the layout of {config.data.name} doesn't have")
@@ -106,10 +109,10 @@ def score_model(config: ScoringConfig, accelerator: Accelerator, console: Consol
         folder=folder,
         features=Path(config.features) if config.features is not None else None,
     )
-    return score_and_report(model, plan, accelerator, console), folder
+    return score_and_report(model, plan, accelerator), folder
 
 
-def score_features(config: ScoringConfig, accelerator: Accelerator, console: Console) -> tuple[Report | None, Path]:
+def score_features(config: ScoringConfig, accelerator: Accelerator) -> tuple[Report | None, Path]:
     """Score saved embeddings: no image is opened, no network runs."""
     assert config.features is not None
     entries, features = score_saved_features(Path(config.features), config.score, accelerator.device)

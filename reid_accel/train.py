@@ -10,6 +10,7 @@ from reid_accel.preflight import training_settings
 if __name__ == "__main__":
     SETTINGS = training_settings(sys.argv[1:])  # before torch is imported: help and mistakes are answered at once
 
+import logging
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -48,6 +49,8 @@ from reid_accel.training.resume import resume
 from reid_accel.training.run_dir import choose_run_folder, save_model
 from reid_accel.training.run_paths import resumed_after_restart
 from reid_accel.training.trainer import Trainer
+
+logger = logging.getLogger("reid_accel.train")  # the script's __name__ may be __main__
 
 STOPPED_FILE = "STOPPED"  # there after an orderly stop: launch/slurm.sh puts such a run back into the queue
 
@@ -92,7 +95,7 @@ def prepare(config: Config, additions: Additions = NOTHING) -> tuple[Run, Progre
     accelerator = start_accelerator(
         config.run.mixed_precision, config.train.accumulation_steps, config.run.cpu_threads, config.run.stall_minutes
     )
-    console = open_console(accelerator.is_main_process)
+    console = open_console(accelerator.is_main_process, config.run.log_level)
     choose_kernels(deterministic=config.run.deterministic)
     check_sharding(accelerator, config.run)
     micro_batch = config.micro_batch_size(accelerator.num_processes)
@@ -102,24 +105,24 @@ def prepare(config: Config, additions: Additions = NOTHING) -> tuple[Run, Progre
         import_module(config.model.module)
     with accelerator.local_main_process_first():  # one download per machine
         weights = starting_weights(config.model)
-    data = open_data(config.data, config.model, console.print, listing=additions.listing)
+    data = open_data(config.data, config.model, listing=additions.listing)
     require_matches(data)
     training, validation = split_training_images(data, config.data.validation_share)
     model = build_model(config, training, accelerator, weights)
-    trainer = build_trainer(config, accelerator, model, training, console.print, additions.losses)
+    trainer = build_trainer(config, accelerator, model, training, additions.losses)
     steps = len(trainer.epoch_batches(epoch=0))
 
     folder = choose_run_folder(config.run, accelerator)
     identity = RunFingerprint(to_dict(config), data.fingerprint(), accelerator.num_processes)
-    progress = resume(config.run, folder / "checkpoints", trainer.state, identity, console.print)
+    progress = resume(config.run, folder / "checkpoints", trainer.state, identity)
     if accelerator.is_main_process:
         write_text(folder / "config.yaml", to_yaml(config))
         (folder / STOPPED_FILE).unlink(missing_ok=True)
     kept = {"resume_step": progress.step, "resume_lines": progress.logged_lines}
     tracking = Tracking(folder, accelerator, config.run.trackers, to_dict(config), **kept)
     for note in notes(trainer, load):
-        console.print(f"[yellow]note:[/] {note}", soft_wrap=True)
-    console.print(opening(folder, trainer, validation, steps, micro_batch), soft_wrap=True)
+        logger.warning(note)
+    logger.info(opening(folder, trainer, validation, steps, micro_batch))
     return Run(config, accelerator, console, folder, data, validation, trainer, identity, tracking), progress
 
 
@@ -133,7 +136,7 @@ def complete(run: Run, progress: Progress) -> None:
             is_last = progress.epoch == config.train.epochs
             if run.validation is not None and (is_last or progress.epoch % config.train.validate_every_epochs == 0):
                 progress = validate_epoch(run, run.validation, progress)
-            run.console.print(epoch_line(progress.history[-1], config.train.epochs), soft_wrap=True)
+            logger.info(epoch_line(progress.history[-1], config.train.epochs))
             run.tracking.log(progress.step, progress.history[-1])
             checkpoint(run, progress)
     if run.validation is None:
@@ -239,10 +242,9 @@ def leave(run: Run) -> None:
     run.tracking.close()
     if run.accelerator.is_main_process:
         write_text(run.folder / STOPPED_FILE, "asked to stop; resume with --run.resume auto\n")
-    run.console.print(
+    logger.warning(
         f"stopped by {run.stop.signal_name or 'another process'} after a checkpoint. Continue with the same command "
-        f"and [bold]--run.dir {run.folder} --run.resume auto[/]",
-        soft_wrap=True,
+        f"and --run.dir {run.folder} --run.resume auto"
     )
     sys.exit(EXIT_STOPPED)
 

@@ -1,6 +1,8 @@
 """What the tests share: small made data sets, and the way to real ones."""
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -19,6 +21,15 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"the shared test data is not there ({SHARED_DATA})")
     return SHARED_DATA
+
+
+@pytest.fixture(autouse=True)
+def _log_as_imported() -> Iterator[None]:
+    """After a run in this process, the package's log goes to `caplog` again."""
+    yield
+    logger = logging.getLogger("reid_accel")
+    logger.handlers, logger.propagate = [], True
+    logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture

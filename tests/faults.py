@@ -143,7 +143,7 @@ def steps_lost(run: Path) -> int:
     """Steps that were logged and aren't in the newest whole checkpoint."""
     log = run / "metrics.jsonl"
     logged = [line for line in log.read_text().split("\n")[:-1] if line] if log.exists() else []
-    newest = newest_checkpoint(run / "checkpoints", lambda sentence: None)
+    newest = newest_checkpoint(run / "checkpoints")
     return max((json.loads(line)["step"] for line in logged), default=0) - (step_of(newest) if newest else 0)
 
 

@@ -118,6 +118,15 @@ def test_scoring_needs_no_training_images(small_market: Path) -> None:
     assert again["attributes"] == first["attributes"] is not None
 
 
+def test_a_quiet_run_prints_warnings_and_the_table_only(small_market: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train(settings(small_market, "--run.log-level=warning"))
+    lines = [line for line in capsys.readouterr().out.splitlines() if line]
+    table = next(number for number, line in enumerate(lines) if "rank-1" in line or "mAP" in line)
+    assert table > 0
+    assert all(line.startswith("warning: ") for line in lines[:table]), lines
+    assert not [line for line in lines if line.startswith(("epoch", "decoded", "wrote", "report:"))]
+
+
 def test_ctrl_c_while_scoring_says_how_to_score_again(
     small_market: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,8 @@ from typing import Any, Literal, SupportsIndex, get_args, get_origin, get_type_h
 
 from reid_accel.errors import InputError
 
+LogLevel = Literal["debug", "info", "warning", "error"]
+
 
 def check(condition: bool, name: str, requirement: str, value: object) -> None:
     """Raise InputError `name must be requirement, got value` unless the condition holds."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from reid_accel.config.checks import check_each
+from reid_accel.config.checks import LogLevel, check_each
 from reid_accel.config.data import DataConfig, name_and_folder
 from reid_accel.errors import InputError
 
@@ -68,6 +68,8 @@ class ScoringConfig:
     """Seed of the validation queries of the course protocols."""
     dir: str | None = None
     """Report folder. Default: runs/score, or the first free one of runs/score-2, runs/score-3, ..."""
+    log_level: LogLevel = "info"
+    """Least severe messages to print; `warning`: only warnings, errors and the final table."""
 
     def __post_init__(self) -> None:
         if self.model is None and self.features is None:
@@ -103,3 +105,5 @@ class PredictionConfig:
     dir: str | None = None
     """Output folder of classification_test.csv, reid_test.txt and junk_scores.tsv. Default: runs/predict, or the first
     free one of runs/predict-2, runs/predict-3, ..."""
+    log_level: LogLevel = "info"
+    """Least severe messages to print; `warning`: only warnings and errors."""

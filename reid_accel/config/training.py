@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from reid_accel.config.checks import check, check_each
+from reid_accel.config.checks import LogLevel, check, check_each
 from reid_accel.errors import InputError
 
 
@@ -136,6 +136,8 @@ class RunConfig:
     """Number of most recent checkpoints to keep, in addition to the best epoch's."""
     stall_minutes: float = 30.0
     """With several processes: abort the run after this many minutes without progress; 0: never."""
+    log_level: LogLevel = "info"
+    """Least severe messages to print; `warning`: only warnings, errors and the final table."""
     log_every_steps: int = 10
     """Steps between lines in metrics.jsonl."""
     trackers: tuple[str, ...] = ()

@@ -1,17 +1,20 @@
 """The cache folder for decoded images and synthetic sets, and a temporary fallback if it isn't writable."""
 
+import logging
 import os
 import tempfile
-from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from reid_accel.errors import InputError
 
 CACHE_ROOT = Path("~/.cache/reid_accel")
 
+logger = logging.getLogger(__name__)
 
-def writable_cache(folder: Path, say: Callable[[str], None] | None = None) -> Path:
-    """The folder, or the user's temporary folder if it isn't writable, with a warning to `say`.
+
+def writable_cache(folder: Path) -> Path:
+    """The folder, or the user's temporary folder if it isn't writable, with a warning.
 
     All processes of a machine get the same folder.
     """
@@ -19,13 +22,18 @@ def writable_cache(folder: Path, say: Callable[[str], None] | None = None) -> Pa
         _try_to_write(folder)
     except OSError as error:
         substitute = _temporary_cache()
-        if say is not None:
-            say(
-                f"the cache folder {folder} is not writable ({error.strerror}): decoded images are kept in "
-                f"{substitute}. Choose a permanent folder with --data.cache-dir"
-            )
+        _warn_once(
+            f"the cache folder {folder} is not writable ({error.strerror}): decoded images are kept in "
+            f"{substitute}. Choose a permanent folder with --data.cache-dir"
+        )
         return substitute
     return folder
+
+
+@cache
+def _warn_once(sentence: str) -> None:
+    """Several splits share a cache folder."""
+    logger.warning(sentence)
 
 
 def _try_to_write(folder: Path) -> None:

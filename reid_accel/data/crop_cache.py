@@ -7,11 +7,12 @@ A killed build leaves no incomplete cache. If two processes build at the same ti
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +34,9 @@ CROPS_FILE = "crops.npy"
 INDEX_FILE = "index.json"
 CHECKED_BYTES = 64 * 2**20  # per checksum
 ABANDONED_SECONDS = 24 * 3600.0
+PROGRESS_EVERY = 4096
 
-Say = Callable[[str], None]
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,16 +56,13 @@ class Decoding:
     """How images are decoded and where they are cached.
 
     on_bad_image: "error" raises InputError for unreadable images, "skip" lists them in `unreadable`. verify: compare
-    checksums (one process per machine is enough). progress is called with (images done, all images), say with a warning
-    when a damaged cache is replaced or the cache folder isn't writable.
+    checksums (one process per machine is enough).
     """
 
     size: ImageSize
     cache_dir: Path
     on_bad_image: str = "error"
     verify: bool = True
-    progress: Callable[[int, int], None] | None = None
-    say: Say = lambda sentence: None
 
 
 class _UnusableError(Exception):
@@ -80,11 +79,13 @@ def open_crop_cache(paths: Sequence[Path], decoding: Decoding, fingerprint: str)
     key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
     cache = _read_if_good(cache_dir / "crops" / key, len(paths), decoding)
     if cache is None:
-        writable = writable_cache(cache_dir, decoding.say)
+        writable = writable_cache(cache_dir)
         folder = writable / "crops" / key
         if writable != cache_dir:
             cache = _read_if_good(folder, len(paths), decoding)
         cache = cache or _build(folder, paths, decoding)
+    else:
+        logger.debug(f"the decoded images of {paths[0].parent.name} are in {cache_dir / 'crops' / key}")
     if cache.unreadable and decoding.on_bad_image == "error":
         row, reason = min(cache.unreadable.items())
         raise InputError(
@@ -100,7 +101,7 @@ def _read_if_good(folder: Path, number: int, decoding: Decoding) -> CropCache | 
     try:
         return _read(folder, number, decoding.verify)
     except _UnusableError as error:
-        decoding.say(f"the crop cache {folder} is unusable ({error}): decoding the images again")
+        logger.warning(f"the crop cache {folder} is unusable ({error}): decoding the images again")
         return None
 
 
@@ -168,7 +169,7 @@ def _remove_abandoned(folder: Path) -> None:
 
 def _decode_all(file: Path, paths: Sequence[Path], decoding: Decoding) -> dict[str, Any]:
     """Write the crops; returns the content of the index."""
-    size, progress = decoding.size, decoding.progress
+    size = decoding.size
     with ThreadPoolExecutor(_cores()) as pool:  # Pillow decodes outside the GIL
         own_size = _common_size(pool, paths, size)
         width, height = own_size or (size.width_px, size.height_px)
@@ -183,8 +184,8 @@ def _decode_all(file: Path, paths: Sequence[Path], decoding: Decoding) -> dict[s
                 unreadable[row] = str(error)
 
         for done, _ in enumerate(pool.map(decode, range(len(paths)), chunksize=64), start=1):
-            if progress is not None and (done % 512 == 0 or done == len(paths)):
-                progress(done, len(paths))
+            if done % PROGRESS_EVERY == 0 or done == len(paths):
+                logger.info(f"decoded {done:,} of {len(paths):,} images of {paths[0].parent.name}")
     crops.flush()
     return {
         "format": FORMAT,

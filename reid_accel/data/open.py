@@ -1,14 +1,12 @@
 """The images of a run: listed, decoded and labeled."""
 
-from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
+import logging
 from pathlib import Path
 
 from reid_accel.config.schema import DataConfig, name_and_folder
 from reid_accel.data.cache_dir import writable_cache
 from reid_accel.data.concat import SplitListing, joined
-from reid_accel.data.crop_cache import Decoding, Say
+from reid_accel.data.crop_cache import Decoding
 from reid_accel.data.dataset import ImageDataset, SkippedImage, decode_images
 from reid_accel.data.images import ImageSize
 from reid_accel.data.listing import Listing
@@ -18,13 +16,12 @@ from reid_accel.distributed.machine import is_local_main, local_main_first
 from reid_accel.errors import InputError
 from reid_accel.synthetic.market import SyntheticMarket
 
-PROGRESS_EVERY = 4096
+logger = logging.getLogger(__name__)
 
 
 def open_data(
     config: DataConfig,
     size: ImageSize,
-    say: Say,
     *,
     for_training: bool = True,
     listing: Listing | None = None,
@@ -36,11 +33,10 @@ def open_data(
     that `config` names.
     Raises InputError when the set can't be used.
     """
-    warnings: list[str] = []
     cache_dir = Path(config.cache_dir).expanduser()
     with local_main_first():  # draws a synthetic set
-        main, train = _list_sets(config, listing, cache_dir, warnings.append)
-    decoding = Decoding(size, cache_dir, config.on_bad_image, verify=is_local_main(), say=warnings.append)
+        main, train, warnings = _list_sets(config, listing, cache_dir)
+    decoding = Decoding(size, cache_dir, config.on_bad_image, verify=is_local_main())
     splits: dict[str, ImageDataset] = {}
     skipped: list[SkippedImage] = []
     for split in main.splits:
@@ -52,7 +48,7 @@ def open_data(
             splits[split], unreadable = decode_images(
                 listed.images,
                 listed.groups,
-                replace(decoding, progress=partial(_report_progress, say, split)),
+                decoding,
                 fingerprint=f"{listed.fingerprint}/{split}",
                 title=f"split {split}",
             )
@@ -61,28 +57,20 @@ def open_data(
         warnings.append(f"{len(skipped)} images cannot be read and are left out; report.json lists them")
     once = tuple(dict.fromkeys(warnings))
     for warning in once:
-        say(f"[yellow]warning:[/] {warning}")
+        logger.warning(warning)
     return OpenedData(splits, once, tuple(skipped), train.added_people, own_table=listing is not None)
 
 
-def _list_sets(config: DataConfig, listing: Listing | None, cache_dir: Path, warn: Say) -> tuple[Listing, SplitListing]:
-    """The main set and the training images of all sets."""
+def _list_sets(config: DataConfig, listing: Listing | None, cache_dir: Path) -> tuple[Listing, SplitListing, list[str]]:
+    """The main set, the training images of all sets, and the warnings of all sets."""
     if listing is None:
         synthetic = SyntheticMarket(train_identities=config.synthetic_identities, seed=config.synthetic_seed)
-        cache = writable_cache(cache_dir, warn)
-        listing = list_dataset(config.name, config.root, cache_dir=cache, synthetic=synthetic)
+        listing = list_dataset(config.name, config.root, cache_dir=writable_cache(cache_dir), synthetic=synthetic)
     others: dict[str, Listing] = {}
     for entry in config.also:
         name, root = name_and_folder(entry, "data.also")
         others[f"{name}:{Path(root).name}"] = list_dataset(name, root, cache_dir=cache_dir)
     if len(others) < len(config.also):
         raise InputError(f"data.also has two folders of the same name: {', '.join(config.also)}")
-    for one in (listing, *others.values()):
-        for warning in one.warnings:
-            warn(warning)
-    return listing, joined(listing, others)
-
-
-def _report_progress(say: Callable[[str], None], split: str, done: int, total: int) -> None:
-    if done == total or done % PROGRESS_EVERY == 0:
-        say(f"decoded {done:,} of {total:,} images of {split}")
+    warnings = [warning for one in (listing, *others.values()) for warning in one.warnings]
+    return listing, joined(listing, others), warnings

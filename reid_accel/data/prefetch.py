@@ -3,8 +3,9 @@
 Legend: B rows of a batch.
 """
 
+import logging
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -16,6 +17,8 @@ from torch import Tensor
 
 from reid_accel.data.crop_cache import CropCache
 from reid_accel.data.sampler import Rows
+
+logger = logging.getLogger(__name__)
 
 COPIED_BYTES = 256 * 2**20  # copied to the device at a time: the extra host memory
 
@@ -88,13 +91,8 @@ class ReadAheadCrops:
             return host.to(self.device, non_blocking=True), stream.record_event()
 
 
-def place_crops(
-    cache: CropCache, device: torch.device, share: float, say: Callable[[str], None] = lambda sentence: None
-) -> Crops:
-    """The crops of a split for a device: resident if they fit into `share` of its free memory, else prefetched.
-
-    `say` gets a message when they don't fit.
-    """
+def place_crops(cache: CropCache, device: torch.device, share: float) -> Crops:
+    """The crops of a split for a device: resident if they fit into `share` of its free memory, else prefetched."""
     if device.type == "cpu":
         return MappedCrops(cache)
     needed, free = cache.crops_N3HW.nbytes, free_memory(device)
@@ -104,7 +102,7 @@ def place_crops(
         except torch.cuda.OutOfMemoryError:  # another process has taken the memory
             torch.cuda.empty_cache()
     if share > 0:
-        say(
+        logger.warning(
             f"the decoded training images ({needed / 2**30:.1f} GiB) exceed {100 * share:.0f} % of the "
             f"device's free memory ({free / 2**30:.1f} GiB, --data.device-share): they are prefetched from the cache"
         )

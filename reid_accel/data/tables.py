@@ -4,7 +4,8 @@ Only this module imports the library.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from reid_accel.synthetic.market import SyntheticMarket
 Tables = Mapping[str, datasets.Dataset]
 """The splits of a data set, e.g. a `datasets.DatasetDict`."""
 
+logger = logging.getLogger(__name__)
+
 REQUIRED_COLUMNS = ("image", "pid", "camera")
 BASE_COLUMNS = (*REQUIRED_COLUMNS, "name", "row")
 
@@ -31,21 +34,19 @@ def load(
     *,
     cache_dir: str | Path = CACHE_ROOT,
     synthetic: SyntheticMarket | None = None,
-    report_warning: Callable[[str], None] | None = None,
 ) -> datasets.DatasetDict:
     """A re-ID set as a DatasetDict with the splits train, query, gallery (course: train, queries, test).
 
     name: market1501, market-layout, msmt17, course, synthetic (drawn by the package) or synthetic-course (the same
     images in the course's layout). root: the folder of the set, except for synthetic ones. The columns are image
     (decoded when accessed), name, pid, camera, row (position in the sorted split), and one ClassLabel column per
-    attribute group (-1: unknown). report_warning is called with each warning about the folder's content.
+    attribute group (-1: unknown). Warnings about the folder's content are logged.
     Raises InputError when the folder is missing, empty or in another layout.
     """
-    cache = writable_cache(Path(cache_dir).expanduser(), report_warning)
+    cache = writable_cache(Path(cache_dir).expanduser())
     listing = list_dataset(name, root, cache_dir=cache, synthetic=synthetic)
-    if report_warning is not None:
-        for warning in listing.warnings:
-            report_warning(warning)
+    for warning in listing.warnings:
+        logger.warning(warning)
     return datasets.DatasetDict({split: _table(split, images, listing) for split, images in listing.splits.items()})
 
 

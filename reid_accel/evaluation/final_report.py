@@ -3,6 +3,7 @@
 Shared by train.py and score.py; every process calls these functions, process 0 writes.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -42,6 +43,8 @@ from reid_accel.reporting.schema import FORMAT, Attributes, DataFacts, Junk, Mod
 from reid_accel.retrieval.embed import AttributePredictions, embed_dataset
 from reid_accel.retrieval.features import Embeddings
 from reid_accel.training.progress import Progress
+
+logger = logging.getLogger(__name__)
 
 PROTOCOLS_WITHIN = ("course", "course-strict", "market1501")
 """Those that drawn validation images are scored by."""
@@ -88,11 +91,11 @@ class Embedded:
     attributes: dict[str, AttributePredictions]
 
     @classmethod
-    def by(cls, model: ReIDModel, plan: ReportPlan, console: Console) -> "Embedded":
+    def by(cls, model: ReIDModel, plan: ReportPlan) -> "Embedded":
         """Embed each split once."""
         embeddings, attributes = {}, {}
         for split, images in plan.images.items():
-            console.print(f"embedding {len(images):,} images of {split}")
+            logger.info(f"embedding {len(images):,} images of {split}")
             embeddings[split], attributes[split] = embed_dataset(model, images, plan.config)
         return cls(plan.images, embeddings, attributes)
 
@@ -106,7 +109,7 @@ class Scored:
     worst: list[RankList]
 
 
-def score_and_report(model: ReIDModel, plan: ReportPlan, accelerator: Accelerator, console: Console) -> Report | None:
+def score_and_report(model: ReIDModel, plan: ReportPlan, accelerator: Accelerator) -> Report | None:
     """Embed every test image once, score, and write report.json, report.html and the predictions.
 
     Every process calls it; process 0 writes and gets the report (the others None).
@@ -114,15 +117,15 @@ def score_and_report(model: ReIDModel, plan: ReportPlan, accelerator: Accelerato
     """
     for images in plan.data.splits.values():
         require_fitting_vocabulary(model.architecture.groups, images.groups)
-    embedded = Embedded.by(model, plan, console)
+    embedded = Embedded.by(model, plan)
     scored = _score(embedded, plan, model.architecture.metric)
     for path in _write_predictions(embedded, plan, model):
-        console.print(f"wrote {path}")
+        logger.info(f"wrote {path}")
     if plan.features is not None and plan.data.labeled_test:
         fingerprint = f"model {model_fingerprint(model)}, data {plan.data.fingerprint()}"
         origin = FeaturesOrigin(fingerprint, model.architecture.metric, plan.config.flip, plan.config.crops)
         write_saved_features(plan.features, embedded.embeddings, origin)
-        console.print(f"wrote the embeddings of query and gallery to {plan.features}", markup=False)
+        logger.info(f"wrote the embeddings of query and gallery to {plan.features}")
     if not accelerator.is_main_process:
         return None
     labeled = next((split for split in ("gallery", "validation") if split in embedded.images), None)
@@ -272,16 +275,16 @@ def finish_run(
         folder=folder,
     )
     with _explaining_interrupts(folder):
-        report = score_and_report(model, plan, accelerator, console)
+        report = score_and_report(model, plan, accelerator)
     if report is None:
         return
     architecture = asdict(model.architecture)
     write_model_card(folder / "model", report, architecture.pop("model") | architecture, config.run.push_to)
     print_report(console, report)
-    console.print(f"report: {folder / 'report.html'}   model: {folder / 'model'}", soft_wrap=True)
+    logger.info(f"report: {folder / 'report.html'}   model: {folder / 'model'}")
     if config.run.push_to:
         pushed = hub.push(folder / "model", config.run.push_to, visibility=config.run.push_visibility)
-        console.print(pushed.lines()[-1], markup=False, soft_wrap=True)
+        logger.info(pushed.lines()[-1])
 
 
 @contextmanager

@@ -1,6 +1,7 @@
-"""Console output of process 0: errors, epoch lines, a progress bar, the report's tables."""
+"""Console output of process 0: errors, the log, a progress bar, the report's tables."""
 
 import errno
+import logging
 import os
 import sys
 import time
@@ -14,6 +15,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from reid_accel.errors import InputError
 from reid_accel.reporting.metrics import (
@@ -31,10 +33,29 @@ INTERRUPTED = 130
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 WIDTH = 100
 
+logger = logging.getLogger("reid_accel")  # all modules log to its children
 
-def open_console(is_main_process: bool) -> Console:
-    """The terminal on process 0; a silent console on the others."""
-    return Console(quiet=not is_main_process, highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+
+def open_console(is_main_process: bool, log_level: str = "info") -> Console:
+    """The terminal on process 0; a silent console on the others. The package's log is printed there from now on."""
+    console = Console(quiet=not is_main_process, highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+    logger.handlers = [_ConsoleHandler(console)]
+    logger.setLevel(log_level.upper())
+    logger.propagate = False  # a handler of the root logger would print every line again
+    return console
+
+
+class _ConsoleHandler(logging.Handler):
+    """Prints log records as plain text; warnings and errors are marked."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record; on a terminal, above the progress bar."""
+        mark = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        self._console.print(Text.assemble((mark, "yellow"), self.format(record)), soft_wrap=True)
 
 
 @contextmanager
@@ -73,7 +94,7 @@ def epoch_bar(console: Console, epoch: int, epochs: int, steps: int, done: int) 
         TextColumn("{task.fields[numbers]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console, transient=True, disable=not _shows_progress(console)) as bar:
         task = bar.add_task("", total=steps, completed=done, epoch=f"{epoch + 1}/{epochs}", numbers="")
 
         def update(position: int, **numbers: float) -> None:
@@ -88,9 +109,13 @@ def epoch_bar(console: Console, epoch: int, epochs: int, steps: int, done: int) 
 def image_bar(console: Console, title: str, images: int) -> Iterator[Callable[[int], None]]:
     """A progress bar over images; yields a function to call with the number of images just done."""
     columns = (TextColumn(title, markup=False), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console, transient=True, disable=not _shows_progress(console)) as bar:
         task = bar.add_task("", total=images)
         yield lambda done: bar.advance(task, done)
+
+
+def _shows_progress(console: Console) -> bool:
+    return console.is_terminal and logger.isEnabledFor(logging.INFO)
 
 
 def epoch_line(line: Mapping[str, Any], epochs: int) -> str:

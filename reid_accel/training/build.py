@@ -1,6 +1,6 @@
 """Building a trainer: network, optimizer and input of a run, on the device and over all processes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 from accelerate import Accelerator
@@ -38,7 +38,6 @@ def build_trainer(
     accelerator: Accelerator,
     model: ReIDModel,
     training: TrainingSet,
-    say: Callable[[str], None] = print,
     own_losses: Mapping[str, Loss] | None = None,
 ) -> Trainer:
     """Model and optimizer on the device, data-parallel, in mixed precision. Accelerate wraps `model` itself."""
@@ -50,14 +49,14 @@ def build_trainer(
     # a sharded model needs mixed precision only: FSDP exchanges gradients itself
     wrapped = accelerator.prepare_model(model, evaluation_mode=config.run.shard_weights)
     if config.run.compile:
-        compile_if_possible(wrapped, accelerator.device, say)
+        compile_if_possible(wrapped, accelerator.device)
     return Trainer(
         accelerator=accelerator,
         model=wrapped,
         unwrapped=model,
         optimizer=optimizer,
         data=training,
-        input=open_input(training, model.architecture, config, accelerator.device, say),
+        input=open_input(training, model.architecture, config, accelerator.device),
         config=config,
         own_losses=own_losses or {},
         average=average,

@@ -7,8 +7,9 @@ What is random in training is a function of seed, step and row, so there is no g
 
 import hashlib
 import json
+import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ OPTIMIZER_FILE = "optimizer.safetensors"
 EMA_FILE = "ema.safetensors"
 PROGRESS_FILE = "progress.json"
 PICKLES = (".pt", ".pth", ".bin", ".pkl", ".ckpt")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,7 @@ def save_checkpoint(
     for old in _by_age(folder)[:-keep]:
         if old != checkpoint_of(folder, progress.best_step or 0):
             shutil.rmtree(old, ignore_errors=True)
+    logger.debug(f"wrote {final}")
     return final
 
 
@@ -149,8 +153,8 @@ def _by_age(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-????????*"), key=step_of)
 
 
-def newest_checkpoint(folder: Path, say: Callable[[str], None]) -> Path | None:
-    """The newest intact checkpoint in a run's folder; damaged ones are skipped, and named to `say`.
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The newest intact checkpoint in a run's folder; damaged ones are skipped with a warning.
 
     Only the process that writes here may call it.
     """
@@ -159,13 +163,13 @@ def newest_checkpoint(folder: Path, say: Callable[[str], None]) -> Path | None:
         try:
             _read_content(path)
         except DamagedCheckpointError as error:
-            say(f"{error}; an older one is used")
+            logger.warning(f"{error}; an older one is used")
             continue
         return path
     return None
 
 
-def set_aside_later(folder: Path, step: int, say: Callable[[str], None]) -> None:
+def set_aside_later(folder: Path, step: int) -> None:
     """Rename the checkpoints after a step, so that `auto` won't resume what a run has gone back behind.
 
     Only the process that writes here may call it.
@@ -176,7 +180,9 @@ def set_aside_later(folder: Path, step: int, say: Callable[[str], None]) -> None
         shutil.rmtree(aside, ignore_errors=True)
         path.rename(aside)
     if later:
-        say(f"{len(later)} later checkpoints in {folder} are renamed to undone-...; delete them if you don't need them")
+        logger.warning(
+            f"{len(later)} later checkpoints in {folder} are renamed to undone-...; delete them if you don't need them"
+        )
 
 
 def _read_content(path: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ Legend: N training images, P images of the pool that patches are cut from, B ima
 groups.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -91,19 +91,13 @@ class DeviceInput:
         return self.labels.batch(normalize(changed, size.mean, size.std), draws.rows_B)
 
 
-def open_input(
-    data: TrainingSet,
-    architecture: Architecture,
-    config: Config,
-    device: torch.device,
-    say: Callable[[str], None] = lambda sentence: None,
-) -> DeviceInput:
+def open_input(data: TrainingSet, architecture: Architecture, config: Config, device: torch.device) -> DeviceInput:
     """The input of a run; copies labels, and crops if they fit, to the device."""
     images = data.images
     patched = config.augment.patch_probability > 0
     pool = patch_pool(images, architecture, config.train.seed, device) if patched else None
     return DeviceInput(
-        crops=place_crops(images.crops, device, config.data.device_share, say),
+        crops=place_crops(images.crops, device, config.data.device_share),
         row_N=images.row_N,
         labels=Labels.of(data, device),
         architecture=architecture,

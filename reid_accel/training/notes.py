@@ -22,7 +22,7 @@ def opening(
     config, accelerator, versions = trainer.config, trainer.accelerator, software()
     held_out = f"{len(validation):,} images validate" if validation is not None else "no validation"
     lines = (
-        f"[bold]{config.run.name}[/]: {config.model.backbone} at {config.model.height_px}x{config.model.width_px}, "
+        f"{config.run.name}: {config.model.backbone} at {config.model.height_px}x{config.model.width_px}, "
         f"{len(trainer.data.images):,} images of {trainer.data.num_identities} identities train, {held_out}",
         f"{config.train.epochs} epochs x {steps_per_epoch} steps x {config.train.batch_size} images on "
         f"{accelerator.num_processes} x {accelerator.device.type} ({micro_batch_size} at once), precision "

@@ -1,6 +1,7 @@
 """Resuming a run from a checkpoint: which one, whether it fits, and putting its state in place."""
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch.nn as nn
@@ -23,14 +24,14 @@ from reid_accel.training.checkpoint import (
 from reid_accel.training.optimizer_state import load_by_name
 from reid_accel.training.progress import Progress
 
+logger = logging.getLogger(__name__)
+
 SECTIONS_THAT_MUST_MATCH = ("data", "model", "loss", "optim", "augment", "train")
 MAY_DIFFER = {"data.cache_dir", "data.root", "data.device_share"}
 """Where the images are stored may change; the fingerprint of their names shows whether they are the same ones."""
 
 
-def resume(
-    config: RunConfig, checkpoints: Path, state: TrainingState, identity: RunFingerprint, say: Callable[[str], None]
-) -> Progress:
+def resume(config: RunConfig, checkpoints: Path, state: TrainingState, identity: RunFingerprint) -> Progress:
     """Load the checkpoint that the settings ask for into `state`; returns its progress, or that of a new run.
 
     Every process calls it.
@@ -39,36 +40,29 @@ def resume(
         return Progress()
     path: Path | None = Path(config.resume)
     if config.resume == "auto":
-        path = _newest_for_all(checkpoints, say)
+        path = _newest_for_all(checkpoints)
     if path is None:
-        say(f"there is no checkpoint in {checkpoints}: starting a new run")
+        logger.info(f"there is no checkpoint in {checkpoints}: starting a new run")
         return Progress()
-    progress = load_checkpoint(path, state, identity, anyway=config.resume_anyway, say=say)
+    progress = load_checkpoint(path, state, identity, anyway=config.resume_anyway)
     if config.resume != "auto" and Group.of().is_main:
-        set_aside_later(checkpoints, progress.step, say)
-    say(f"resuming from {path}: epoch {progress.epoch + 1}, step {progress.step}")
+        set_aside_later(checkpoints, progress.step)
+    logger.info(f"resuming from {path}: epoch {progress.epoch + 1}, step {progress.step}")
     return progress
 
 
-def _newest_for_all(checkpoints: Path, say: Callable[[str], None]) -> Path | None:
+def _newest_for_all(checkpoints: Path) -> Path | None:
     """Process 0's choice: a file system may show the others something else."""
     group = Group.of()
-    path = newest_checkpoint(checkpoints, say) if group.is_main else None
+    path = newest_checkpoint(checkpoints) if group.is_main else None
     step = group.broadcast_int(step_of(path) if path is not None else -1)
     return checkpoint_of(checkpoints, step) if step >= 0 else None
 
 
-def load_checkpoint(
-    path: Path,
-    state: TrainingState,
-    identity: RunFingerprint,
-    *,
-    anyway: bool = False,
-    say: Callable[[str], None] = lambda sentence: None,
-) -> Progress:
+def load_checkpoint(path: Path, state: TrainingState, identity: RunFingerprint, *, anyway: bool = False) -> Progress:
     """Put a checkpoint's weights, optimizer and scaler state in place; returns its progress.
 
-    Every process calls it. `say` is told what can't be identical to the run that the checkpoint is from. Learning
+    Every process calls it. What can't be identical to the run that the checkpoint is from is logged. Learning
     rates and weight decay are those of `state`'s optimizer, not those of the checkpoint. anyway: settings and data may
     differ (the epoch restarts then), the model's tensors may not; an optimizer of another kind starts without moments.
     Raises InputError, with nothing changed, when the checkpoint is damaged or of another run (the differing settings
@@ -84,24 +78,24 @@ def load_checkpoint(
     _require_fitting(path, checkpoint.weights, state.model)
     if state.average is not None and checkpoint.average is not None:
         _require_fitting(path, checkpoint.average, state.average)
-    _place(checkpoint, state, say)
+    _place(checkpoint, state)
     if checkpoint.content["world_size"] != identity.world_size:
-        say(
+        logger.warning(
             f"the checkpoint is from {checkpoint.content['world_size']} processes, this run has {identity.world_size}: "
             "the order of images and their augmentation stay the same; each process's batch statistics, dropout and "
             "the last bits of sums do not"
         )
     progress = Progress.from_json(checkpoint.content["progress"])
     if differing:
-        say(f"resuming with other settings ({'; '.join(differing)}); epoch {progress.epoch + 1} restarts")
+        logger.warning(f"resuming with other settings ({'; '.join(differing)}); epoch {progress.epoch + 1} restarts")
         return progress.at_epoch_start()
     return progress
 
 
-def _place(checkpoint: Checkpoint, state: TrainingState, say: Callable[[str], None]) -> None:
+def _place(checkpoint: Checkpoint, state: TrainingState) -> None:
     state.model.load_state_dict(parts_of(checkpoint.weights, state.model.state_dict()))
     if not load_by_name(state.model, state.optimizer, checkpoint.optimizer, checkpoint.content["optimizer"]):
-        say("the checkpoint's optimizer is of another kind: this one starts without moments")
+        logger.warning("the checkpoint's optimizer is of another kind: this one starts without moments")
     if state.average is not None:
         wanted = state.average.state_dict()
         averages = checkpoint.average if checkpoint.average is not None else {**wanted, **checkpoint.weights}

@@ -74,7 +74,7 @@ def test_only_people_of_the_main_set_are_held_out(tmp_path: Path) -> None:
     settings = DataConfig(
         name="market-layout", root=str(main), also=(f"market-layout:{other}",), cache_dir=str(tmp_path / "cache")
     )
-    data = open_data(settings, ModelConfig(height_px=64, width_px=32), lambda text: None)
+    data = open_data(settings, ModelConfig(height_px=64, width_px=32))
     own = set(range(21, 27))
     for share, left_out in ((0.3, 2), (0.5, 3), (0.0, 0)):  # of 6 people with as many images each
         training, held_out = split_training_images(data, share)

@@ -14,9 +14,11 @@ import pytest
 from helpers.made_sets import draw_image
 from PIL import Image
 
-from reid_accel.data.crop_cache import CROPS_FILE, INDEX_FILE, CropCache, Decoding, Say, open_crop_cache
+from reid_accel.data import crop_cache
+from reid_accel.data.crop_cache import CROPS_FILE, INDEX_FILE, CropCache, Decoding, open_crop_cache
 from reid_accel.data.images import ImageSize, read_image, to_pixels
 from reid_accel.errors import InputError
+from reid_accel.files import write_json
 
 SIZE = SimpleNamespace(height_px=32, width_px=16, interpolation="bilinear", fit="stretch")
 
@@ -36,9 +38,8 @@ def opened(
     fingerprint: str = "f",
     on_bad_image: str = "error",
     size: ImageSize = SIZE,
-    say: Say = lambda sentence: None,
 ) -> CropCache:
-    return open_crop_cache(paths, Decoding(size, cache, on_bad_image, say=say), fingerprint)
+    return open_crop_cache(paths, Decoding(size, cache, on_bad_image), fingerprint)
 
 
 def test_rows_are_the_images_in_order(tmp_path: Path) -> None:
@@ -70,8 +71,10 @@ def test_unreadable_images_stop_or_are_listed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["cut", "no index", "bad index", "another version", "one wrong byte", "not arrays"])
-def test_a_damaged_cache_is_reported_and_built_again(tmp_path: Path, damage: str) -> None:
-    paths, said = noise_images(tmp_path / "images", 5), []
+def test_a_damaged_cache_is_reported_and_built_again(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    paths = noise_images(tmp_path / "images", 5)
     whole = opened(paths, tmp_path / "cache").crops_N3HW.copy()
     crops = next((tmp_path / "cache").rglob(CROPS_FILE))
     index = crops.parent / INDEX_FILE
@@ -87,11 +90,11 @@ def test_a_damaged_cache_is_reported_and_built_again(tmp_path: Path, damage: str
         index.unlink()
     else:
         index.write_text("{")
-    assert np.array_equal(opened(paths, tmp_path / "cache", say=said.append).crops_N3HW, whole)
-    assert len(said) == 1
-    assert "decoding the images again" in said[0]
-    assert np.array_equal(opened(paths, tmp_path / "cache", say=said.append).crops_N3HW, whole)
-    assert len(said) == 1, "the second opening finds it undamaged"
+    assert np.array_equal(opened(paths, tmp_path / "cache").crops_N3HW, whole)
+    assert len(caplog.messages) == 1
+    assert "decoding the images again" in caplog.text
+    assert np.array_equal(opened(paths, tmp_path / "cache").crops_N3HW, whole)
+    assert len(caplog.messages) == 1, "the second opening finds it undamaged"
 
 
 def build(paths: list[Path], cache: Path) -> None:
@@ -151,32 +154,39 @@ def caches(folder: Path) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("damage", [True, False])
-def test_of_two_builders_the_slower_one_uses_what_is_there_if_it_is_complete(tmp_path: Path, damage: bool) -> None:
+def test_of_two_builders_the_slower_one_uses_what_is_there_if_it_is_complete(
+    tmp_path: Path, damage: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     paths, there = noise_images(tmp_path / "images", 20), []
 
-    def another_is_faster(done: int, number: int) -> None:
+    def another_is_faster(*arguments: object) -> None:
+        monkeypatch.undo()
         other = multiprocessing.get_context("fork").Process(target=build, args=(paths, tmp_path / "cache"))
         other.start()
         other.join()
         there.append(caches(tmp_path))
         if damage:
             next((tmp_path / "cache" / "crops").glob(f"[!.]*/{CROPS_FILE}")).write_bytes(b"damaged")
+        write_json(*arguments)  # type: ignore[arg-type]
 
-    made = open_crop_cache(paths, Decoding(SIZE, tmp_path / "cache", progress=another_is_faster), "f")
+    monkeypatch.setattr(crop_cache, "write_json", another_is_faster)
+    made = opened(paths, tmp_path / "cache")
     assert len(there[0]) == 1
     assert (caches(tmp_path) == there[0]) == (not damage)
     assert np.array_equal(opened(paths, tmp_path / "cache").crops_N3HW, made.crops_N3HW)
 
 
-def test_a_cache_that_cannot_be_written_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    paths, said = noise_images(tmp_path / "images", 2), []
+def test_a_cache_that_cannot_be_written_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    paths = noise_images(tmp_path / "images", 2)
     (tmp_path / "cache").write_text("a file where the folder should be")
     (tmp_path / "spare").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "spare"))
-    cache = opened(paths, tmp_path / "cache", say=said.append)
+    cache = opened(paths, tmp_path / "cache")
     assert len(cache.crops_N3HW) == 2
-    assert len(said) == 1
-    assert "--data.cache-dir" in said[0]
+    assert len(caplog.messages) == 1
+    assert "--data.cache-dir" in caplog.text
     for path in paths:
         path.unlink()
     assert np.array_equal(opened(paths, tmp_path / "cache").crops_N3HW, cache.crops_N3HW), "found there again"

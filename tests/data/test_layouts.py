@@ -202,7 +202,7 @@ def test_a_layout_is_one_class(tmp_path: Path) -> None:
     layout: Layout = OneFolder()
     settings = DataConfig(root="images", name="market-layout", cache_dir=str(tmp_path / "cache"))
     size = SimpleNamespace(height_px=32, width_px=16, interpolation="bilinear", fit="stretch")
-    data = open_data(settings, size, lambda text: None, listing=layout.read(tmp_path / "images"))
+    data = open_data(settings, size, listing=layout.read(tmp_path / "images"))
     require_matches(data)
     assert {split: len(images) for split, images in data.splits.items()} == {"train": 12, "query": 4, "gallery": 4}
 

@@ -17,7 +17,7 @@ SIZE = SimpleNamespace(height_px=32, width_px=16, interpolation="bilinear", fit=
 
 def opened(root: Path, name: str = "market-layout", **more: object) -> OpenedData:
     config = DataConfig(name=name, root=str(root), cache_dir=str(root / "cache"))  # type: ignore[arg-type]
-    return open_data(config, SIZE, lambda text: None, **more)  # type: ignore[arg-type]
+    return open_data(config, SIZE, **more)  # type: ignore[arg-type]
 
 
 def test_scoring_decodes_no_training_image_but_has_the_labels(small_market: Path) -> None:
@@ -58,4 +58,4 @@ def test_two_additional_sets_of_one_name_are_refused(small_market: Path, tmp_pat
     also = (f"market-layout:{small_market}", f"market-layout:{small_market}")
     config = DataConfig(name="market-layout", root=str(small_market), also=also, cache_dir=str(tmp_path))
     with pytest.raises(InputError, match="two folders of the same name"):
-        open_data(config, SIZE, lambda text: None)
+        open_data(config, SIZE)

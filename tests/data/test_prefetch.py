@@ -74,34 +74,35 @@ class TestPlace:
     def device(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(transfer, "_copied", lambda cache, device: torch.from_numpy(cache.crops_N3HW))
         monkeypatch.setattr(transfer, "free_memory", lambda device: 10_000)
-        self.said: list[str] = []
 
     def place(self, share: float, device: str = "cuda") -> transfer.Crops:
-        return place_crops(CropCache(CROPS, {}), torch.device(device), share, self.said.append)
+        return place_crops(CropCache(CROPS, {}), torch.device(device), share)
 
     def test_the_cpu_reads_from_the_map(self) -> None:
         assert isinstance(self.place(0.5, "cpu"), MappedCrops)
 
-    def test_what_fits_is_copied_at_once(self) -> None:
+    def test_what_fits_is_copied_at_once(self, caplog: pytest.LogCaptureFixture) -> None:
         assert CROPS.nbytes == 4_800
         assert isinstance(self.place(0.48), ResidentCrops)
-        assert not self.said
+        assert not caplog.messages
 
-    def test_what_does_not_fit_is_read_ahead_with_a_message(self) -> None:
+    def test_what_does_not_fit_is_read_ahead_with_a_message(self, caplog: pytest.LogCaptureFixture) -> None:
         assert isinstance(self.place(0.47), ReadAheadCrops)
-        assert "--data.device-share" in self.said[0]
+        assert "--data.device-share" in caplog.text
 
-    def test_a_share_of_0_needs_no_message(self) -> None:
+    def test_a_share_of_0_needs_no_message(self, caplog: pytest.LogCaptureFixture) -> None:
         assert isinstance(self.place(0.0), ReadAheadCrops)
-        assert not self.said
+        assert not caplog.messages
 
-    def test_memory_that_another_process_has_taken_is_no_failure(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_memory_that_another_process_has_taken_is_no_failure(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
         def too_late(cache: CropCache, device: torch.device) -> torch.Tensor:
             raise torch.cuda.OutOfMemoryError("taken")
 
         monkeypatch.setattr(transfer, "_copied", too_late)
         assert isinstance(self.place(0.5), ReadAheadCrops)
-        assert len(self.said) == 1
+        assert len(caplog.messages) == 1
 
 
 def test_copying_in_pieces_copies_everything(monkeypatch: pytest.MonkeyPatch) -> None:

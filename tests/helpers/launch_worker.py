@@ -25,7 +25,7 @@ def main() -> None:
     out, *arguments = sys.argv[1:]
     config = parse(Config, arguments)
     accelerator = start_accelerator(config.run.mixed_precision, config.train.accumulation_steps)
-    data = open_data(config.data, config.model, lambda text: None)
+    data = open_data(config.data, config.model)
     training, _ = split_training_images(data, config.data.validation_share)
     model = build_model(config, training, accelerator)
     trainer = build_trainer(config, accelerator, model, training)

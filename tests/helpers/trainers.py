@@ -18,7 +18,7 @@ def trainer(root: Path, *more: str) -> Trainer:
     settings = ["--data.validation-share=0", "--train.batch-size=8", "--optim.name=sgd", "--optim.warmup-epochs=0"]
     config = parse(Config, [*TINY, *data, *settings, *more])
     accelerator = start_accelerator("no", config.train.accumulation_steps, asked_threads=1)
-    opened = open_data(config.data, config.model, lambda text: None)
+    opened = open_data(config.data, config.model)
     training, _ = split_training_images(opened, config.data.validation_share)
     model = build_model(config, training, accelerator)
     built = build_trainer(config, accelerator, model, training)

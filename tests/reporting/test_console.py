@@ -1,12 +1,13 @@
 """The terminal's tables: everything important is there and nothing is wider than 100 columns."""
 
 import io
+import logging
 import re
 
 import pytest
 from rich.console import Console
 
-from reid_accel.reporting.console import epoch_line, print_report, print_retrieval
+from reid_accel.reporting.console import epoch_line, open_console, print_report, print_retrieval
 from reid_accel.reporting.metrics import ATTRIBUTE_METRICS, RETRIEVAL_METRICS
 from reid_accel.reporting.schema import Report, precise_percent
 
@@ -86,3 +87,31 @@ def test_an_empty_report_prints_no_table(report: Report) -> None:
     report.update(retrieval=[], attributes=None, junk=None, training=None)
     report["data"].update(warnings=[], skipped_images=[])
     assert printed(report).strip() == ""
+
+
+@pytest.mark.parametrize(
+    ("level", "expected"),
+    [
+        ("debug", ["a detail", "images of [red]", "warning: disk [bold]full[/]", "error: no"]),
+        ("info", ["images of [red]", "warning: disk [bold]full[/]", "error: no"]),
+        ("warning", ["warning: disk [bold]full[/]", "error: no"]),
+        ("error", ["error: no"]),
+    ],
+)
+def test_the_log_is_printed_from_its_level_on_as_plain_text(
+    level: str, expected: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    logger = logging.getLogger("reid_accel.data.open")
+    for _ in range(2):  # a second run in one process prints nothing twice
+        open_console(is_main_process=True, log_level=level)
+    logger.debug("a detail")
+    logger.info("images of [red]")
+    logger.warning("disk [bold]full[/]")
+    logger.error("no")
+    assert capsys.readouterr().out.splitlines() == expected
+
+
+def test_other_processes_print_no_log(capsys: pytest.CaptureFixture[str]) -> None:
+    open_console(is_main_process=False)
+    logging.getLogger("reid_accel.data.open").warning("seen by every process")
+    assert capsys.readouterr() == ("", "")

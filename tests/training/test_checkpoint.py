@@ -80,13 +80,14 @@ def test_going_on_is_the_same_as_not_having_stopped(tmp_path: Path, kind: str) -
     assert not torch.equal(other[0].weight, reference[0].weight)  # type: ignore[index]
 
 
-def test_only_the_newest_are_kept(tmp_path: Path) -> None:
+def test_only_the_newest_are_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     model = network()
     optimizer = KINDS["adam"](model.parameters())
     for number in (1, 5, 100_000_000, 12):
         save(tmp_path, model, optimizer, Progress(step=number))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000012", "step-100000000"]
-    assert newest(tmp_path) == tmp_path / "step-100000000"
+    assert newest_checkpoint(tmp_path) == tmp_path / "step-100000000"
+    assert not caplog.messages
 
 
 def test_no_file_is_a_pickle(tmp_path: Path) -> None:
@@ -116,7 +117,9 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("damage", ["a file less", "cut", "one wrong byte", "an empty folder", "another file's name"])
-def test_a_torn_checkpoint_is_passed_over_and_named(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_checkpoint_is_skipped_with_a_warning(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
     model = network()
     optimizer = KINDS["adam"](model.parameters())
     older = save(tmp_path, model, optimizer, Progress(step=1))
@@ -134,14 +137,9 @@ def test_a_torn_checkpoint_is_passed_over_and_named(tmp_path: Path, damage: str)
         newer.mkdir()
     else:
         weights.write_bytes((newer / "optimizer.safetensors").read_bytes())
-    said: list[str] = []
-    assert newest_checkpoint(tmp_path, said.append) == older
-    assert len(said) == 1
-    assert "step-00000002" in said[0]
-
-
-def newest(folder: Path) -> Path | None:
-    return newest_checkpoint(folder, lambda sentence: pytest.fail(sentence))
+    assert newest_checkpoint(tmp_path) == older
+    assert len(caplog.messages) == 1
+    assert "step-00000002" in caplog.text
 
 
 def test_the_best_epochs_checkpoint_is_kept_too(tmp_path: Path) -> None:
@@ -202,44 +200,47 @@ def test_another_model_other_settings_and_other_images_are_refused(tmp_path: Pat
         load_checkpoint(path, TrainingState(model, optimizer), RunFingerprint(SETTINGS, "others"))
 
 
-def test_going_on_anyway_says_what_differs_and_begins_the_epoch_anew(tmp_path: Path) -> None:
-    model, said = network(), []
+def test_resuming_anyway_logs_what_differs_and_restarts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = network()
     optimizer = KINDS["adam"](model.parameters())
     path = save(tmp_path, model, optimizer, Progress(step=13, epoch=2, position=3, epoch_sums={"images": 8.0}))
     changed = RunFingerprint({**SETTINGS, "train": {"value": 2}}, "others")
-    progress = load_checkpoint(path, TrainingState(model, optimizer), changed, anyway=True, say=said.append)
+    progress = load_checkpoint(path, TrainingState(model, optimizer), changed, anyway=True)
     assert (progress.step, progress.epoch, progress.position, progress.epoch_sums) == (10, 2, 0, {})
-    assert "train.value: 1 then, 2 now" in said[0]
-    assert "files have changed" in said[0]
+    assert "train.value: 1 then, 2 now" in caplog.text
+    assert "files have changed" in caplog.text
     with pytest.raises(InputError, match="of another model"):
         load_checkpoint(path, TrainingState(torch.nn.Linear(2, 2), optimizer), changed, anyway=True)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_going_on_anyway_takes_the_new_settings_of_the_optimizer(tmp_path: Path, kind: str) -> None:
-    model, said = network(), []
+def test_resuming_anyway_takes_the_new_settings_of_the_optimizer(
+    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = network()
     optimizer = KINDS[kind](model.parameters())
     step(model, optimizer, 0)
     path = save(tmp_path, model, optimizer, Progress(step=1))
     changed = RunFingerprint({**SETTINGS, "train": {"value": 2}}, "images")
     calmer = KINDS[kind](model.parameters())
     calmer.param_groups[0].update(lr=1e-3, weight_decay=0.5)
-    load_checkpoint(path, TrainingState(model, calmer), changed, anyway=True, say=said.append)
+    load_checkpoint(path, TrainingState(model, calmer), changed, anyway=True)
     assert (calmer.param_groups[0]["lr"], calmer.param_groups[0]["weight_decay"]) == (1e-3, 0.5)
     moments = [[entries["exp_avg" if "exp_avg" in entries else "momentum_buffer"] for entries in each.state.values()]
                for each in (optimizer, calmer)]  # fmt: skip
     assert all(torch.equal(*pair) for pair in zip(*moments, strict=True))
-    assert not any("without moments" in sentence for sentence in said)
+    assert "resuming with other settings" in caplog.text
+    assert "without moments" not in caplog.text
 
 
-def test_resuming_anyway_with_another_optimizer_starts_without_moments(tmp_path: Path) -> None:
+def test_another_optimizer_starts_without_moments(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     model = network()
     optimizer = KINDS["adam"](model.parameters())
     step(model, optimizer, 0)
     path = save_checkpoint(tmp_path, TrainingState(model, optimizer), Progress(step=1), identity_of("adam"), keep=1)
-    other, said = KINDS["sgd"](model.parameters()), []
-    load_checkpoint(path, TrainingState(model, other), identity_of("sgd"), anyway=True, say=said.append)
-    assert "starts without moments" in said[0]
+    other = KINDS["sgd"](model.parameters())
+    load_checkpoint(path, TrainingState(model, other), identity_of("sgd"), anyway=True)
+    assert "starts without moments" in caplog.text
     assert not other.state
     step(model, other, 1)
 
@@ -272,13 +273,13 @@ def identity_of(optimizer: str) -> RunFingerprint:
     return RunFingerprint({**SETTINGS, "optim": {"name": optimizer}}, "images")
 
 
-def test_another_number_of_processes_is_said(tmp_path: Path) -> None:
-    model, said = network(), []
+def test_another_number_of_processes_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = network()
     optimizer = KINDS["adam"](model.parameters())
     path = save(tmp_path, model, optimizer, Progress(step=13, epoch=2, position=3))
     more = RunFingerprint(SETTINGS, "images", world_size=2)
-    assert load_checkpoint(path, TrainingState(model, optimizer), more, say=said.append).position == 3
-    assert "from 1 processes, this run has 2" in said[0]
+    assert load_checkpoint(path, TrainingState(model, optimizer), more).position == 3
+    assert "from 1 processes, this run has 2" in caplog.text
 
 
 def test_averaged_weights_are_kept(tmp_path: Path) -> None:
@@ -291,7 +292,7 @@ def test_averaged_weights_are_kept(tmp_path: Path) -> None:
     assert not torch.equal(other[0].weight, model[0].weight)  # type: ignore[index]
 
 
-def test_a_folder_of_pickles_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_folder_of_pickles_is_refused_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     class Harm:
         def __reduce__(self) -> tuple[object, ...]:
             return (Path.touch, (tmp_path / "executed",))
@@ -302,15 +303,15 @@ def test_a_folder_of_pickles_is_refused_by_name(tmp_path: Path) -> None:
     model = network()
     with pytest.raises(InputError, match=r"holds pytorch_model\.bin, and pickles are never read"):
         load_checkpoint(folder, TrainingState(model, KINDS["sgd"](model.parameters())), IDENTITY)
-    said: list[str] = []
-    assert newest_checkpoint(tmp_path, said.append) is None
-    assert "never read" in said[0]
+    assert newest_checkpoint(tmp_path) is None
+    assert "never read" in caplog.text
     assert not (tmp_path / "executed").exists()
 
 
-def test_nothing_to_resume_is_a_sentence(tmp_path: Path) -> None:
+def test_nothing_to_resume_is_a_sentence(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     model = network()
-    assert newest(tmp_path) is None
+    assert newest_checkpoint(tmp_path) is None
+    assert not caplog.messages
     with pytest.raises(InputError, match="there is no checkpoint"):
         load_checkpoint(tmp_path / "none", TrainingState(model, KINDS["sgd"](model.parameters())), IDENTITY)
 
@@ -321,23 +322,22 @@ def test_one_that_was_being_replaced_comes_back(tmp_path: Path) -> None:
     path = save(tmp_path, model, optimizer, Progress(step=3))
     path.rename(tmp_path / f".{path.name}.123.old")  # killed before the new one got the name
     (tmp_path / f".{path.name}.123.part").mkdir()
-    assert newest_checkpoint(tmp_path, lambda sentence: None) == path
+    assert newest_checkpoint(tmp_path) == path
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
     again = save(tmp_path, model, optimizer, Progress(step=3, epoch=1))
     assert json.loads((again / "progress.json").read_text())["progress"]["epoch"] == 1
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
-def test_a_run_that_goes_back_does_not_take_up_what_came_later(tmp_path: Path) -> None:
+def test_going_back_sets_later_checkpoints_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     model = network()
     optimizer = KINDS["sgd"](model.parameters())
     first = save(tmp_path, model, optimizer, Progress(step=3))
     save(tmp_path, model, optimizer, Progress(step=5))
-    said: list[str] = []
-    set_aside_later(tmp_path, 3, said.append)
-    assert newest_checkpoint(tmp_path, said.append) == first
+    set_aside_later(tmp_path, 3)
+    assert newest_checkpoint(tmp_path) == first
     assert (tmp_path / "undone-step-00000005").is_dir()
-    assert len(said) == 1
+    assert len(caplog.messages) == 1
 
 
 def test_lab_mates_may_read_a_checkpoint(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from reid_accel.attributes.vocabulary import MARKET_GROUPS
+from reid_accel.benchmarks.gpu.rows import LeftOutError
 from reid_accel.benchmarks.gpu.setup import Setup
 from reid_accel.config.schema import (
     AugmentConfig,
@@ -33,7 +34,7 @@ from reid_accel.data.dataset import ImageDataset
 from reid_accel.data.listing import ImageFile
 from reid_accel.data.splits import TrainingSet
 from reid_accel.distributed.setup import start_accelerator
-from reid_accel.hardware import choose_kernels, tf32
+from reid_accel.hardware import choose_kernels, compile_if_possible, tf32
 from reid_accel.models.losses import total
 from reid_accel.models.reid import Outputs
 from reid_accel.training.build import build_model, build_trainer
@@ -99,13 +100,10 @@ def made_images(config: Config, number: int, identities: int = 64) -> TrainingSe
 
 
 @contextmanager
-def made_trainer(
-    setup: Setup, config: Config, images: TrainingSet, *, dropout: float = 0.0, notes: list[str] | None = None
-) -> Iterator[Trainer]:
+def made_trainer(setup: Setup, config: Config, images: TrainingSet, *, dropout: float = 0.0) -> Iterator[Trainer]:
     """A trainer with the kernels and precision of a run; torch's global settings are restored afterwards.
 
-    dropout: applied to the pooled features, so that training uses the device's random generator. notes: receives what
-    a run would print.
+    dropout: applied to the pooled features, so that training uses the device's random generator.
     """
     if setup.device.type == "cpu":
         os.environ["ACCELERATE_USE_CPU"] = "true"
@@ -118,7 +116,7 @@ def made_trainer(
             model = build_model(config, images, accelerator)
             if dropout:
                 model.backbone.register_forward_hook(_Dropout(dropout))
-            yield build_trainer(config, accelerator, model, images, (notes if notes is not None else []).append)
+            yield build_trainer(config, accelerator, model, images)
     finally:
         choose_kernels(deterministic=False)
         if setup.device.type == "cuda":
@@ -175,6 +173,12 @@ def state_of(trainer: Trainer) -> dict[str, Tensor]:
     if trainer.average is not None:
         tensors |= {f"ema.{name}": value for name, value in trainer.average.model.state_dict().items()}
     return {name: value.detach().cpu().clone() for name, value in tensors.items()}
+
+
+def require_compiled(trainer: Trainer) -> None:
+    """Compile the trainer's network; raise LeftOutError on a machine that can't."""
+    if not compile_if_possible(trainer.model, trainer.accelerator.device):
+        raise LeftOutError("torch.compile doesn't work on this machine")
 
 
 def with_run(config: Config, **run: Any) -> Config:

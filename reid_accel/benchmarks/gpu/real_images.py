@@ -80,7 +80,7 @@ def _open(setup: Setup, root: Path, config: Config) -> OpenedData:
     if not setup.large:
         few = {split: _of_few_people(images) for split, images in listing.splits.items()}
         listing = replace(listing, splits=few)
-    return open_data(data, config.model, lambda text: None, listing=listing)
+    return open_data(data, config.model, listing=listing)
 
 
 def _of_few_people(images: tuple[ImageFile, ...]) -> tuple[ImageFile, ...]:

@@ -16,11 +16,11 @@ from reid_accel.benchmarks.gpu.made_run import (
     made_config,
     made_images,
     made_trainer,
+    require_compiled,
     run_steps,
     train_steps,
-    with_run,
 )
-from reid_accel.benchmarks.gpu.rows import TRAINING, LeftOutError, Row, Status
+from reid_accel.benchmarks.gpu.rows import TRAINING, Row, Status
 from reid_accel.benchmarks.gpu.setup import Setup, require_bf16, require_memory
 from reid_accel.benchmarks.training import random_batch, seconds_of_step, take_turns
 from reid_accel.training.dataloader import Batch
@@ -45,11 +45,10 @@ def speed_at(batch_size: int, *, compiled: bool = False) -> Callable[[Setup], It
         """Images per second of the full loop and of the network alone on one resident batch."""
         require_bf16(setup.device)
         require_memory(setup.device, 4 + GIB_PER_IMAGE * batch_size)
-        notes: list[str] = []
-        config = with_run(made_config(setup, batch_size, "bf16"), compile=compiled)
-        with made_trainer(setup, config, made_images(config, 8 * batch_size), notes=notes) as trainer:
-            if compiled and notes:
-                raise LeftOutError(notes[0])
+        config = made_config(setup, batch_size, "bf16")
+        with made_trainer(setup, config, made_images(config, 8 * batch_size)) as trainer:
+            if compiled:
+                require_compiled(trainer)
             yield _speed_row(trainer, f"batch {batch_size}{', compiled' if compiled else ''}")
         torch.compiler.reset()
 
