@@ -131,8 +131,7 @@ def _push(
     Args:
         folder: Model folder of a run (RUN/model).
         repo_id: Repository (user/name), created if it is new.
-        visibility: Visibility of a new repository; `auto`: private, unless the model was trained on drawn pedestrians
-            only.
+        visibility: Of a new repository; `auto`: private, unless the model was trained on drawn pedestrians only.
         dry_run: List files and sizes, upload nothing.
     """
     from reid_accel.hub import push

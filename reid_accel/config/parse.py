@@ -132,10 +132,13 @@ def _take_help_section(kind: type, words: list[str]) -> tuple[Any | None, list[s
     """For `--help SECTION`, a config of that section alone, and the arguments without its name."""
     sections = _sections(kind)
     for place, (word, following) in enumerate(itertools.pairwise(words)):
-        if word in ("-h", "--help") and following in sections:
-            section = sections[following]
-            field = (following, section, dataclasses.field(default_factory=section))
-            return dataclasses.make_dataclass(kind.__name__, [field]), [*words[: place + 1], *words[place + 2 :]]
+        if word not in ("-h", "--help") or following.startswith("-"):
+            continue
+        if following not in sections:
+            raise InputError(f"--help {following}: there is no such section, only {', '.join(sections)}")
+        section = sections[following]
+        field = (following, section, dataclasses.field(default_factory=section))
+        return dataclasses.make_dataclass(kind.__name__, [field]), [*words[: place + 1], *words[place + 2 :]]
     return None, words
 
 

@@ -192,12 +192,16 @@ def _tile_workers(
 def exact_float32(device: torch.device) -> Iterator[None]:
     """Inside, matrix products are true float32 ones, whatever training set for speed (TF32, bfloat16)."""
     precision = torch.get_float32_matmul_precision()
+    on_cpu = getattr(torch.backends.mkldnn, "matmul", None)  # torch 2.9 and newer: set by the call below, too
+    precision_on_cpu = on_cpu.fp32_precision if on_cpu is not None else None
     torch.set_float32_matmul_precision("highest")
     try:
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             yield
     finally:
         torch.set_float32_matmul_precision(precision)
+        if on_cpu is not None:
+            on_cpu.fp32_precision = precision_on_cpu
 
 
 def _tile(gallery: GalleryTiles, index: int, spare_BD: torch.Tensor) -> torch.Tensor:

@@ -37,8 +37,7 @@ def notes(trainer: Trainer, load: float = 0.0) -> list[str]:
     config = trainer.config
     random_start = not (config.model.pretrained or config.model.weights_file)
     found = []
-    quickstart = recipe_config(Config, DEFAULT_RECIPE).model.backbone
-    if random_start and config.model.backbone == quickstart and config.data.name not in SYNTHETIC:
+    if config.model == recipe_config(Config, DEFAULT_RECIPE).model and config.data.name not in SYNTHETIC:
         found.append(
             "this is the quickstart's small network, from scratch; `reid-accel recipes` lists those for real data, "
             "which --config takes"
@@ -73,4 +72,4 @@ def notes(trainer: Trainer, load: float = 0.0) -> list[str]:
 
 def busy_machine(num_threads: int, load: float) -> bool:
     """Whether several threads compete with other work for the cores."""
-    return num_threads > 1 and num_threads + load > num_cores() + 0.5
+    return num_threads > 1 and load >= num_cores()

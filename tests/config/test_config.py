@@ -97,6 +97,11 @@ def test_help_and_errors_show_the_recipes_own_values(capsys: pytest.CaptureFixtu
         assert "Number of epochs. (default: 120)" in printed(capsys), arguments
 
 
+def test_help_of_an_unknown_section_names_the_sections() -> None:
+    with pytest.raises(InputError, match="--help dat: there is no such section, only data, model, "):
+        parse(Config, ["--help", "dat"])
+
+
 def test_help_of_a_section_shows_that_section_alone(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (["--help", "data"], ["-h", "data", "--config", "bot"]):
         with pytest.raises(SystemExit) as left:

@@ -295,6 +295,17 @@ def test_the_precision_that_training_set_is_not_used():
     np.testing.assert_array_equal(plain[1], fast[1])
 
 
+def test_ranking_leaves_the_precision_of_gpus_and_cpus_as_it_was():
+    matmul, features = torch.backends.cuda.matmul, Embeddings.of(torch.eye(3))
+    matmul.allow_tf32 = True
+    try:
+        top_k_of(features, features, 1)
+        assert matmul.allow_tf32
+    finally:
+        matmul.allow_tf32 = False
+    assert torch.get_float32_matmul_precision() == "highest", "torch refuses to tell a mixture"
+
+
 def test_float_features_are_ranked_as_by_double_precision():
     rng = np.random.default_rng(2)
     query, gallery = rng.standard_normal((9, 16)), rng.standard_normal((400, 16))
