@@ -43,7 +43,10 @@ def prediction_settings(arguments: Sequence[str]) -> PredictionConfig:
 
 
 def check_training(config: Config) -> None:
-    """Raise InputError when a path doesn't exist, a run folder is taken, or a push would be refused."""
+    """Raise InputError when a path doesn't exist, a run folder is taken, or a push would be refused.
+
+    Data sets are listed here, by their file names, so that a wrong folder is found before weights are downloaded.
+    """
     _check_data(config.data)
     weights = config.model.weights_file
     if weights is not None and not Path(weights).is_file():
@@ -57,7 +60,7 @@ def check_training(config: Config) -> None:
 
 
 def check_scoring(config: ScoringConfig) -> None:
-    """Raise InputError when the model, the features or a data set doesn't exist, or the report folder is taken."""
+    """Raise InputError when model, features or data sets can't be what is meant, or the report folder is taken."""
     if config.model is not None:
         check_model_name(config.model)
         _check_data(config.data)

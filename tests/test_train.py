@@ -327,7 +327,7 @@ def test_a_checkpoint_from_before_survives_what_goes_wrong(
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        (["--data.root=nowhere"], "there is no folder nowhere; --data.root (or --data.also) names the folder"),
+        (["--data.root=nowhere"], "there is no folder nowhere; set --data.root (or --data.also) to the folder"),
         (["--data.name=course"], "lacks train, queries, test"),
         (["--data.name=market1501", "--train.batch-size=200"], "larger than the training set of 20 images"),
         (["--train.batch-size=9", "--train.accumulation-steps=2"], "must be a multiple of 2"),
@@ -362,6 +362,31 @@ def test_a_backbone_that_cannot_be_had_is_said_before_images_are_decoded(
 ) -> None:
     assert sentence in refused(capsys, settings(small_market, "--run.dir=run", *more))
     assert not Path("cache").exists()
+
+
+@pytest.mark.parametrize("also", [False, True], ids=["main set", "additional set"])
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [("wrong name", "the file name 'somebody.png' has no person and camera"), ("empty", "query contains no images")],
+)
+def test_wrong_files_are_named_before_weights_are_loaded(
+    small_market: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    fault: str,
+    sentence: str,
+    also: bool,
+) -> None:
+    def download(settings: object) -> None:
+        raise AssertionError("weights are loaded")
+
+    monkeypatch.setattr(train_script, "starting_weights", download)
+    other = make_market(Path("other"))
+    for path in ((other if also else small_market) / "query").iterdir():
+        path.rename(path.with_name("somebody.png")) if fault == "wrong name" else path.unlink()
+    said = refused(capsys, settings(small_market, *(["--data.also=market-layout:other"] if also else [])))
+    assert sentence in said
+    assert ("other" in said) == also
 
 
 def test_one_identity_is_not_enough(small_market: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,6 @@
 """Folder layouts of re-ID data sets.
 
-A layout is a class with a name, a check of the folders, and `read`, which lists images and their labels. To add
+A layout is a class with a name, a quick check, and `read`, which lists images and their labels. To add
 one: write the class, add it to `LAYOUTS`, and add its name to `DatasetName` in the settings.
 """
 
@@ -33,7 +33,7 @@ class Layout(Protocol):
     def name(self) -> str: ...
 
     def check(self, root: Path) -> None:
-        """Raise InputError unless the layout's folders and lists exist; reads no files."""
+        """Raise InputError unless folders, lists and file names are those of the layout; opens no image."""
 
     def read(self, root: Path) -> Listing:
         """The images and labels of the set. Raises InputError when they are missing or malformed."""
@@ -58,27 +58,29 @@ class MarketLayout:
     attribute_file: ClassVar[str] = "market_attribute.mat"
 
     def check(self, root: Path) -> None:
-        """See `Layout`."""
-        require_layout(self.name, root, tuple(self.folders.values()))
+        """See `Layout`; the attributes are not read."""
+        self._images(root, {})
 
     def read(self, root: Path) -> Listing:
         """See `Layout`."""
-        self.check(root)
         annotation = root / self.attribute_file
         attributes: PersonAttributes = {}
         if annotation.is_file():
             halves = read_market_mat(annotation)
             attributes = {**halves["train"], **halves["test"]}
-        groups = MARKET_GROUPS if attributes else ()
-        splits = {
-            split: labeled_images(root / folder, attributes, len(groups)) for split, folder in self.folders.items()
-        }
+        splits = self._images(root, attributes)
         warnings = self._count_warnings(splits)
         if attributes:
             warnings += annotation_warnings(splits, attributes, annotation.name)
         elif self.published:
             warnings.append(f"{annotation} not found: training and scoring without attributes")
+        groups = MARKET_GROUPS if attributes else ()
         return Listing(splits, groups, fingerprint_of(root, splits, [annotation]), tuple(warnings))
+
+    def _images(self, root: Path, attributes: PersonAttributes) -> dict[str, tuple[ImageFile, ...]]:
+        require_layout(self.name, root, tuple(self.folders.values()))
+        num_groups = len(MARKET_GROUPS) if attributes else 0
+        return {split: labeled_images(root / folder, attributes, num_groups) for split, folder in self.folders.items()}
 
     def _count_warnings(self, splits: Mapping[str, tuple[ImageFile, ...]]) -> list[str]:
         found = {split: describe(split, images) for split, images in splits.items()}
@@ -121,17 +123,20 @@ class Msmt17:
 
     def check(self, root: Path) -> None:
         """See `Layout`."""
-        require_layout(self.name, root, tuple(self._folders(root).values()), tuple(self.lists.values()))
+        self._images(root)
 
     def read(self, root: Path) -> Listing:
         """See `Layout`."""
-        self.check(root)
+        splits = self._images(root)
+        return Listing(splits, (), fingerprint_of(root, splits, (root / name for name in self.lists.values())))
+
+    def _images(self, root: Path) -> dict[str, tuple[ImageFile, ...]]:
         folders = self._folders(root)
-        splits = {
+        require_layout(self.name, root, tuple(folders.values()), tuple(self.lists.values()))
+        return {
             split: self._read_list(root / name, root / folders["train" if split == "train" else "test"])
             for split, name in self.lists.items()
         }
-        return Listing(splits, (), fingerprint_of(root, splits, (root / name for name in self.lists.values())))
 
     def _folders(self, root: Path) -> Mapping[str, str]:
         first, second = self.folders
@@ -173,18 +178,22 @@ class Course:
 
     def check(self, root: Path) -> None:
         """See `Layout`."""
-        require_layout(self.name, root, tuple(self.folders.values()), (self.attribute_file,))
+        self._images(root)
 
     def read(self, root: Path) -> Listing:
         """See `Layout`."""
-        self.check(root)
         annotation = root / self.attribute_file
-        attributes, num_groups = read_course_csv(annotation), len(MARKET_GROUPS)
+        splits, attributes = self._images(root)
+        warnings = annotation_warnings(splits, attributes, annotation.name)
+        return Listing(splits, MARKET_GROUPS, fingerprint_of(root, splits, [annotation]), tuple(warnings))
+
+    def _images(self, root: Path) -> tuple[dict[str, tuple[ImageFile, ...]], PersonAttributes]:
+        require_layout(self.name, root, tuple(self.folders.values()), (self.attribute_file,))
+        attributes, num_groups = read_course_csv(root / self.attribute_file), len(MARKET_GROUPS)
         splits = {"train": labeled_images(root / self.folders["train"], attributes, num_groups)}
         for split in ("queries", "test"):
             splits[split] = unlabeled_images(list_images(root / self.folders[split]), num_groups)
-        warnings = annotation_warnings(splits, attributes, annotation.name)
-        return Listing(splits, MARKET_GROUPS, fingerprint_of(root, splits, [annotation]), tuple(warnings))
+        return splits, attributes
 
 
 LAYOUTS: tuple[Layout, ...] = (MARKET1501, MarketLayout(), Msmt17(), Course())
@@ -199,11 +208,13 @@ def layout_named(name: str) -> Layout:
     raise InputError(f"data.name must be one of {known}, synthetic, synthetic-course, got {name!r}")
 
 
-def check_layout(name: str, root: str | Path | None) -> Path:
-    """The folder of a data set; raises InputError unless its folders and lists exist. Opens no image."""
-    layout = layout_named(name)
+def check_layout(name: str, root: str | Path | None) -> None:
+    """Raise InputError unless the folder of a data set has the layout's folders, lists and file names."""
+    layout_named(name).check(dataset_folder(name, root))
+
+
+def dataset_folder(name: str, root: str | Path | None) -> Path:
+    """The folder of a data set, with `~` expanded. Raises InputError if it is not named."""
     if root is None:
         raise InputError(f"data.root must name the folder of {name}, e.g. --data.root path/to/{name}")
-    folder = Path(root).expanduser()
-    layout.check(folder)
-    return folder
+    return Path(root).expanduser()

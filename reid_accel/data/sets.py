@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from reid_accel.data.layouts import LAYOUTS, Course, Layout, MarketLayout, check_layout, layout_named
+from reid_accel.data.layouts import LAYOUTS, Course, Layout, MarketLayout, dataset_folder, layout_named
 from reid_accel.data.listing import Listing
 from reid_accel.synthetic.market import SyntheticMarket, cached_synthetic_market
 
@@ -25,4 +25,4 @@ def list_dataset(
     if name in SYNTHETIC:
         folder, layout = SYNTHETIC[name]
         return layout.read(cached_synthetic_market(synthetic or SyntheticMarket(), cache_dir) / folder)
-    return layout_named(name).read(check_layout(name, root))
+    return layout_named(name).read(dataset_folder(name, root))
