@@ -5,6 +5,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from reid_accel.version import __version__
+
 if TYPE_CHECKING:
     from reid_accel.api import recipe, train_model
     from reid_accel.data.tables import load
@@ -13,7 +15,6 @@ if TYPE_CHECKING:
     from reid_accel.retrieval.features import Embeddings
     from reid_accel.retrieval.protocol import Settings
 
-__version__ = "0.1.0"
 __all__ = ["Embeddings", "ReIDModel", "Settings", "__version__", "evaluate", "load", "recipe", "top_k", "train_model"]
 
 _HOMES = {

@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from reid_accel.config.parse import recipe_config
+from reid_accel.config.recipes import DEFAULT_RECIPE
 from reid_accel.config.schema import Config
 from reid_accel.data.tables import Tables, listing_of
 from reid_accel.distributed.setup import process_group_scope
 from reid_accel.errors import InputError
 from reid_accel.models.reid import ReIDModel, load_model
-from reid_accel.preflight import DEFAULT_RECIPE, check_training
+from reid_accel.preflight import check_training
 from reid_accel.reporting.schema import Report
 from reid_accel.train import train
 from reid_accel.training.additions import Additions, Loss

@@ -61,12 +61,12 @@ def bench_training(arguments: Sequence[str]) -> None:
     from reid_accel.benchmarks import training
     from reid_accel.benchmarks.per_image import per_image_input
     from reid_accel.config.parse import parse
+    from reid_accel.config.recipes import DEFAULT_RECIPE
     from reid_accel.config.schema import Config
     from reid_accel.data.open import open_data
     from reid_accel.data.splits import split_training_images
     from reid_accel.distributed.setup import start_accelerator
     from reid_accel.hardware import choose_kernels
-    from reid_accel.preflight import DEFAULT_RECIPE
     from reid_accel.reporting.console import open_console
     from reid_accel.training.build import build_model, build_trainer
 

@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional
 
-from reid_accel import __version__
 from reid_accel.config.recipes import launch_file_path, recipe_path, recipes, title_of
 from reid_accel.errors import InputError
+from reid_accel.version import __version__
 
 SUCCESS, PROBLEMS, MISUSE = 0, 1, 2
 SETTINGS_OF = {"train": "training_settings", "score": "scoring_settings", "predict": "prediction_settings"}

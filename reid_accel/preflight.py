@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reid_accel.config.parse import parse
+from reid_accel.config.recipes import DEFAULT_RECIPE
 from reid_accel.config.schema import Config, DataConfig, PredictionConfig, ScoringConfig, name_and_folder
 from reid_accel.data.layouts import check_layout
 from reid_accel.data.listing import find_images
@@ -14,8 +15,6 @@ from reid_accel.errors import InputError
 from reid_accel.models.model_folder import check_model_name
 from reid_accel.reporting.console import sentences_for_users
 from reid_accel.training.run_paths import check_run_folder, holds_a_run, resumed_after_restart
-
-DEFAULT_RECIPE = "quickstart"
 
 
 def training_settings(arguments: Sequence[str]) -> Config:

@@ -4,6 +4,9 @@ from pathlib import Path
 
 from reid_accel.errors import InputError
 
+DEFAULT_RECIPE = "quickstart"
+"""The recipe of a command that names none."""
+
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 

@@ -15,7 +15,6 @@ from typing import Any
 from accelerate import Accelerator
 from rich.console import Console
 
-from reid_accel import hub
 from reid_accel.config.parse import to_dict
 from reid_accel.config.schema import Config, DataConfig, ScoreConfig
 from reid_accel.course.predictions import write_junk_scores, write_predictions
@@ -33,6 +32,7 @@ from reid_accel.evaluation.evaluate import (
 from reid_accel.evaluation.rank_lists import Pictured, rank_lists
 from reid_accel.evaluation.saved_features import FeaturesOrigin, write_saved_features
 from reid_accel.files import write_json
+from reid_accel.hub import push
 from reid_accel.models.reid import Architecture, ReIDModel, load_model, model_fingerprint, on_device
 from reid_accel.reporting.card import write_model_card
 from reid_accel.reporting.console import print_report
@@ -283,7 +283,7 @@ def finish_run(
     print_report(console, report)
     logger.info(f"report: {folder / 'report.html'}   model: {folder / 'model'}")
     if config.run.push_to:
-        pushed = hub.push(folder / "model", config.run.push_to, visibility=config.run.push_visibility)
+        pushed = push(folder / "model", config.run.push_to, visibility=config.run.push_visibility)
         logger.info(pushed.lines()[-1])
 
 

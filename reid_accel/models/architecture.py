@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from reid_accel import __version__
 from reid_accel.attributes.vocabulary import AttributeGroup
 from reid_accel.augment.ops import IMAGENET_MEAN, IMAGENET_STD
 from reid_accel.config.schema import ModelConfig
 from reid_accel.errors import InputError
+from reid_accel.version import __version__
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from reid_accel import __version__
 from reid_accel.reporting.schema import Hardware, SoftwareVersions
+from reid_accel.version import __version__
 
 
 @functools.cache

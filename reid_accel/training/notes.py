@@ -5,11 +5,11 @@ from pathlib import Path
 import torch
 
 from reid_accel.config.parse import recipe_config
+from reid_accel.config.recipes import DEFAULT_RECIPE
 from reid_accel.config.schema import Config
 from reid_accel.data.dataset import ImageDataset
 from reid_accel.data.sets import SYNTHETIC
 from reid_accel.hardware import num_cores
-from reid_accel.preflight import DEFAULT_RECIPE
 from reid_accel.reporting.provenance import software
 from reid_accel.training.build import skips_steps
 from reid_accel.training.trainer import Trainer

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 from reid_accel.benchmarks.per_image import per_image_input
 from reid_accel.config.parse import parse
+from reid_accel.config.recipes import DEFAULT_RECIPE
 from reid_accel.config.schema import Config
 from reid_accel.distributed.setup import process_group_scope
-from reid_accel.preflight import DEFAULT_RECIPE
 from reid_accel.train import complete, prepare
 
 
