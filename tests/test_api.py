@@ -13,7 +13,7 @@ import torch.nn.functional as F
 import reid_accel
 from reid_accel.config.schema import Config
 from reid_accel.errors import InputError
-from reid_accel.models.reid import Outputs
+from reid_accel.models.outputs import Outputs
 from reid_accel.training.dataloader import Batch
 
 MODEL = {"backbone": "test_resnet", "height_px": 64, "width_px": 32}

@@ -5,26 +5,27 @@ Legend: B batch, D feature, H W pixels.
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
+from reid_accel.attributes.vocabulary import AttributeGroup
 from reid_accel.augment.ops import normalize
 from reid_accel.data.images import ImageSize, as_array, enlarge, may_stay_small, read_image, to_float, to_pixels
 from reid_accel.errors import InputError
-
-if TYPE_CHECKING:
-    from reid_accel.models.reid import Architecture, Outputs, ReIDModel
+from reid_accel.models.architecture import Architecture
+from reid_accel.models.outputs import Outputs
 
 Picture = str | Path | Image.Image | npt.NDArray[np.uint8]
 Pictures = Picture | Sequence[Picture]
 
 
-def outputs_in_batches(model: "ReIDModel", images: Pictures, batch_size: int) -> "Iterator[Outputs]":
+def outputs_in_batches(
+    model: nn.Module, architecture: Architecture, images: Pictures, batch_size: int
+) -> Iterator[Outputs]:
     """The network's outputs for one picture or several, `batch_size` at a time, in evaluation mode."""
     if batch_size < 1:
         raise InputError(f"batch_size must be 1 or more, got {batch_size}")
@@ -34,7 +35,7 @@ def outputs_in_batches(model: "ReIDModel", images: Pictures, batch_size: int) ->
     model.eval()
     device = next(model.parameters()).device
     for first in range(0, len(pictures), batch_size):
-        yield model(prepared(pictures[first : first + batch_size], model.architecture, device))
+        yield model(prepared(pictures[first : first + batch_size], architecture, device))
 
 
 def _as_list(images: Pictures) -> list[Picture]:
@@ -43,23 +44,23 @@ def _as_list(images: Pictures) -> list[Picture]:
     return [images] if isinstance(images, (str, Path, Image.Image)) else list(images)
 
 
-def prepared(pictures: Sequence[Picture], settings: "Architecture", device: torch.device) -> Tensor:
+def prepared(pictures: Sequence[Picture], settings: Architecture, device: torch.device) -> Tensor:
     """Pictures as the network's normalized input, B x 3 x H x W, with the preprocessing that it was trained with."""
     stored = [_as_stored(_as_rgb(picture), settings) for picture in pictures]
     sized = [enlarge(to_float(torch.tensor(pixels, device=device)[None]), settings) for pixels in stored]
     return normalize(torch.cat(sized), settings.mean, settings.std)
 
 
-def attribute_names(logits: Sequence[Tensor], model: "ReIDModel") -> list[dict[str, str]]:
+def attribute_names(logits: Sequence[Tensor], groups: Sequence[AttributeGroup]) -> list[dict[str, str]]:
     """The likeliest value of each attribute group, for each image."""
-    groups = model.architecture.groups
     chosen = torch.stack([logit.argmax(1) for logit in logits], dim=1).tolist()
     return [{group.name: group.values[index] for group, index in zip(groups, row, strict=True)} for row in chosen]
 
 
-def attribute_probabilities(logits: Sequence[Tensor], model: "ReIDModel") -> list[dict[str, dict[str, float]]]:
+def attribute_probabilities(
+    logits: Sequence[Tensor], groups: Sequence[AttributeGroup]
+) -> list[dict[str, dict[str, float]]]:
     """The probability of each value of each attribute group, for each image."""
-    groups = model.architecture.groups
     columns = [logit.float().softmax(1).tolist() for logit in logits]
     return [
         {group.name: dict(zip(group.values, values, strict=True)) for group, values in zip(groups, row, strict=True)}

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from reid_accel.config.schema import LossConfig
 from reid_accel.models.metric_losses import center_loss, circle_loss, triplet_loss
-from reid_accel.models.reid import Outputs
+from reid_accel.models.outputs import Outputs
 
 LossTerms = dict[str, Tensor]
 """The terms of the loss by name, each a scalar times its weight: their sum is the loss."""

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, Literal, overload
 
 import torch
 import torch.nn as nn
@@ -39,21 +39,7 @@ from reid_accel.models.inference import (
     prepared,
 )
 from reid_accel.models.model_folder import check_model_name
-
-
-class Outputs(NamedTuple):
-    """What one pass gives. attribute_scores_BM are the concatenated predictions before re-weighting.
-
-    feature_BD is what retrieval compares. metric_feature_BE is what losses on pairs compare: the pooled features before
-    batch norm with the neck `bn`, else the same. identity_logits_BPI has a classifier's logits for each part (cosines
-    with a margin classifier).
-    """
-
-    feature_BD: Tensor
-    metric_feature_BE: Tensor
-    identity_logits_BPI: Tensor
-    attribute_logits: tuple[Tensor, ...]
-    attribute_scores_BM: Tensor
+from reid_accel.models.outputs import Outputs
 
 
 class ReIDModel(
@@ -168,7 +154,7 @@ class ReIDModel(
         neck_BD = neck_BPU.flatten(1)
         logits = tuple(head(neck_BD) for head in self.attribute_heads)
         # scores and feature in float32: under autocast the heads give 16 bits, too few to rank by
-        scores_BM = self._scores(logits, neck_BD)
+        scores_BM = self.attribute_scores(logits) if logits else neck_BD.new_empty((len(neck_BD), 0)).float()
         reweighted_BM = scores_BM
         if self.reweighting is not None:
             reweighted_BM = torch.sigmoid(self.reweighting(scores_BM).float()) * scores_BM
@@ -179,12 +165,10 @@ class ReIDModel(
             metric_feature_BE=self.neck.metric_feature(pooled_BPC, feature_BD),
             identity_logits_BPI=self.identity_classifier(seen_BPU),
             attribute_logits=logits,
-            attribute_scores_BM=scores_BM,
         )
 
-    def _scores(self, logits: tuple[Tensor, ...], neck_BD: Tensor) -> Tensor:
-        if not logits:
-            return neck_BD.new_empty((len(neck_BD), 0), dtype=torch.float32)
+    def attribute_scores(self, logits: Sequence[Tensor]) -> Tensor:
+        """The attribute groups' logits as scores before re-weighting, B x M, float32."""
         if self.architecture.model.attribute_scores == "logits":
             return torch.cat([logit.float() for logit in logits], dim=1)
         return torch.cat([logit.float().softmax(1) for logit in logits], dim=1)
@@ -201,7 +185,7 @@ class ReIDModel(
         images per forward pass. Features have unit length if the model's metric is cosine. Puts the model into
         evaluation mode. Raises InputError for an unreadable image.
         """
-        features = [outputs.feature_BD for outputs in outputs_in_batches(self, images, batch_size)]
+        features = [outputs.feature_BD for outputs in outputs_in_batches(self, self.architecture, images, batch_size)]
         return comparable(torch.cat(features), self.architecture.metric)
 
     @overload
@@ -223,9 +207,12 @@ class ReIDModel(
         """
         if not self.architecture.groups:
             raise InputError("this model was trained without attributes")
-        parts = [outputs.attribute_logits for outputs in outputs_in_batches(self, images, batch_size)]
+        parts = [
+            outputs.attribute_logits for outputs in outputs_in_batches(self, self.architecture, images, batch_size)
+        ]
         logits = [torch.cat(group) for group in zip(*parts, strict=True)]
-        return attribute_probabilities(logits, self) if probabilities else attribute_names(logits, self)
+        named = attribute_probabilities if probabilities else attribute_names
+        return named(logits, self.architecture.groups)
 
 
 def comparable(feature_BD: Tensor, metric: str) -> Tensor:

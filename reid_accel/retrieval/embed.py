@@ -22,7 +22,7 @@ from reid_accel.data.images import ImageSize, enlarge, to_float
 from reid_accel.data.prefetch import place_crops
 from reid_accel.distributed.collectives import Group
 from reid_accel.hardware import tf32
-from reid_accel.models.reid import Architecture, Outputs, ReIDModel, comparable
+from reid_accel.models.reid import Architecture, ReIDModel, comparable
 from reid_accel.retrieval.distances import shard_rows
 from reid_accel.retrieval.features import Embeddings
 
@@ -114,26 +114,17 @@ def _windows(size: ImageSize) -> list[tuple[slice, slice]]:
 
 def _predict_batch(model: ReIDModel, views: Iterator[Tensor]) -> _Batch:
     # the class's own forward: accelerate wraps the instance's in autocast
-    outputs = _mean_of([ReIDModel.forward(model, view_B3HW) for view_B3HW in views])
-    chosen = [logit.argmax(1) for logit in outputs.attribute_logits]
-    feature_BD = outputs.feature_BD
-    none = torch.empty((len(feature_BD), 0), dtype=torch.int64, device=feature_BD.device)
-    return _Batch(
-        comparable(feature_BD, model.architecture.metric).float(),
-        torch.stack(chosen, 1) if chosen else none,
-        outputs.attribute_scores_BM.square().sum(1),
-    )
-
-
-def _mean_of(seen: Sequence[Outputs]) -> Outputs:
-    feature, pair_feature, identity_logits, attribute_logits, attribute_scores = zip(*seen, strict=True)
-    return Outputs(
-        _mean(feature),
-        _mean(pair_feature),
-        _mean(identity_logits),
-        tuple(_mean(logits) for logits in zip(*attribute_logits, strict=True)),
-        _mean(attribute_scores),
-    )
+    seen = [ReIDModel.forward(model, view_B3HW) for view_B3HW in views]
+    feature_BD = _mean([outputs.feature_BD for outputs in seen])
+    embedding_BD = comparable(feature_BD, model.architecture.metric).float()
+    logits = [outputs.attribute_logits for outputs in seen]
+    if not model.architecture.groups:
+        return _Batch(
+            embedding_BD, feature_BD.new_empty((len(feature_BD), 0)).long(), feature_BD.new_zeros(len(feature_BD))
+        )
+    chosen = [_mean(group).argmax(1) for group in zip(*logits, strict=True)]
+    scores_BM = _mean([model.attribute_scores(view_logits) for view_logits in logits])
+    return _Batch(embedding_BD, torch.stack(chosen, 1), scores_BM.square().sum(1))
 
 
 def _mean(tensors: Sequence[Tensor]) -> Tensor:

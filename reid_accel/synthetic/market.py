@@ -16,8 +16,6 @@ from typing import Literal
 import numpy as np
 
 from reid_accel.attributes.annotations import write_course_csv, write_market_mat
-from reid_accel.data.layouts import Course, MarketLayout
-from reid_accel.data.listing import DISTRACTOR_PID, JUNK_PID
 from reid_accel.errors import InputError
 from reid_accel.files import replacing_folder, write_json
 from reid_accel.synthetic.cameras import (
@@ -33,6 +31,13 @@ from reid_accel.synthetic.pedestrians import Person, sample_person
 
 DRAWING_VERSION = 1
 """Increase it when the images for given settings change, so that old caches are not used."""
+
+# the layouts that are written: those that `data.layouts` and `data.listing` read
+MARKET_FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
+MARKET_ATTRIBUTES = "market_attribute.mat"
+COURSE_FOLDERS = {"train": "train", "queries": "queries", "test": "test"}
+COURSE_ATTRIBUTES = "annotations_train.csv"
+DISTRACTOR_PID, JUNK_PID = 0, -1
 
 SETTINGS_FILE = "synthetic.json"
 IMAGES_PER_CHUNK = 256
@@ -223,19 +228,19 @@ def _check_is_set(settings: SyntheticMarket, folder: Path) -> None:
 
 def _write_all(settings: SyntheticMarket, folder: Path, workers: int) -> None:
     market, course = folder / "market", folder / "course"
-    for parent, names in ((market, MarketLayout.folders), (course, Course.folders)):
+    for parent, names in ((market, MARKET_FOLDERS), (course, COURSE_FOLDERS)):
         for name in names.values():
             (parent / name).mkdir(parents=True)
     shots = plan_shots(settings)
     course_names = _course_names(settings, shots)
     for shot, course_name, file in zip(shots, course_names, take_shots(settings, shots, workers), strict=True):
-        (market / MarketLayout.folders[shot.split] / shot.market_name).write_bytes(file)
+        (market / MARKET_FOLDERS[shot.split] / shot.market_name).write_bytes(file)
         (course / course_name).write_bytes(file)
     train, test = (
         {pid: synthetic_person(settings.seed, pid).attributes for pid in pids} for pids in split_identities(settings)
     )
-    write_market_mat(market / MarketLayout.attribute_file, train=train, test=test)
-    write_course_csv(course / Course.attribute_file, train)
+    write_market_mat(market / MARKET_ATTRIBUTES, train=train, test=test)
+    write_course_csv(course / COURSE_ATTRIBUTES, train)
     write_json(folder / SETTINGS_FILE, _description(settings))
 
 
@@ -247,8 +252,8 @@ def _course_names(settings: SyntheticMarket, shots: Sequence[Shot]) -> list[Path
     names = []
     for shot, number in zip(shots, noise, strict=True):
         if shot.split == "train":
-            names.append(Path(Course.folders["train"], f"{shot.pid:04d}_c{shot.camera}_{number:09d}.jpg"))
+            names.append(Path(COURSE_FOLDERS["train"], f"{shot.pid:04d}_c{shot.camera}_{number:09d}.jpg"))
         else:
-            folder = Course.folders["queries" if shot.split == "query" else "test"]
+            folder = COURSE_FOLDERS["queries" if shot.split == "query" else "test"]
             names.append(Path(folder, f"{int(next(order[shot.split])):06d}.jpg"))
     return names

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from reid_accel.data.listing import Listing
-from reid_accel.models.reid import Outputs
+from reid_accel.models.outputs import Outputs
 from reid_accel.training.dataloader import Batch
 
 Loss = Callable[[Outputs, Batch], Tensor]

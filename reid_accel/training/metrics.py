@@ -15,7 +15,7 @@ from torch import Tensor
 from reid_accel.config.schema import LossConfig
 from reid_accel.errors import InputError
 from reid_accel.models.losses import LossTerms
-from reid_accel.models.reid import Outputs
+from reid_accel.models.outputs import Outputs
 from reid_accel.training.dataloader import Batch
 
 TERM = "losses."  # what a loss term's name starts with among the sums

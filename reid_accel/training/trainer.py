@@ -23,7 +23,8 @@ from reid_accel.distributed.fsdp import whole
 from reid_accel.distributed.watchdog import mark
 from reid_accel.models.losses import LossTerms, Pairs, loss_terms, total
 from reid_accel.models.metric_losses import moved_centers
-from reid_accel.models.reid import Outputs, ReIDModel, on_device
+from reid_accel.models.outputs import Outputs
+from reid_accel.models.reid import ReIDModel, on_device
 from reid_accel.training.additions import Loss
 from reid_accel.training.checkpoint import TrainingState
 from reid_accel.training.dataloader import Batch, TrainingInput

@@ -8,7 +8,7 @@ from reid_accel.config.schema import LossConfig
 from reid_accel.models.heads import ArcFaceClassifier, CosFaceClassifier
 from reid_accel.models.losses import LossTerms, attribute_loss, balancing_weights, identity_loss, loss_terms, total
 from reid_accel.models.metric_losses import center_loss, circle_loss, triplet_loss
-from reid_accel.models.reid import Outputs
+from reid_accel.models.outputs import Outputs
 
 
 def slow_cross_entropy(logits: torch.Tensor, labels: list[int], smoothing: float = 0.0) -> float:
@@ -93,7 +93,7 @@ def test_balancing_weights_of_nothing_are_zero() -> None:
 
 def outputs(groups: int) -> Outputs:
     logits = tuple(random(4, 2 + g) for g in range(groups))
-    return Outputs(random(4, 8), random(4, 6), random(4, 1, 5), logits, random(4, 3))
+    return Outputs(random(4, 8), random(4, 6), random(4, 1, 5), logits)
 
 
 class Labels(NamedTuple):

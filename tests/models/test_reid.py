@@ -84,14 +84,14 @@ def test_the_feature_is_the_reports_formula() -> None:
         a = torch.cat([torch.softmax(f @ head.weight.T + head.bias, 1) for head in model.attribute_heads], 1)
         c = 1 / (1 + torch.exp(-(a @ model.reweighting.weight.T + model.reweighting.bias)))
     assert torch.allclose(outputs.feature_BD, torch.cat([f, c * a], 1), atol=1e-5)
-    assert torch.allclose(outputs.attribute_scores_BM, a, atol=1e-6)
+    assert torch.allclose(model.attribute_scores(outputs.attribute_logits), a, atol=1e-6)
 
 
 def test_without_reweighting_the_scores_join_as_they_are() -> None:
     model = small(reweight=False)
     with torch.no_grad():
         outputs = model(model.prepare(pictures()))
-    assert torch.equal(outputs.feature_BD[:, 512:], outputs.attribute_scores_BM)
+    assert torch.equal(outputs.feature_BD[:, 512:], model.attribute_scores(outputs.attribute_logits))
 
 
 def test_logits_are_an_option() -> None:

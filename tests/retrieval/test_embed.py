@@ -86,7 +86,7 @@ def test_flip_averages_with_the_mirror_image(small_market: Path, tmp_path: Path)
     expected = (seen[0].feature_BD + seen[1].feature_BD) / 2
     assert torch.allclose(averaged.embedding_SD[2], expected[0], atol=1e-5)
     assert not torch.allclose(averaged.embedding_SD[2], plain.embedding_SD[2], atol=1e-5)
-    scores = (seen[0].attribute_scores_BM + seen[1].attribute_scores_BM) / 2
+    scores = sum(network.attribute_scores(outputs.attribute_logits) for outputs in seen) / 2
     assert averaged_attributes.junk_score_N[2].item() == pytest.approx(scores.square().sum().item(), rel=1e-5)
 
 
@@ -107,7 +107,7 @@ def test_five_crops_are_averaged(small_market: Path, tmp_path: Path, flip: bool)
     assert torch.allclose(averaged.embedding_SD[2], feature, atol=1e-5)
     for group, logits in enumerate(zip(*(outputs.attribute_logits for outputs in seen), strict=True)):
         assert averaged_attributes.value_NA[2, group] == torch.stack(logits).mean(0).argmax()
-    scores = torch.stack([outputs.attribute_scores_BM for outputs in seen]).mean(0)
+    scores = torch.stack([network.attribute_scores(outputs.attribute_logits) for outputs in seen]).mean(0)
     assert averaged_attributes.junk_score_N[2].item() == pytest.approx(scores.square().sum().item(), rel=1e-5)
     one, one_attributes = embed_dataset(network, images, PredictConfig(batch_size=4, flip=flip))
     assert averaged_attributes.junk_score_N[2].item() != pytest.approx(one_attributes.junk_score_N[2].item(), rel=1e-4)

@@ -15,6 +15,7 @@ from PIL import Image
 
 from reid_accel.attributes.annotations import read_course_csv, read_market_mat
 from reid_accel.attributes.vocabulary import MARKET_GROUPS
+from reid_accel.data import listing
 from reid_accel.data.layouts import Course, MarketLayout
 from reid_accel.errors import InputError
 from reid_accel.synthetic import market as synthetic
@@ -67,6 +68,15 @@ def test_an_image_is_independent_of_the_others() -> None:
     shots = plan_shots(SMALL)
     assert list(take_shots(SMALL, shots[::-9]))[::-1] == list(take_shots(SMALL, shots[::-9][::-1]))
     assert len(set(take_shots(SMALL, shots[:12]))) == 12
+
+
+def test_the_layouts_are_those_that_the_loaders_read() -> None:
+    assert (MarketLayout.folders, MarketLayout.attribute_file) == (
+        synthetic.MARKET_FOLDERS,
+        synthetic.MARKET_ATTRIBUTES,
+    )
+    assert (Course.folders, Course.attribute_file) == (synthetic.COURSE_FOLDERS, synthetic.COURSE_ATTRIBUTES)
+    assert (synthetic.DISTRACTOR_PID, synthetic.JUNK_PID) == (listing.DISTRACTOR_PID, listing.JUNK_PID)
 
 
 def test_both_layouts_are_read_by_the_loaders_and_count_as_planned(small: Path) -> None:

@@ -9,7 +9,7 @@ from helpers.trainers import trainer
 
 from reid_accel.config.schema import LossConfig
 from reid_accel.errors import InputError
-from reid_accel.models.reid import Outputs
+from reid_accel.models.outputs import Outputs
 from reid_accel.training.dataloader import Batch
 from reid_accel.training.metrics import EpochSums, epoch_numbers, require_finite, right_answers
 
@@ -23,7 +23,7 @@ def example() -> tuple[Outputs, Batch]:
     """Two images: the first with identity, hat and age right, the second with the hat alone and an unknown age."""
     identity_logits = torch.tensor([[[2.0, 1.0]], [[0.0, 5.0]]])
     hat, age = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.0, 0.0, 3.0], [1.0, 0.0, 0.0]])
-    outputs = Outputs(torch.zeros(2, 1), torch.zeros(2, 1), identity_logits, (hat, age), torch.zeros(2, 5))
+    outputs = Outputs(torch.zeros(2, 1), torch.zeros(2, 1), identity_logits, (hat, age))
     labels = torch.tensor([0, 0]), torch.tensor([1, 2]), torch.tensor([[0, 2], [1, -1]])
     return outputs, Batch(torch.zeros(2, 3, 1, 1), *labels, torch.tensor([5, 6]))
 

@@ -36,7 +36,7 @@ from reid_accel.data.splits import TrainingSet
 from reid_accel.distributed.setup import start_accelerator
 from reid_accel.hardware import choose_kernels, compile_if_possible, tf32
 from reid_accel.models.losses import total
-from reid_accel.models.reid import Outputs
+from reid_accel.models.outputs import Outputs
 from reid_accel.training.build import build_model, build_trainer
 from reid_accel.training.dataloader import Batch
 from reid_accel.training.metrics import EpochSums
