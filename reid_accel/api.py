@@ -72,7 +72,7 @@ def train_model(
     if data is not None:
         listing = listing_of(data, Path(config.data.cache_dir).expanduser() / "own_tables")
     check_training(config)
-    with process_group_scope():
-        folder = train(config, Additions(listing, losses or {}))
+    with process_group_scope(config.run.stall_minutes) as watchdog:
+        folder = train(config, watchdog, Additions(listing, losses or {}))
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     return TrainedRun(folder, report, load_model(folder / "model"))

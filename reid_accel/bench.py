@@ -11,6 +11,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from reid_accel.distributed.watchdog import Watchdog
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +56,7 @@ def bench_retrieval(arguments: Sequence[str]) -> None:
     retrieval.run(quick=given.quick, device=given.device, json_path=given.json)
 
 
-def bench_training(arguments: Sequence[str]) -> None:
+def bench_training(arguments: Sequence[str], watchdog: "Watchdog") -> None:
     """Time training steps with a run's data, network and trainer."""
     import tyro
 
@@ -71,7 +75,9 @@ def bench_training(arguments: Sequence[str]) -> None:
     from reid_accel.training.build import build_model, build_trainer
 
     config = parse(Config, settings, default_recipe=DEFAULT_RECIPE)
-    accelerator = start_accelerator(config.run.mixed_precision, config.train.accumulation_steps, config.run.cpu_threads)
+    accelerator = start_accelerator(
+        config.run.mixed_precision, config.train.accumulation_steps, config.run.cpu_threads, watchdog
+    )
     choose_kernels(deterministic=config.run.deterministic)
     console = open_console(accelerator.is_main_process, config.run.log_level)
     data = open_data(config.data, config.model)
@@ -92,7 +98,6 @@ def bench_gpu(arguments: Sequence[str]) -> int:
         return measure(arguments)
 
 
-BENCHMARKS = {"retrieval": bench_retrieval, "train": bench_training}
 USAGE = """usage: bench {retrieval,train,gpu} ...
 
 retrieval  scoring and re-ranking against plain retrieval
@@ -108,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     name = words[0] if words else ""
     if name == "gpu":  # before importing packages that a bare GPU machine may lack
         sys.exit(bench_gpu(words[1:]))
-    if name not in BENCHMARKS:
+    if name not in ("retrieval", "train"):
         is_help = name in ("-h", "--help")
         print(
             USAGE if is_help else f"there is no benchmark {name}\n{USAGE}", file=sys.stdout if is_help else sys.stderr
@@ -118,8 +123,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from reid_accel.distributed.setup import process_group_scope
     from reid_accel.reporting.console import sentences_for_users
 
-    with process_group_scope(), sentences_for_users():
-        BENCHMARKS[name](words[1:])
+    with process_group_scope() as watchdog, sentences_for_users():
+        if name == "train":
+            bench_training(words[1:], watchdog)
+        else:
+            bench_retrieval(words[1:])
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from reid_accel.data.dataset import ImageDataset, open_unlabeled
 from reid_accel.distributed.collectives import Group
 from reid_accel.distributed.machine import is_local_main, local_main_first
 from reid_accel.distributed.setup import process_group_scope, start_accelerator
+from reid_accel.distributed.watchdog import Watchdog
 from reid_accel.models.reid import ReIDModel, load_model, model_fingerprint, on_device
 from reid_accel.reporting.console import image_bar, open_console, sentences_for_users
 from reid_accel.retrieval.embed import embed_dataset
@@ -39,13 +40,13 @@ def main(arguments: Sequence[str]) -> None:
 
 def run_script(config: PredictionConfig) -> None:
     """Predict with the settings; a user's mistake becomes a sentence, and all processes end together."""
-    with process_group_scope(), sentences_for_users():
-        predict(config)
+    with process_group_scope() as watchdog, sentences_for_users():
+        predict(config, watchdog)
 
 
-def predict(config: PredictionConfig) -> None:
+def predict(config: PredictionConfig, watchdog: Watchdog) -> None:
     """Check and decode all images, embed them on all processes, rank and write on process 0."""
-    accelerator = start_accelerator("no")
+    accelerator = start_accelerator("no", watchdog=watchdog)
     console = open_console(accelerator.is_main_process, config.log_level)
     with accelerator.local_main_process_first():  # one download per machine
         model = load_model(config.model, config.model_module)

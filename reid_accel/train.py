@@ -29,7 +29,7 @@ from reid_accel.data.splits import OpenedData, require_matches, split_training_i
 from reid_accel.distributed.fsdp import check_sharding
 from reid_accel.distributed.setup import process_group_scope, start_accelerator
 from reid_accel.distributed.stop import EXIT_STOPPED, StopRequest
-from reid_accel.distributed.watchdog import mark
+from reid_accel.distributed.watchdog import Watchdog
 from reid_accel.evaluation.evaluate import score_validation, validation_protocol
 from reid_accel.evaluation.final_report import RunImages, finish_run
 from reid_accel.files import write_text
@@ -51,7 +51,6 @@ from reid_accel.training.run_paths import resumed_after_restart
 from reid_accel.training.trainer import Trainer
 
 logger = logging.getLogger("reid_accel.train")  # the script's __name__ may be __main__
-
 STOPPED_FILE = "STOPPED"  # there after an orderly stop: launch/slurm.sh puts such a run back into the queue
 
 
@@ -68,6 +67,7 @@ class Run:
     trainer: Trainer
     identity: RunFingerprint
     tracking: Tracking
+    watchdog: Watchdog
     stop: StopRequest = field(default_factory=StopRequest)
 
 
@@ -78,22 +78,22 @@ def main(arguments: Sequence[str]) -> None:
 
 def run_script(config: Config) -> None:
     """Train with the settings; a user's mistake becomes a sentence, and all processes end together."""
-    with process_group_scope(), sentences_for_users():
-        train(config)
+    with process_group_scope(config.run.stall_minutes) as watchdog, sentences_for_users():
+        train(config, watchdog)
 
 
-def train(config: Config, additions: Additions = NOTHING) -> Path:
+def train(config: Config, watchdog: Watchdog, additions: Additions = NOTHING) -> Path:
     """One run, from images to an evaluated and packaged model; returns the run's folder."""
-    run, progress = prepare(config, additions)
+    run, progress = prepare(config, watchdog, additions)
     complete(run, progress)
     return run.folder
 
 
-def prepare(config: Config, additions: Additions = NOTHING) -> tuple[Run, Progress]:
+def prepare(config: Config, watchdog: Watchdog, additions: Additions = NOTHING) -> tuple[Run, Progress]:
     """Set up: data, network, trainer, folder, and the progress of a resumed run."""
     config, load = replace(config, run=resumed_after_restart(config.run)), load_average()
     accelerator = start_accelerator(
-        config.run.mixed_precision, config.train.accumulation_steps, config.run.cpu_threads, config.run.stall_minutes
+        config.run.mixed_precision, config.train.accumulation_steps, config.run.cpu_threads, watchdog
     )
     console = open_console(accelerator.is_main_process, config.run.log_level)
     choose_kernels(deterministic=config.run.deterministic)
@@ -109,7 +109,7 @@ def prepare(config: Config, additions: Additions = NOTHING) -> tuple[Run, Progre
     require_matches(data)
     training, validation = split_training_images(data, config.data.validation_share)
     model = build_model(config, training, accelerator, weights)
-    trainer = build_trainer(config, accelerator, model, training, additions.losses)
+    trainer = build_trainer(config, accelerator, model, training, additions.losses, watchdog)
     steps = len(trainer.epoch_batches(epoch=0))
 
     folder = choose_run_folder(config.run, accelerator)
@@ -123,7 +123,7 @@ def prepare(config: Config, additions: Additions = NOTHING) -> tuple[Run, Progre
     for note in notes(trainer, load):
         logger.warning(note)
     logger.info(opening(folder, trainer, validation, steps, micro_batch))
-    return Run(config, accelerator, console, folder, data, validation, trainer, identity, tracking), progress
+    return Run(config, accelerator, console, folder, data, validation, trainer, identity, tracking, watchdog), progress
 
 
 def complete(run: Run, progress: Progress) -> None:
@@ -142,7 +142,7 @@ def complete(run: Run, progress: Progress) -> None:
     if run.validation is None:
         keep_model(run, run.trainer.evaluated_model())
     run.accelerator.wait_for_everyone()
-    mark("final evaluation")
+    run.watchdog.mark("final evaluation")
     images = RunImages(run.data, run.trainer.data.images, run.validation)
     finish_run(config, run.folder, images, progress, run.accelerator, run.console)
     run.tracking.close()
@@ -206,16 +206,11 @@ def numbers_so_far(run: Run, progress: Progress, sums: EpochSums, clock: Clock) 
 
 def validate_epoch(run: Run, validation: ImageDataset, progress: Progress) -> Progress:
     """Evaluate the held-out persons and keep the model if it is the best so far; all processes take part."""
-    mark("validation")
+    run.watchdog.mark("validation")
     model = run.trainer.evaluated_model()
-    numbers = score_validation(
-        model,
-        validation,
-        run.trainer.data.images.attributes_NA,
-        run.config.score,
-        validation_protocol(run.data.labeled_test),
-        run.config.train.seed,
-    )
+    attributes_NA = run.trainer.data.images.attributes_NA
+    protocol, seed = validation_protocol(run.data.labeled_test), run.config.train.seed
+    numbers = score_validation(model, validation, attributes_NA, run.config.score, protocol, seed)
     validated = progress.validated(numbers)
     if validated.best_epoch == progress.epoch:
         keep_model(run, model)
@@ -230,7 +225,7 @@ def keep_model(run: Run, model: ReIDModel) -> None:
 
 def checkpoint(run: Run, progress: Progress) -> None:
     """Save all that a resumed run needs; every process calls it, process 0 writes."""
-    mark("checkpoint")
+    run.watchdog.mark("checkpoint")
     keep, writes = run.config.run.keep_checkpoints, run.accelerator.is_main_process
     progress = replace(progress, logged_lines=run.tracking.lines)
     save_checkpoint(run.folder / "checkpoints", run.trainer.state, progress, run.identity, keep=keep, writes=writes)
@@ -242,10 +237,8 @@ def leave(run: Run) -> None:
     run.tracking.close()
     if run.accelerator.is_main_process:
         write_text(run.folder / STOPPED_FILE, "asked to stop; resume with --run.resume auto\n")
-    logger.warning(
-        f"stopped by {run.stop.signal_name or 'another process'} after a checkpoint. Continue with the same command "
-        f"and --run.dir {run.folder} --run.resume auto"
-    )
+    by = run.stop.signal_name or "another process"
+    logger.warning(f"stopped by {by}; to resume, repeat the command with --run.dir {run.folder} --run.resume auto")
     sys.exit(EXIT_STOPPED)
 
 

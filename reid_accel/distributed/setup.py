@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, parse_flag_from_env
 
 from reid_accel.distributed.stop import EXIT_STOPPED
-from reid_accel.distributed.watchdog import die_with_launcher, report_failure, start_watchdog, stop_watchdog
+from reid_accel.distributed.watchdog import Watchdog, die_with_launcher
 from reid_accel.errors import InputError
 from reid_accel.hardware import choose_precision, cpu_threads
 
@@ -22,22 +22,25 @@ LEAVING_SECONDS = 10.0
 
 
 @contextmanager
-def process_group_scope() -> Iterator[None]:
-    """Around a script's work: its processes end together, whichever way the work ends.
+def process_group_scope(stall_minutes: float = 30.0) -> Iterator[Watchdog]:
+    """Around a script's work: however it ends, the processes end together.
 
-    One that fails tells the others (see `watchdog`). Connections are ended in order: without that the interpreter
-    would go while gloo's threads still hold tensors, and the process would abort after all is done ("terminate called
-    without an active exception", pytorch/pytorch#179291).
+    Pass the watchdog to `start_accelerator`: through it a process that fails tells the others. Connections are closed
+    in order: otherwise the interpreter would exit while gloo's threads still hold tensors, and the process would abort
+    after its work is done ("terminate called without an active exception", pytorch/pytorch#179291).
     """
+    watchdog = Watchdog(stall_minutes)
     try:
-        yield
+        yield watchdog
     except BaseException as error:
         agreed_end = isinstance(error, SystemExit) and error.code in (0, EXIT_STOPPED)
         if agreed_end:
-            stop_watchdog()
+            watchdog.stop()
         else:
             cause = _cause(error)
-            report_failure(_in_one_line(cause), is_printed=cause is not error and isinstance(cause, InputError))
+            watchdog.report_failure(
+                _in_one_line(cause), is_printed=cause is not error and isinstance(cause, InputError)
+            )
         if not _left_process_group():  # a collective is under way that another process will never join
             if not isinstance(error, SystemExit):  # who exits has said why
                 traceback.print_exc()
@@ -46,7 +49,7 @@ def process_group_scope() -> Iterator[None]:
         raise
     if dist.is_initialized():
         dist.barrier()  # nobody's connection closes while another still reads from it
-    stop_watchdog()
+    watchdog.stop()
     _left_process_group()
 
 
@@ -72,7 +75,7 @@ def _left_process_group() -> bool:
 
 
 def start_accelerator(
-    mixed_precision: str, accumulation_steps: int = 1, asked_threads: int = 0, stall_minutes: float = 30.0
+    mixed_precision: str, accumulation_steps: int = 1, asked_threads: int = 0, watchdog: Watchdog | None = None
 ) -> Accelerator:
     """An Accelerator whose world is the launcher's, in the precision asked for; the watchdog begins to watch.
 
@@ -83,7 +86,8 @@ def start_accelerator(
     if launched > 1 and not torch.accelerator.is_available():  # accelerate has to be told to connect the processes
         os.environ["ACCELERATE_USE_CPU"] = "true"
     precision = choose_precision(mixed_precision)
-    timeout = _patience(stall_minutes)
+    watchdog = watchdog or Watchdog()
+    timeout = _patience(watchdog.stall_seconds)
     die_with_launcher()
     _connect_after_restart(timeout)
     try:
@@ -101,13 +105,13 @@ def start_accelerator(
             f"the launcher started {launched} processes, but accelerate connected {accelerator.num_processes}: choose "
             "the launch file for this machine's devices (launch/README.md)"
         )
-    start_watchdog(accelerator.process_index, launched, 60 * stall_minutes)
+    watchdog.start(accelerator.process_index, launched)
     return accelerator
 
 
-def _patience(stall_minutes: float) -> timedelta:
+def _patience(stall_seconds: float) -> timedelta:
     """How long a collective waits: the watchdog, which can say who is missing, is to be first."""
-    return timedelta(minutes=2 * stall_minutes + 10 if stall_minutes else 60 * 24)
+    return timedelta(seconds=2 * stall_seconds + 600) if stall_seconds else timedelta(days=1)
 
 
 def _connect_after_restart(timeout: timedelta) -> None:

@@ -1,8 +1,8 @@
-"""Nobody waits for the dead: each process of a run watches over the others and ends when one fails.
+"""The processes of a run watch each other: when one fails, all end with the reason.
 
-A process that raises, is killed or stands still would leave the others in a collective until it times out. Each has
-a thread that tells the launcher's key-value store about it every second; process 0 looks at all of them, all look
-for the word that one failed, say which and why, and end. It is one per process, as the process group is.
+A process that raises, is killed or hangs would leave the others in a collective until it times out. A thread of each
+process reports to the launcher's key-value store every second. Process 0 checks the reports of all; all check whether a
+failure was reported, print it and end.
 """
 
 import json
@@ -19,16 +19,6 @@ FAILED, MISUSE = 1, 2
 BEAT_SECONDS = 1.0
 GONE_SECONDS = 60.0  # without a sign of life; a launcher notices a process of its own machine at once
 BLAME_SECONDS = 4.0
-
-_watchdog: "Watchdog | None" = None
-
-
-def start_watchdog(rank: int, world_size: int, stall_seconds: float) -> None:
-    """Begin to watch, if there is anybody to watch. stall_seconds: no progress for so long is a failure; 0: never."""
-    global _watchdog
-    if world_size > 1 and _watchdog is None and "MASTER_ADDR" in os.environ:
-        _watchdog = Watchdog(rank, world_size, stall_seconds)
-        _watchdog.start()
 
 
 def die_with_launcher() -> None:
@@ -47,38 +37,19 @@ def _watch_launcher(launcher: int) -> None:
     os._exit(FAILED)
 
 
-def mark(doing: str) -> None:
-    """Note what this process does now: progress, as far as the others are concerned."""
-    if _watchdog is not None:
-        _watchdog.mark(doing)
+class Watchdog:
+    """Watches the other processes of a run, and tells them how this one fares. A run of one process has no need of it.
 
-
-def report_failure(reason: str, *, is_printed: bool = False) -> None:
-    """Tell the others that this process ends, and why; returns when they had the time to hear it.
-
-    is_printed: a user's mistake, which this process has already printed; the others of its machine end silently.
+    Its thread has a connection of its own to the store, so that it never waits for the main thread.
     """
-    if _watchdog is not None:
-        _watchdog.report_failure(reason, is_printed)
 
-
-def stop_watchdog() -> None:
-    """The run is over; who ends now has not failed."""
-    if _watchdog is not None:
-        _watchdog.stop()
-
-
-class Watchdog(threading.Thread):
-    """See the module. Uses a connection of its own to the store, so that it never waits for the main thread."""
-
-    def __init__(self, rank: int, world_size: int, stall_seconds: float) -> None:
-        super().__init__(name="watchdog", daemon=True)
-        self.rank, self.world_size, self.stall_seconds = rank, world_size, stall_seconds
-        self.gone_seconds = min(GONE_SECONDS, stall_seconds) if stall_seconds else GONE_SECONDS
+    def __init__(self, stall_minutes: float = 30.0) -> None:
+        """stall_minutes: no progress for so long is a failure; 0: never."""
+        self.stall_seconds = 60 * stall_minutes
+        self.gone_seconds = min(GONE_SECONDS, self.stall_seconds) if stall_minutes else GONE_SECONDS
+        self.rank, self.world_size = 0, 1
         self._prefix = f"reid_accel/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/"
-        self._store = dist.TCPStore(
-            os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=timedelta(seconds=30)
-        )
+        self._store: dist.Store | None = None
         self._machine = os.environ.get("GROUP_RANK", "0")
         self._asking = threading.Lock()
         self._over = threading.Event()
@@ -86,21 +57,37 @@ class Watchdog(threading.Thread):
         self._doing, self._since = "starting", time.monotonic()
         self._seen: dict[int, tuple[int, float]] = {}
 
+    def start(self, rank: int, world_size: int) -> None:
+        """Begin to watch, once the processes are connected."""
+        if world_size == 1 or "MASTER_ADDR" not in os.environ:
+            return
+        self.rank, self.world_size = rank, world_size
+        self._store = dist.TCPStore(
+            os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=timedelta(seconds=30)
+        )
+        threading.Thread(target=self._run, name="watchdog", daemon=True).start()
+
     def mark(self, doing: str) -> None:
-        """See the function of that name."""
+        """Note what this process does now: progress, as far as the others are concerned."""
         self._marks, self._doing, self._since = self._marks + 1, doing, time.monotonic()
 
     def stop(self) -> None:
-        """Watch no longer, and let the others know that silence is no sign of trouble."""
-        if not self._over.is_set():
+        """The run is over: watch no longer, and let the others know that silence is no sign of trouble."""
+        if self._store is not None and not self._over.is_set():
             self._over.set()
             try:
                 self._set(f"over/{self.rank}", "over")
             except (RuntimeError, OSError):  # the store is gone, and everybody with it
                 return
 
-    def report_failure(self, reason: str, is_printed: bool) -> None:
-        """See the function of that name. A failure that another one's death caused is laid at its door."""
+    def report_failure(self, reason: str, *, is_printed: bool = False) -> None:
+        """Tell the others that this process ends, and why; returns when they had the time to hear it.
+
+        A failure caused by another process's death is attributed to that process. is_printed: a user's mistake, which
+        this process has already printed; the others of its machine end silently.
+        """
+        if self._store is None:
+            return
         self._over.set()
         try:
             if self._get("failed") is not None:
@@ -119,7 +106,7 @@ class Watchdog(threading.Thread):
         except (RuntimeError, OSError):  # the store is gone
             return
 
-    def run(self) -> None:
+    def _run(self) -> None:
         """Beat and look, until the run is over."""
         try:
             while not self._over.wait(BEAT_SECONDS):
@@ -177,12 +164,14 @@ class Watchdog(threading.Thread):
         return self._get(f"over/{rank}") is None
 
     def _get(self, key: str) -> str | None:
+        assert self._store is not None
         with self._asking:
             if not self._store.check([self._prefix + key]):
                 return None
             return bytes(self._store.get(self._prefix + key)).decode()
 
     def _set(self, key: str, value: str) -> None:
+        assert self._store is not None
         with self._asking:
             self._store.set(self._prefix + key, value)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from reid_accel.config.schema import Config
 from reid_accel.data.splits import TrainingSet
 from reid_accel.distributed.fsdp import shard
+from reid_accel.distributed.watchdog import Watchdog
 from reid_accel.errors import InputError
 from reid_accel.hardware import compile_if_possible
 from reid_accel.models.losses import balancing_weights
@@ -39,6 +40,7 @@ def build_trainer(
     model: ReIDModel,
     training: TrainingSet,
     own_losses: Mapping[str, Loss] | None = None,
+    watchdog: Watchdog | None = None,
 ) -> Trainer:
     """Model and optimizer on the device, data-parallel, in mixed precision. Accelerate wraps `model` itself."""
     average = EMA(model, config.train.ema_decay) if config.train.ema_decay else None
@@ -59,6 +61,7 @@ def build_trainer(
         input=open_input(training, model.architecture, config, accelerator.device),
         config=config,
         own_losses=own_losses or {},
+        watchdog=watchdog or Watchdog(),
         average=average,
         skipper=NonFiniteSkipper(model, config.train.skip_nonfinite) if skips_steps(config, accelerator) else None,
         class_weights=_class_weights(training, accelerator) if config.loss.balance_attributes else None,

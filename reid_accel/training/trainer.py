@@ -20,7 +20,7 @@ from reid_accel.data.sampler import identity_batches, rank_share, shuffled_batch
 from reid_accel.data.splits import TrainingSet
 from reid_accel.distributed.collectives import Group
 from reid_accel.distributed.fsdp import whole
-from reid_accel.distributed.watchdog import mark
+from reid_accel.distributed.watchdog import Watchdog
 from reid_accel.models.losses import LossTerms, Pairs, loss_terms, total
 from reid_accel.models.metric_losses import moved_centers
 from reid_accel.models.outputs import Outputs
@@ -51,6 +51,7 @@ class Trainer:
     skipper: NonFiniteSkipper | None = None
     class_weights: tuple[Tensor, ...] | None = None
     own_losses: Mapping[str, Loss] = field(default_factory=dict)
+    watchdog: Watchdog = field(default_factory=Watchdog)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -123,7 +124,7 @@ class Trainer:
         if self.skipper is not None:
             self.skipper.before_step()
         for part, batch in enumerate(islice(batches, config.train.accumulation_steps)):
-            mark(f"step {step + 1}, part {part + 1}")
+            self.watchdog.mark(f"step {step + 1}, part {part + 1}")
             with accelerator.accumulate(self.model):
                 outputs = self.model(batch.images_BCHW)
                 pairs = self.pairs(outputs, batch)

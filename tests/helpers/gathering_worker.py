@@ -8,6 +8,7 @@ import torch
 
 from reid_accel.distributed.collectives import Group
 from reid_accel.distributed.setup import process_group_scope, start_accelerator
+from reid_accel.distributed.watchdog import Watchdog
 from reid_accel.models.metric_losses import circle_loss, triplet_loss
 
 LOSSES = {
@@ -42,8 +43,8 @@ def plainly_gathered(feature: torch.Tensor) -> torch.Tensor:
     return torch.cat([*parts[: group.rank], feature, *parts[group.rank + 1 :]])
 
 
-def main() -> None:
-    accelerator = start_accelerator("no")
+def main(watchdog: Watchdog) -> None:
+    accelerator = start_accelerator("no", watchdog=watchdog)
     group = Group.of()
     model, images, identity = problem()
     model = accelerator.prepare(model)
@@ -71,5 +72,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with process_group_scope():
-        main()
+    with process_group_scope() as watchdog:
+        main(watchdog)

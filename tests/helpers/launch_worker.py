@@ -16,15 +16,16 @@ from reid_accel.data.sampler import rank_share
 from reid_accel.data.splits import split_training_images
 from reid_accel.distributed.collectives import Group
 from reid_accel.distributed.setup import process_group_scope, start_accelerator
+from reid_accel.distributed.watchdog import Watchdog
 from reid_accel.retrieval.embed import embed_dataset
 from reid_accel.training.build import build_model, build_trainer
 from reid_accel.training.metrics import EpochSums
 
 
-def main() -> None:
+def main(watchdog: Watchdog) -> None:
     out, *arguments = sys.argv[1:]
     config = parse(Config, arguments)
-    accelerator = start_accelerator(config.run.mixed_precision, config.train.accumulation_steps)
+    accelerator = start_accelerator(config.run.mixed_precision, config.train.accumulation_steps, watchdog=watchdog)
     data = open_data(config.data, config.model)
     training, _ = split_training_images(data, config.data.validation_share)
     model = build_model(config, training, accelerator)
@@ -84,5 +85,5 @@ def digest_of(tensors: Iterable[torch.Tensor]) -> str:
 
 
 if __name__ == "__main__":
-    with process_group_scope():
-        main()
+    with process_group_scope() as watchdog:
+        main(watchdog)

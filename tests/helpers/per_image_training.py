@@ -12,17 +12,18 @@ from reid_accel.config.parse import parse
 from reid_accel.config.recipes import DEFAULT_RECIPE
 from reid_accel.config.schema import Config
 from reid_accel.distributed.setup import process_group_scope
+from reid_accel.distributed.watchdog import Watchdog
 from reid_accel.train import complete, prepare
 
 
-def main() -> None:
+def main(watchdog: Watchdog) -> None:
     """The script: a whole run, with nothing but its input replaced."""
     config = parse(Config, sys.argv[1:], default_recipe=DEFAULT_RECIPE)
-    run, progress = prepare(config)
+    run, progress = prepare(config, watchdog)
     source = per_image_input(run.trainer.data, config, run.accelerator.device)
     complete(replace(run, trainer=replace(run.trainer, input=source)), progress)
 
 
 if __name__ == "__main__":
-    with process_group_scope():
-        main()
+    with process_group_scope() as watchdog:
+        main(watchdog)
