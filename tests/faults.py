@@ -243,7 +243,7 @@ def kill_in_a_launch(folder: Path, flags: list[str], chance: random.Random) -> b
             cwd=folder, env=environment(folder, 2), stdout=log, stderr=log,
         )  # fmt: skip
     until = time.monotonic() + PATIENCE_SECONDS
-    while started.poll() is None and b"everything goes to" not in (folder / "log.txt").read_bytes():
+    while started.poll() is None and b"; run folder" not in (folder / "log.txt").read_bytes():
         assert time.monotonic() < until, "it does not start"
         time.sleep(0.05)
     try:

@@ -320,7 +320,7 @@ def test_a_checkpoint_from_before_survives_what_goes_wrong(
     monkeypatch.setattr(train_script, "validate_epoch", poison)
     monkeypatch.setattr(train_script, "checkpoint", lambda run, progress: None)
     said = refused(capsys, settings(small_market, "--run.dir=run"))
-    assert "not finite at step 3. Checkpoints from before are intact" in said
+    assert "not finite at step 3. Earlier checkpoints are intact" in said
     assert [path.name for path in (Path("run") / "checkpoints").iterdir()] == ["step-00000002"]
 
 

@@ -1,1 +1,1 @@
-"""Several processes that work as one."""
+"""Distributed training: setup, collectives, sharding, signals, watchdog."""

@@ -1,4 +1,4 @@
-"""Exchanges between the processes of a run, as methods of the group that they form.
+"""Collectives between the processes of a run, as methods of their group.
 
 Legend: B rows of this process, W processes, D feature.
 """
@@ -21,8 +21,8 @@ MAX_ERROR_BYTES = 1000
 
 @dataclass(frozen=True)
 class Group:
-    """Processes that work together. Each method but `together` is one collective or more: every process of the group
-    must call it, in the same order. With one process nothing is exchanged and nothing is copied.
+    """A group of processes. Every process of the group must call each method, in the same order. With one process
+    nothing is exchanged or copied.
     """
 
     rank: int = 0
@@ -39,7 +39,7 @@ class Group:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process is the one that writes and prints."""
+        """Whether this is the process that writes and prints."""
         return self.rank == 0
 
     def all_reduce(self, tensor: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ class Group:
         return total.to(tensor.device)
 
     def all_gather(self, tensor: Tensor) -> Tensor:
-        """The tensors of all processes, which have one shape, stacked by rank [W, ...]."""
+        """The tensors of all processes, which must have equal shapes, stacked by rank [W, ...]."""
         if self.size == 1:
             return tensor[None]
         own = tensor.detach().to(self._device(tensor)).contiguous()
@@ -60,14 +60,14 @@ class Group:
         return gathered_W.to(tensor.device)
 
     def all_gather_rows(self, tensor: Tensor) -> Tensor:
-        """The rows of all processes in rank order; each process may have another number of them."""
+        """The rows of all processes in rank order; their number may differ between processes."""
         if self.size == 1:
             return tensor
         padded, count_W = self._padded(tensor)
         return torch.cat([part[:count] for part, count in zip(self.all_gather(padded), count_W, strict=True)])
 
     def gather_rows(self, tensor: Tensor) -> Tensor | None:
-        """As `all_gather_rows`, for rank 0 only; the others get None."""
+        """Like `all_gather_rows`, for rank 0 only; the others get None."""
         if self.size == 1:
             return tensor
         padded, count_W = self._padded(tensor)
@@ -81,11 +81,11 @@ class Group:
     def all_gather_with_grad(self, feature_BD: Tensor) -> Tensor:
         """The features of all processes in rank order, with gradients for this process's rows.
 
-        For a loss over all anchors of the gathered batch, which every process computes alike. Its gradient is the sum
-        over processes of dLoss / d(own rows) * d(own rows) / d(parameters), and each process computes its own term, the
-        other rows being constants there. Data-parallel training averages the terms over the W processes where they
-        should be added: the gradient of own rows is multiplied by W, so that the average is the gradient that one
-        process would compute for the full batch. Every process must have the same number of rows.
+        For a loss over the gathered batch that every process computes identically. Its gradient is the sum over
+        processes of dLoss / d(own rows) * d(own rows) / d(parameters); each process computes its own term and treats
+        the other rows as constants. Data-parallel training averages these terms instead of adding them, so the gradient
+        of own rows is multiplied by W: the average then equals the gradient of one process on the full batch. Every
+        process must have the same number of rows.
         """
         if self.size == 1:
             return feature_BD
@@ -110,7 +110,7 @@ class Group:
             dist.broadcast(buffer, group=self.process_group, group_src=0)
 
     def together(self, work: Callable[[], Result]) -> Result:
-        """Do what may fail on some processes only, such as a check of their own rows: all raise InputError if one does.
+        """Run work that may fail on some processes only; if one raises InputError, all do.
 
         Every process must call it.
         """
@@ -135,14 +135,14 @@ class Group:
                 raise InputError(f"on rank {rank}: {error}")
 
     def _padded(self, tensor: Tensor) -> tuple[Tensor, list[int]]:
-        """The tensor with as many rows as the longest one of the group, and the number of rows of each."""
+        """The tensor padded to the largest number of rows in the group, and the number of rows of each process."""
         count_W = self.all_gather(torch.tensor(len(tensor))).tolist()
         padded = tensor.new_zeros((max(count_W), *tensor.shape[1:]))
         padded[: len(tensor)] = tensor
         return padded, count_W
 
     def _device(self, tensor: Tensor) -> torch.device:
-        """Where a tensor must be to be sent: NCCL only moves tensors between GPUs."""
+        """The device that a tensor must be on to be sent: NCCL requires a GPU."""
         on_gpu = "nccl" in dist.get_backend(self.process_group)
         if not on_gpu:
             return torch.device("cpu")

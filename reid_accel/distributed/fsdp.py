@@ -1,8 +1,8 @@
-"""Weights, gradients and optimizer state shared out over the processes, for backbones that one GPU can't hold.
+"""FSDP: weights, gradients and optimizer state sharded over the processes, for backbones that don't fit on one GPU.
 
-torch's fully sharded data parallelism (Zhao et al., "PyTorch FSDP", VLDB 2023), applied here and not by Accelerate,
-whose own needs GPUs: so that it can be tested anywhere, and checkpoints stay whole tensors that any number of
-processes, sharded or not, goes on with.
+torch's fully sharded data parallelism (Zhao et al., "PyTorch FSDP", VLDB 2023) is applied here instead of by
+Accelerate, which requires GPUs. So it can be tested on CPUs, and checkpoints contain full tensors that any number of
+processes can resume, sharded or not.
 """
 
 from collections.abc import Mapping
@@ -23,27 +23,26 @@ from reid_accel.errors import InputError
 
 
 def check_sharding(accelerator: Accelerator, config: RunConfig) -> None:
-    """Raise InputError where sharding can't be had as it is asked for."""
+    """Raise InputError for settings that sharding doesn't support."""
     wanted = config.shard_weights
     if parse_flag_from_env("ACCELERATE_USE_FSDP"):
         raise InputError(
-            "the launch file asks for Accelerate's FSDP; take launch/multi_gpu.yaml and --run.shard-weights instead"
+            "the launch file enables Accelerate's FSDP; use launch/multi_gpu.yaml and --run.shard-weights instead"
         )
     if wanted and accelerator.num_processes == 1:
-        raise InputError("run.shard-weights shares weights out over processes, and this is one: leave it out")
+        raise InputError("run.shard-weights needs several processes, this run has one: omit it")
     if wanted and accelerator.mixed_precision == "fp16":
-        raise InputError("run.shard-weights trains in bf16 or without 16 bits: --run.mixed-precision bf16")
+        raise InputError("run.shard-weights does not support fp16: set --run.mixed-precision bf16 or no")
     if wanted and config.compile:
-        raise InputError("run.shard-weights and run.compile don't go together: leave one of them out")
+        raise InputError("run.shard-weights and run.compile cannot be combined: omit one of them")
 
 
 def shard(model: nn.Module, backbone: nn.Module, accelerator: Accelerator) -> None:
-    """Keep only this process's part of every parameter; a block's are whole while it computes. Changes the model.
+    """Shard every parameter in place; a block's parameters are gathered while it computes.
 
-    Statistics of batch norm stay on each process, and are process 0's at the beginning of each training pass, as
-    without sharding.
+    Batch norm statistics are not sharded and are set to process 0's before each training pass, as without sharding.
     """
-    model.to(memory_format=torch.contiguous_format)  # FSDP takes no other
+    model.to(memory_format=torch.contiguous_format)  # FSDP supports no other
     mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
     for block in _blocks(backbone):
         fully_shard(block, mesh=mesh)
@@ -52,7 +51,7 @@ def shard(model: nn.Module, backbone: nn.Module, accelerator: Accelerator) -> No
 
 
 def _blocks(backbone: nn.Module) -> list[nn.Module]:
-    """The blocks that timm's networks are rows of (`blocks.3`, `layer2.0`), inner before outer."""
+    """The repeated blocks of timm's networks (`blocks.3`, `layer2.0`), inner before outer."""
     found = []
     for name, module in backbone.named_modules():
         rows, _, number = name.rpartition(".")
@@ -67,22 +66,22 @@ def _before_training_pass(model: nn.Module, inputs: Any) -> None:
 
 
 def own_part(tensor: Tensor) -> Tensor:
-    """What this process holds of a tensor: all of it where nothing is shared out. Shares the memory."""
+    """This process's shard of a tensor, or the tensor itself if it isn't sharded. Shares the memory."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """A tensor with all its parts; every process must call it for one that is shared out."""
+    """The full tensor; every process must call it for a sharded one."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def parts_of(values: Mapping[str, Tensor], wanted: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Whole tensors, shared out where those of the same name in `wanted` are; every process must call it."""
+    """Shard full tensors like those of the same name in `wanted`; every process must call it."""
     return {name: part_of(value, wanted[name]) for name, value in values.items()}
 
 
 def part_of(value: Tensor, wanted: Any) -> Tensor:
-    """This process's part of a whole tensor, where `wanted` is shared out."""
+    """This process's shard of a full tensor if `wanted` is sharded, else the tensor itself."""
     if not isinstance(wanted, DTensor):
         return value
     return distribute_tensor(value.to(wanted.device), wanted.device_mesh, wanted.placements)

@@ -1,4 +1,4 @@
-"""The processes that share a machine."""
+"""Coordination of the processes on one machine."""
 
 import os
 from collections.abc import Iterator
@@ -9,13 +9,13 @@ import torch.distributed as dist
 
 
 def is_local_main() -> bool:
-    """Whether this process is the first one of its machine."""
+    """Whether this is the first process of its machine."""
     return not _is_distributed() or int(os.environ.get("LOCAL_RANK", "0")) == 0
 
 
 @contextmanager
 def local_main_first() -> Iterator[None]:
-    """The first process of each machine runs the block before the others do. Every process must enter it."""
+    """The first process of each machine runs the block before the others. Every process must enter it."""
     if not is_local_main():
         _barrier()
     yield

@@ -1,4 +1,4 @@
-"""What all processes of a run must decide together, and the start that makes sure they are one run."""
+"""Start and end of a run's processes: process group, accelerator, watchdog."""
 
 import os
 import sys
@@ -41,14 +41,14 @@ def process_group_scope(stall_minutes: float = 30.0) -> Iterator[Watchdog]:
             watchdog.report_failure(
                 _in_one_line(cause), is_printed=cause is not error and isinstance(cause, InputError)
             )
-        if not _left_process_group():  # a collective is under way that another process will never join
-            if not isinstance(error, SystemExit):  # who exits has said why
+        if not _left_process_group():  # a collective is pending that another process will never join
+            if not isinstance(error, SystemExit):  # a SystemExit was already explained
                 traceback.print_exc()
             sys.stderr.flush()
             os._exit(error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1)
         raise
     if dist.is_initialized():
-        dist.barrier()  # nobody's connection closes while another still reads from it
+        dist.barrier()  # no connection closes while another process still reads from it
     watchdog.stop()
     _left_process_group()
 
@@ -65,7 +65,7 @@ def _in_one_line(cause: BaseException) -> str:
 
 
 def _left_process_group() -> bool:
-    """Whether the connections could be ended in good time."""
+    """Whether the process group could be destroyed in time."""
     if not dist.is_initialized():
         return True
     leaving = threading.Thread(target=dist.destroy_process_group, daemon=True)
@@ -77,13 +77,13 @@ def _left_process_group() -> bool:
 def start_accelerator(
     mixed_precision: str, accumulation_steps: int = 1, asked_threads: int = 0, watchdog: Watchdog | None = None
 ) -> Accelerator:
-    """An Accelerator whose world is the launcher's, in the precision asked for; the watchdog begins to watch.
+    """An Accelerator for the launcher's processes, in the requested precision; starts the watchdog.
 
     Several processes on a machine without GPUs compute on its CPU, whatever launched them. Raises InputError when the
     processes aren't connected, or the hardware doesn't support the precision.
     """
     launched = int(os.environ.get("WORLD_SIZE", "1"))
-    if launched > 1 and not torch.accelerator.is_available():  # accelerate has to be told to connect the processes
+    if launched > 1 and not torch.accelerator.is_available():  # accelerate must be told to connect the processes
         os.environ["ACCELERATE_USE_CPU"] = "true"
     precision = choose_precision(mixed_precision)
     watchdog = watchdog or Watchdog()
@@ -110,17 +110,16 @@ def start_accelerator(
 
 
 def _patience(stall_seconds: float) -> timedelta:
-    """How long a collective waits: the watchdog, which can say who is missing, is to be first."""
+    """Timeout of collectives: longer than the watchdog's, whose message names the missing process."""
     return timedelta(seconds=2 * stall_seconds + 600) if stall_seconds else timedelta(days=1)
 
 
 def _connect_after_restart(timeout: timedelta) -> None:
     """Join the process group of this attempt when a launcher has restarted the processes (`--max_restarts`).
 
-    torch (seen in 2.15, static rendezvous) goes on with the launcher's store, where the dead processes' addresses still
-    stand under the names that the new ones use; who reads before the other has written connects to nobody. So each
-    attempt gets names of its own. Machines count restarts each for itself, so that several need `rdzv_backend: c10d`,
-    which makes a new store.
+    torch (seen in 2.15, static rendezvous) reuses the launcher's store, where the new processes may read the addresses
+    of the dead ones under the same keys. So each attempt gets its own key prefix. Machines count restarts
+    independently: several machines need `rdzv_backend: c10d`, which creates a new store.
     """
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     one_machine = os.environ.get("GROUP_WORLD_SIZE", "1") == "1"

@@ -1,4 +1,4 @@
-"""Stopping a run in order: Ctrl-C and the signals of schedulers end it after a checkpoint."""
+"""Graceful stop: Ctrl-C and schedulers' signals end a run after a checkpoint."""
 
 import os
 import signal
@@ -7,16 +7,16 @@ from types import FrameType, TracebackType
 
 from reid_accel.distributed.collectives import Group
 
-EXIT_STOPPED = 75  # "try again": the run was asked to stop and can be resumed
+EXIT_STOPPED = 75  # EX_TEMPFAIL: the run was stopped on request and can be resumed
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 ECHO_SECONDS = 2.0
 
 
 class StopRequest:
-    """Ctrl-C, SIGTERM and SIGUSR1 ask the run to finish the step, write a checkpoint and exit; a second one ends it.
+    """On Ctrl-C, SIGTERM or SIGUSR1 the run finishes the step, writes a checkpoint and exits; a second signal kills it.
 
-    Use it as a context manager around the training loop: it puts the former handlers back. Launchers forward a signal
-    that the process has already received; what arrives within `ECHO_SECONDS` is taken for that echo.
+    A context manager around the training loop that restores the previous handlers. Launchers forward signals that the
+    process may have received already: repeats within `ECHO_SECONDS` are ignored.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class StopRequest:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
-        # of several processes, one that fails has to tell the others before a launcher's signal ends it
+        # a failing process must notify the others before a launcher's signal ends it
         if kind is None or Group.of().size == 1:
             self._restore()
 
@@ -49,7 +49,7 @@ class StopRequest:
     def agreed(self, step: int, every_steps: int, *, save: bool = False) -> tuple[bool, bool]:
         """Whether any process was asked to stop, and whether any wants a checkpoint; every process calls it each step.
 
-        Several processes exchange this only every `every_steps` steps, since it costs a round trip.
+        Processes exchange this only every `every_steps` steps, since it costs a round trip.
         """
         group = Group.of()
         if group.size > 1 and step % every_steps:

@@ -17,14 +17,14 @@ import torch.distributed as dist
 
 FAILED, MISUSE = 1, 2
 BEAT_SECONDS = 1.0
-GONE_SECONDS = 60.0  # without a sign of life; a launcher notices a process of its own machine at once
+GONE_SECONDS = 60.0  # without a heartbeat; a launcher notices a dead process on its own machine at once
 BLAME_SECONDS = 4.0
 
 
 def die_with_launcher() -> None:
-    """From now on this process ends when its launcher does, even one that was killed and could tell nobody.
+    """From now on this process ends when its launcher does, even if the launcher was killed.
 
-    A process that waits for the others' connections would else wait for hours.
+    Otherwise a process that waits for the others to connect could wait for hours.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         threading.Thread(target=_watch_launcher, args=(os.getppid(),), daemon=True).start()
@@ -33,7 +33,7 @@ def die_with_launcher() -> None:
 def _watch_launcher(launcher: int) -> None:
     while os.getppid() == launcher:
         time.sleep(BEAT_SECONDS)
-    print("the launcher of this process is gone; it ends too", file=sys.stderr, flush=True)
+    print("the launcher of this process is gone; the process ends", file=sys.stderr, flush=True)
     os._exit(FAILED)
 
 
@@ -68,7 +68,7 @@ class Watchdog:
         threading.Thread(target=self._run, name="watchdog", daemon=True).start()
 
     def mark(self, doing: str) -> None:
-        """Note what this process does now: progress, as far as the others are concerned."""
+        """Record what this process is doing; counts as progress."""
         self._marks, self._doing, self._since = self._marks + 1, doing, time.monotonic()
 
     def stop(self) -> None:
@@ -77,7 +77,7 @@ class Watchdog:
             self._over.set()
             try:
                 self._set(f"over/{self.rank}", "over")
-            except (RuntimeError, OSError):  # the store is gone, and everybody with it
+            except (RuntimeError, OSError):  # the store is gone, and so are the other processes
                 return
 
     def report_failure(self, reason: str, *, is_printed: bool = False) -> None:
@@ -107,7 +107,7 @@ class Watchdog:
             return
 
     def _run(self) -> None:
-        """Beat and look, until the run is over."""
+        """Write heartbeats and check the others until the run is over."""
         try:
             while not self._over.wait(BEAT_SECONDS):
                 self._beat()
@@ -117,12 +117,12 @@ class Watchdog:
                     self._end(reason, is_printed=self._get("printed") == self._machine)
         except (RuntimeError, OSError) as error:
             if not self._over.is_set():
-                self._end(f"the process that keeps the run's addresses is gone ({str(error).splitlines()[0]})")
+                self._end(f"the process that hosts the key-value store is gone ({str(error).splitlines()[0]})")
 
     def _end(self, reason: str, *, is_printed: bool = False) -> None:
         if not is_printed:
             print(f"process {self.rank} stops: {reason}", file=sys.stderr, flush=True)
-        if self.rank == 0:  # it may be the one that keeps the store: the others have to read first
+        if self.rank == 0:  # it may host the store: the others must read first
             time.sleep(2 * BEAT_SECONDS)
         os._exit(MISUSE if is_printed else FAILED)
 
@@ -132,7 +132,7 @@ class Watchdog:
         self._set(f"beat/{self.rank}", json.dumps([self._beats, self._marks, self._doing, idle]))
 
     def _trouble(self) -> str | None:
-        """What is wrong with any process, as far as process 0 can see."""
+        """A problem of any process that process 0 can see, else None."""
         now, told = time.monotonic(), self._told()
         for rank, (beats, *_) in told.items():
             if self._seen.get(rank, (-1, 0.0))[0] != beats:
@@ -148,7 +148,7 @@ class Watchdog:
         return None
 
     def _silent_processes(self) -> list[int]:
-        """Who stopped beating just now."""
+        """The processes whose heartbeats stopped."""
         before = self._told()
         time.sleep(BLAME_SECONDS)
         after = self._told()
@@ -160,7 +160,7 @@ class Watchdog:
         return {rank: json.loads(text) for rank, text in said.items() if text is not None}
 
     def _alive(self, rank: int) -> bool:
-        """Whether a process has not ended in order."""
+        """Whether a process has not ended normally."""
         return self._get(f"over/{rank}") is None
 
     def _get(self, key: str) -> str | None:

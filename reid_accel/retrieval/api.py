@@ -1,14 +1,14 @@
 """Retrieval scores and rank lists: exact, in bounded memory, from features and labels alone.
 
-No matrix of all distances and no full sort: an AP needs only how many gallery rows come before each hit.
-`distances` makes distances a panel at a time, `protocol` reads from the labels which rows are hits and which are
-removed, `hit_ranks` counts rows before each hit, `metrics` turns counts into scores.
+There is no full distance matrix and no full sort: an AP needs only the number of gallery rows before each hit.
+`distances` computes distances panel by panel, `protocol` derives hits and removed rows from the labels, `hit_ranks`
+counts rows before each hit, `metrics` turns counts into scores.
 
-A gallery may be spread over the processes of a group: contiguous runs of full tiles (`distances.shard_rows`), one run
-per process. Queries and labels are the same on all of them. Features are not exchanged, except for re-ranking, which
-compares gallery rows with each other on rank 0. The numbers are the same bits on any number of processes: tiles are at
-the same global rows, each distance comes from the one process that has its row, and what is added up over processes
-are integers, or one number and zeros.
+A gallery may be sharded over the processes of a group: one contiguous run of full tiles (`distances.shard_rows`) per
+process. Queries and labels are the same on all of them. Features are not exchanged, except for re-ranking, which
+compares gallery rows with each other on rank 0. The scores are bit-identical for any number of processes: tiles start
+at the same global rows, each distance comes from the one process that has its row, and sums over processes are sums of
+integers, or of one number and zeros.
 
 Letters: Q queries, G the full gallery, S this process's gallery rows, K nearest rows, W processes.
 """
@@ -44,10 +44,9 @@ def evaluate(
 ) -> RetrievalScores:
     """Score queries against a gallery, by default by the protocol of Market-1501.
 
-    group: the processes that a sharded gallery is spread over. Each of them calls this with the same queries and
-    settings and the gallery rows that `shard_rows` gives it, and gets the same scores.
-    Raises InputError for what cannot be scored: NaN, missing labels, no query with a match. What is wrong on one
-    process only is raised on all of them.
+    group: the processes that share a sharded gallery. Each of them calls this with the same queries and settings and
+    its gallery rows by `shard_rows`, and gets the same scores.
+    Raises InputError for NaN, missing labels, or if no query has a match. An error on one process is raised on all.
 
     >>> query = Embeddings.of(np.eye(2), pids=[1, 2], cameras=[0, 0])
     >>> gallery = Embeddings.of(np.eye(2), pids=[1, 2], cameras=[1, 1])
@@ -77,8 +76,8 @@ def top_k(
 ) -> tuple[Int64Array, Float32Array]:
     """The k nearest gallery rows of each query: (rows [Q, K] int64, distances [Q, K] float32), best first.
 
-    Distances are euclidean (not squared) or 1 - cosine; equal ones are ordered by gallery row. The lists leave out what
-    the protocol of `settings` removes, by default nothing. If fewer than k rows are left, the rest is row -1 at an
+    Distances are euclidean (not squared) or 1 - cosine; ties are ordered by gallery row. Rows that the protocol of
+    `settings` removes are left out, by default none. If fewer than k rows remain, the list is padded with row -1 at an
     infinite distance. group: as in `evaluate`.
 
     >>> gallery = Embeddings.of(np.array([[3.0], [1.0], [-1.0]]))
@@ -119,7 +118,7 @@ def _count(query: Embeddings, gallery: Embeddings, matches: MatchRows, settings:
 def _count_on_main(
     query: Embeddings, gallery: Embeddings, matches: MatchRows, settings: Settings, group: Group
 ) -> Counts:
-    """Bring the gallery to rank 0, count there, and tell the others."""
+    """Gather the gallery on rank 0, count there, and broadcast the counts."""
     gallery_GD = group.gather_rows(gallery.embedding_SD)
 
     def count() -> Counts:
@@ -170,7 +169,7 @@ def _tiles(gallery: Embeddings, dropped_G: BoolArray, settings: Settings) -> Gal
 
 
 def _expand(query: Embeddings, gallery: Embeddings, matches: MatchRows, settings: Settings, group: Group) -> Embeddings:
-    """Queries averaged with what they find by cosine: no junk, and not themselves under course-strict."""
+    """Queries averaged with their nearest neighbors by cosine: no junk, and not themselves under course-strict."""
     expansion = settings.query_expansion
     assert expansion is not None
     _check_k(expansion.k, int((~matches.dropped_G).sum()), "query_expansion.k")
@@ -195,7 +194,7 @@ def _expand(query: Embeddings, gallery: Embeddings, matches: MatchRows, settings
 def _reranked_panels(
     query_QD: torch.Tensor, gallery_GD: torch.Tensor, matches: MatchRows, settings: Settings
 ) -> Iterator[tuple[int, torch.Tensor]]:
-    """Re-ranked distances to every gallery row; junk takes no part in re-ranking and is infinitely far."""
+    """Re-ranked distances to every gallery row; junk is excluded from re-ranking and infinitely far."""
     assert settings.rerank is not None
     kept_G = torch.from_numpy(~matches.dropped_G).to(gallery_GD.device)
     kept_KD = gallery_GD[kept_G] if matches.dropped_G.any() else gallery_GD
@@ -209,7 +208,7 @@ def _reranked_panels(
 
 
 def _check_pair(query: Embeddings, gallery: Embeddings) -> None:
-    """Refuse two sets that cannot be compared with each other."""
+    """Raise InputError for two sets that cannot be compared."""
     query_QD, gallery_SD = query.embedding_SD, gallery.embedding_SD
     if not query.is_complete:
         raise InputError(f"queries must be complete on every process, got rows {query.rows} of {query.num_rows}")
@@ -227,7 +226,7 @@ def _check_pair(query: Embeddings, gallery: Embeddings) -> None:
 
 
 def _check_k(k: int, num_gallery: int, name: str = "k") -> None:
-    """Refuse more neighbors than the gallery has rows."""
+    """Raise InputError if k exceeds the number of gallery rows."""
     check_positive(name, k)
     if num_gallery == 0:
         raise InputError("the gallery is empty: there is nothing to rank")
@@ -236,7 +235,7 @@ def _check_k(k: int, num_gallery: int, name: str = "k") -> None:
 
 
 def _check_shards(query: Embeddings, gallery: Embeddings, settings: Settings, group: Group) -> None:
-    """Refuse, on every process, shards that aren't the full gallery once each, and queries that differ."""
+    """Raise InputError on every process unless the shards partition the gallery and the queries are equal."""
     own = [gallery.rows.start, len(gallery.rows)]
     alike = _checksums(query, gallery, settings) if group.size > 1 else []
     received_WI = group.all_gather(torch.tensor([*own, *alike])).tolist()
@@ -248,7 +247,7 @@ def _check_shards(query: Embeddings, gallery: Embeddings, settings: Settings, gr
 
 
 def _checksums(query: Embeddings, gallery: Embeddings, settings: Settings) -> list[int]:
-    """Numbers that differ if what must be the same on all processes does."""
+    """Checksums of what must be the same on all processes."""
     query_bytes = query.embedding_SD.contiguous().view(torch.uint8)
     labels = (query.pid_N, query.camera_N, gallery.pid_N, gallery.camera_N)
     return [

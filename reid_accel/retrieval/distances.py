@@ -1,9 +1,9 @@
-"""Distances between queries and gallery rows, a panel of some queries and all gallery rows at a time.
+"""Distances between queries and gallery rows, in panels of some queries x all gallery rows.
 
-A panel is made of tiles, one matrix product each. The last bit of a matrix product may depend on the shape and
-the memory alignment of its operands, so every product here has the same shape (padded with zeros where rows run
-out), starts on an aligned address, and covers gallery rows that are fixed by their global number. That is why
-a gallery spread over several ranks gives the same bits as one on a single rank.
+A panel consists of tiles, one matrix product each. The last bit of a matrix product may depend on the shape and the
+memory alignment of its operands. So every product here has the same shape (zero-padded), starts at an aligned address,
+and covers gallery rows fixed by their global number: a gallery sharded over several ranks gives bit-identical
+distances to one on a single rank.
 
 Letters: Q queries, G gallery rows (of this rank, padded to full tiles in a panel), D feature, B rows of a block.
 """
@@ -21,37 +21,37 @@ from reid_accel.errors import InputError
 from reid_accel.retrieval.features import BoolArray
 
 GALLERY_BLOCK = 1024
-"""Gallery rows in a tile; shards begin at multiples of it."""
+"""Gallery rows in a tile; shards start at multiples of it."""
 
 QUERY_BLOCK = 512
-"""Query rows in a panel, unless chunk_bytes allows fewer only."""
+"""Query rows in a panel, unless chunk_bytes allows only fewer."""
 
 CHUNK_BYTES = 256 * 2**20
-"""Size of one panel of distances, by default."""
+"""Default size of a panel of distances."""
 
 LARGEST_SQUARE = 1e37
-"""Squared lengths up to here leave room for a sum of four in float32."""
+"""A sum of four squared lengths up to this limit does not overflow float32."""
 
 ALIGNMENT_BYTES = 64
 
 TASKS_PER_THREAD = 8
-"""Parts of a panel per thread, so that a thread that is held up leaves its work to the others."""
+"""Parts of a panel per thread, for load balancing between threads."""
 
 METRICS = ("euclidean", "cosine")
 
 
 @dataclass(frozen=True)
 class GalleryTiles:
-    """Gallery rows with what turns a product of features into a distance; built by `prepare_gallery`."""
+    """Gallery rows with the terms that turn a product of features into a distance; built by `prepare_gallery`."""
 
     feature_GD: torch.Tensor
     first_row: int
     """Global row number of the first row; a multiple of `block`."""
     block: int
     bias_G: torch.Tensor
-    """What is added per gallery row, infinite for dropped and padded rows."""
+    """Bias per gallery row, infinite for dropped and padded rows."""
     scale_G: torch.Tensor | None
-    """What the product is multiplied by per gallery row (cosine only)."""
+    """Factor per gallery row (cosine only)."""
 
     @property
     def num_tiles(self) -> int:
@@ -72,9 +72,9 @@ def prepare_gallery(
     block: int = GALLERY_BLOCK,
     name: str = "gallery_features",
 ) -> GalleryTiles:
-    """Check the gallery's rows and compute what depends on them alone; the features are not copied.
+    """Check the gallery's rows and precompute their terms; the features are not copied.
 
-    `dropped_G` marks rows that are never to be found (junk): their distance is infinite.
+    `dropped_G` marks rows that must never be found (junk): their distance is infinite.
     """
     assert first_row % block == 0, f"a shard begins at row {first_row}, not at a multiple of {block}"
     num_rows = gallery_GD.shape[0]
@@ -94,7 +94,7 @@ def prepare_gallery(
 
 
 def query_block_rows(num_queries: int, num_gallery: int, chunk_bytes: int, block: int = GALLERY_BLOCK) -> int:
-    """Query rows per panel: a power of two, so that a panel over the FULL gallery keeps within `chunk_bytes`.
+    """Query rows per panel: a power of two, so that a panel over the full gallery fits into `chunk_bytes`.
 
     It depends on the full gallery's size, not on a shard's, for the same reason as the tiles.
     """
@@ -139,11 +139,10 @@ def distance_panels(
 def _tile_workers(
     gallery: GalleryTiles, query_BD: torch.Tensor, panel_BG: torch.Tensor
 ) -> Iterator[Callable[[torch.Tensor], None]]:
-    """A function that fills the panel for the queries in `query_BD`, given what is added per query.
+    """A function that fills the panel for the queries in `query_BD`, given the bias per query.
 
-    On the CPU each tile is made by one thread from end to end: threads then wait for each other once per panel
-    instead of in every operation (which costs a time slice each when the machine is shared), and the bits don't
-    depend on the number of threads.
+    On the CPU each tile is computed by one thread: threads synchronize once per panel instead of in every operation
+    (slow on a shared machine), and the result doesn't depend on the number of threads.
     """
     own = threading.local()
 
@@ -173,7 +172,7 @@ def _tile_workers(
     ]
 
     def prepare_cpu_thread() -> None:
-        torch.set_num_threads(1)  # of this thread, and of threads that are yet to come
+        torch.set_num_threads(1)  # applies to this thread and to threads started later
         prepare_thread()
 
     try:
@@ -181,16 +180,16 @@ def _tile_workers(
 
             def fill(bias_B1: torch.Tensor) -> None:
                 for _ in pool.map(fill_tiles, tasks, repeat(bias_B1)):
-                    pass  # waits, and raises what a thread raised
+                    pass  # waits, and re-raises exceptions of threads
 
             yield fill
     finally:
-        torch.set_num_threads(num_threads)  # for the threads that are yet to come
+        torch.set_num_threads(num_threads)  # for threads started later
 
 
 @contextmanager
 def exact_float32(device: torch.device) -> Iterator[None]:
-    """Inside, matrix products are true float32 ones, whatever training set for speed (TF32, bfloat16)."""
+    """Use full float32 precision for matrix products, even if training allows TF32 or bfloat16."""
     precision = torch.get_float32_matmul_precision()
     on_cpu = getattr(torch.backends.mkldnn, "matmul", None)  # torch 2.9 and newer: set by the call below, too
     precision_on_cpu = on_cpu.fp32_precision if on_cpu is not None else None
@@ -205,7 +204,7 @@ def exact_float32(device: torch.device) -> Iterator[None]:
 
 
 def _tile(gallery: GalleryTiles, index: int, spare_BD: torch.Tensor) -> torch.Tensor:
-    """Float32 features of tile `index`: the rows themselves where they lie well in memory, else a copy."""
+    """Float32 features of tile `index`: a view if contiguous and aligned, else a copy."""
     rows_BD = gallery.feature_GD[index * gallery.block : (index + 1) * gallery.block]
     if (
         rows_BD.dtype == torch.float32
@@ -239,18 +238,18 @@ def _check_directions(name: str, square_N: torch.Tensor, ignored_N: torch.Tensor
 
 
 def _check_finite(name: str, feature_ND: torch.Tensor, square_N: torch.Tensor, first_row: int) -> None:
-    """Name the first row that holds NaN or infinity, or is too large for float32, by its squared length."""
+    """Raise InputError for the first row with NaN, infinity, or a squared length too large for float32."""
     good_N = square_N <= LARGEST_SQUARE  # False for NaN too
     if bool(good_N.all()):
         return
     row = int(torch.nonzero(~good_N)[0])
     if bool(torch.isfinite(feature_ND[row].float()).all()):
         raise InputError(f"{name} row {first_row + row} is too large: its squared length overflows float32")
-    raise InputError(f"{name} row {first_row + row} holds NaN or infinity; the model or its input is broken")
+    raise InputError(f"{name} row {first_row + row} contains NaN or infinity; the model or its input is broken")
 
 
 def shard_rows(num_rows: int, world_size: int, rank: int, block: int = GALLERY_BLOCK) -> range:
-    """The gallery rows of process `rank`: a contiguous run of full blocks, as even as blocks allow.
+    """The gallery rows of process `rank`: a contiguous run of full blocks, balanced between processes.
 
     >>> [shard_rows(2500, 2, rank, block=1000) for rank in range(2)]
     [range(0, 1000), range(1000, 2500)]

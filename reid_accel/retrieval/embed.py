@@ -1,7 +1,7 @@
-"""Embedding a set of images over all processes: each keeps the embeddings of its own rows.
+"""Embedding a set of images over all processes; each keeps the embeddings of its own rows.
 
-A process takes full blocks of rows, so that retrieval's tiles and the network's batches are cut at the same rows
-for any number of processes, and an image gets the same bits. Only attributes are gathered on all processes.
+A process takes full blocks of rows, so that retrieval tiles and network batches have the same boundaries for any number
+of processes, and embeddings are bit-identical. Only attributes are gathered on all processes.
 Legend: N images, B images of a batch or of this process, D feature, A attribute groups.
 """
 
@@ -29,10 +29,10 @@ from reid_accel.retrieval.features import Embeddings
 
 @dataclass(frozen=True)
 class AttributePredictions:
-    """Attributes of N images, on the CPU and for all rows on every process."""
+    """Attributes of N images, on the CPU, complete on every process."""
 
     value_NA: Ints
-    """Indices of the predicted values; no columns without attributes."""
+    """Indices of the predicted values; no columns if there are no attributes."""
     junk_score_N: Tensor
     """Sum of squared attribute scores; low means distractor or junk (course report, 2.1)."""
 
@@ -48,10 +48,10 @@ def embed_dataset(
 ) -> tuple[Embeddings, AttributePredictions]:
     """Embed a set over all processes; every process calls it and gets its own rows' embeddings.
 
-    The plain float32 model runs, without autocast or TF32, so that scores don't depend on the precision of training.
-    Features, attribute logits and scores are averaged over several views of each image as `config` asks for (before
-    features get unit length): with 5 crops the image and its four corners, with flip also each of these mirrored.
-    progress: called after each batch with the number of images that it had.
+    The model runs in float32 without autocast or TF32, so that scores don't depend on the precision of training.
+    Features, attribute logits and scores are averaged over the views of each image that `config` selects (before
+    features are normalized): with 5 crops, the image and its four corners; with flip, also their mirror images.
+    progress: called after each batch with its number of images.
     """
     group = Group.of()
     rows = shard_rows(len(images), group.size, group.rank)
@@ -96,7 +96,7 @@ def _predict_rows(
 
 
 def _views(images_B3HW: Tensor, architecture: Architecture, config: PredictConfig) -> Iterator[Tensor]:
-    """Float images in 0..1, normalized, as often as the network sees them."""
+    """The normalized views of float images in 0..1."""
     for rows, columns in _windows(architecture) if config.crops == 5 else [(slice(None), slice(None))]:
         seen = enlarge(images_B3HW[:, :, rows, columns], architecture)
         view = normalize(seen, architecture.mean, architecture.std)
@@ -106,7 +106,7 @@ def _views(images_B3HW: Tensor, architecture: Architecture, config: PredictConfi
 
 
 def _windows(size: ImageSize) -> list[tuple[slice, slice]]:
-    """Rows and columns of the full image and of its corners, each 7/8 as high and as wide."""
+    """Rows and columns of the full image and of its corner crops, each 7/8 as high and as wide."""
     height, width = (pixels * 7 // 8 for pixels in (size.height_px, size.width_px))
     edges_y, edges_x = (slice(height), slice(-height, None)), (slice(width), slice(-width, None))
     return [(slice(None), slice(None)), *((rows, columns) for rows in edges_y for columns in edges_x)]
@@ -132,7 +132,7 @@ def _mean(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def place_by_row(rows_N: Tensor, columns: tuple[Tensor, ...], num_images: int) -> tuple[Tensor, ...]:
-    """Put results in the order of their row numbers, on the CPU; proves that every row is there exactly once."""
+    """Results in the order of their row numbers, on the CPU; asserts that every row occurs exactly once."""
     times_seen = torch.bincount(rows_N.cpu(), minlength=num_images)
     wrong = (times_seen != 1).nonzero().flatten()
     complete = len(times_seen) == num_images and not len(wrong)

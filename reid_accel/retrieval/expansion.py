@@ -1,4 +1,4 @@
-"""Alpha query expansion: search again with a mean of the query and what it found.
+"""Alpha query expansion: search again with a weighted mean of the query and its nearest neighbors.
 
 Letters: Q queries, D feature, K neighbors.
 """
@@ -19,7 +19,7 @@ class AlphaExpansion:
     k: int = 10
     """Gallery neighbors that are averaged with the query."""
     alpha: float = 3.0
-    """A neighbor weighs its cosine similarity to this power; 0 is the plain average."""
+    """A neighbor's weight is its cosine similarity to this power; 0: plain average."""
 
     def __post_init__(self) -> None:
         check_positive("query_expansion.k", self.k)
@@ -41,7 +41,7 @@ def expand_queries(
 ) -> torch.Tensor:
     """`expanded_queries` with the gallery rows row_QK (-1 for none).
 
-    `gallery_rows` fetches the features of some rows [.., K] -> [.., K, D]; it is called for some queries at a time.
+    `gallery_rows` returns the features of given rows [.., K] -> [.., K, D]; it is called for a few queries at a time.
     """
     parts = []
     for first in range(0, len(query_QD), QUERIES_PER_STEP):
@@ -55,12 +55,12 @@ def expand_queries(
 def expanded_queries(
     query_QD: torch.Tensor, neighbor_QKD: torch.Tensor, alpha: float, *, include_query: bool = True
 ) -> torch.Tensor:
-    """The queries moved towards their neighbors, each as long as it was before, float32 [Q, D].
+    """The queries moved towards their neighbors with unchanged lengths, float32 [Q, D].
 
-    query' = query + sum_k max(0, cos(query, neighbor_k))^alpha * neighbor_k. A neighbor of zeros stands for one
-    that doesn't exist and has no weight. Keeping a query's length keeps euclidean distances to the gallery meaningful
-    for features that aren't unit vectors. `include_query=False` leaves the query itself out of the sum, for lists of
-    neighbors that hold it already. A sum of zero length leaves the query as it was.
+    query' = query + sum_k max(0, cos(query, neighbor_k))^alpha * neighbor_k. A missing neighbor is a row of zeros and
+    has no weight. Keeping the length of a query keeps euclidean distances to the gallery meaningful for features that
+    aren't unit vectors. `include_query=False` leaves the query itself out of the sum, for lists of neighbors that
+    already contain it. If the sum is zero, the query is unchanged.
     """
     query_QD, neighbor_QKD = query_QD.float(), neighbor_QKD.float()
     length_Q1 = query_QD.norm(dim=1, keepdim=True)

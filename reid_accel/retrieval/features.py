@@ -47,7 +47,7 @@ Labels = Tensor | npt.NDArray[Any] | Sequence[int]
 
 @dataclass(frozen=True)
 class Embeddings:
-    """What retrieval needs to know about N images: labels of all of them, features of all or of this process's rows.
+    """N images for retrieval: labels of all of them, features of all or of this process's rows.
 
     >>> gallery = Embeddings.of(np.eye(3), pids=[1, 2, 2], cameras=[0, 0, 1])
     >>> gallery.select(np.array([2])).pid_N.tolist()
@@ -55,20 +55,20 @@ class Embeddings:
     """
 
     embedding_SD: Tensor
-    """Features as retrieval compares them; float32, or 16-bit floats that are computed with in float32."""
+    """Features as retrieval compares them: float32, or 16-bit floats that are converted to float32."""
     rows: range
-    """The rows that `embedding_SD` holds; `range(N)` for all."""
+    """The rows of `embedding_SD`; `range(N)` for all."""
     pid_N: Int64Array
     """Person number; 0 for distractors, -1 for junk, -2 if unknown."""
     camera_N: Int64Array
     """Camera number, -1 if unknown."""
     name_N: tuple[str, ...] = ()
-    """File names, each once; empty if the images have none."""
+    """Unique file names; empty if the images have none."""
     fingerprint: str = ""
     """Model and data that the features were computed from."""
     source_row_N: Int64Array | None = None
-    """For images that `select` took from another set: their rows there. Protocol course-strict removes these rows
-    from the queries' lists."""
+    """For images that `select` took from another set: their rows there, which the protocol course-strict removes from
+    the queries' lists."""
 
     @classmethod
     def of(
@@ -110,11 +110,11 @@ class Embeddings:
             raise InputError(f"{len(self.name_N)} names, but the set has {self.num_rows} rows")
         if len(set(self.name_N)) != len(self.name_N):
             twice = Counter(self.name_N).most_common(1)[0][0]
-            raise InputError(f"image {twice} is there twice: its embedding would be ranked twice")
+            raise InputError(f"image {twice} appears twice: its embedding would be ranked twice")
 
     @property
     def num_rows(self) -> int:
-        """Rows of the set, whether this process has their features or not."""
+        """Rows of the complete set, over all processes."""
         return len(self.pid_N)
 
     @property
@@ -123,16 +123,16 @@ class Embeddings:
         return len(self.rows) == self.num_rows
 
     def shard(self, rows: range) -> "Embeddings":
-        """Some of the rows whose features are here, as a process holds them; shares the memory."""
+        """A shard with a subset of the rows; shares the memory."""
         first = self.rows.start
         return replace(self, embedding_SD=self.embedding_SD[rows.start - first : rows.stop - first], rows=rows)
 
     def to(self, device: torch.device) -> "Embeddings":
-        """The same with features on a device."""
+        """The same embeddings on a device."""
         return replace(self, embedding_SD=self.embedding_SD.to(device))
 
     def select(self, rows_Q: Int64Array, group: Group = ALONE) -> "Embeddings":
-        """The images at some rows with their features, on every process of the group; each must call it alike."""
+        """The images at the given rows with features on every process; each must call it with the same rows."""
         return Embeddings(
             self._features_at(rows_Q, group),
             range(len(rows_Q)),
@@ -158,7 +158,7 @@ class Embeddings:
         assert bool((holders_Q == 1).all()), "each row must be held by exactly one process"
         found_QD = self.embedding_SD.new_zeros((len(rows_Q), self.embedding_SD.shape[1]))
         found_QD[torch.from_numpy(np.flatnonzero(own_Q)).to(found_QD.device)] = self.embedding_SD[own_rows]
-        return group.all_reduce(found_QD)  # one process's numbers and zeros: exact
+        return group.all_reduce(found_QD)  # exact: one process's numbers plus zeros
 
 
 def _as_features(features: Features) -> Tensor:
@@ -170,7 +170,7 @@ def _from_numpy(array: npt.NDArray[Any]) -> Tensor:
     if not np.issubdtype(array.dtype, np.floating):
         raise InputError(f"features must be floating-point numbers, got {array.dtype}")
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*not writable")  # nothing here writes into it
+        warnings.filterwarnings("ignore", message=".*not writable")  # it is never written to
         return torch.from_numpy(np.ascontiguousarray(array))
 
 
@@ -197,7 +197,7 @@ def _as_labels(name: str, labels: Labels, num_rows: int) -> Int64Array:
 def save_features(folder: Path, split_name: str, embeddings: Embeddings, rows_per_file: int = ROWS_PER_FILE) -> None:
     """Write all rows in float32 as files of at most `rows_per_file` rows; replaces the split's old ones.
 
-    The manifest is written last: without it readers refuse the folder, so that old and new files are never mixed.
+    The manifest is written last: readers refuse a folder without it, so old and new files are never mixed.
     """
     assert embeddings.is_complete
     assert len(embeddings.name_N) == embeddings.num_rows
@@ -232,9 +232,9 @@ def save_features(folder: Path, split_name: str, embeddings: Embeddings, rows_pe
 
 
 def read_features(folder: Path, split_name: str, fingerprint: str | None = None) -> Embeddings:
-    """Read a split back; refuse it if a file is missing, incomplete or of another save.
+    """Read a split; raises InputError if a file is missing, incomplete or from another save.
 
-    With `fingerprint`, refuse embeddings that were computed from another model or other data.
+    With `fingerprint`, also raises InputError for embeddings computed from another model or other data.
     """
     _check_split_name(split_name)
     manifest = _read_manifest(folder / f"{split_name}.json")
@@ -313,7 +313,7 @@ def _unpack_names(name: torch.Tensor, name_end: torch.Tensor) -> list[str]:
 
 
 def _digest(embeddings: Embeddings) -> str:
-    """SHA-256 of everything, so that one number tells whether all shards are those of one save."""
+    """SHA-256 of all content, to check that all shards are from the same save."""
     digest = hashlib.sha256(f"{embeddings.fingerprint} {tuple(embeddings.embedding_SD.shape)}".encode())
     for array in (embeddings.embedding_SD.contiguous().numpy(), embeddings.pid_N, embeddings.camera_N):
         digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)

@@ -1,4 +1,4 @@
-"""How many gallery rows come before each hit: all that AP, CMC and INP need to know about a ranking.
+"""Hit ranks: the number of gallery rows before each hit, which is all that AP, CMC and INP need.
 
 Letters: Q queries, G gallery columns of this rank, R matches (`MatchRows`), H hits of a block, B block rows.
 """
@@ -19,41 +19,40 @@ DISTANCES_PER_TASK = 2**19
 TIES_PER_STEP = 256
 
 ONE_IN = {"1e-4": 10_000, "1e-3": 1_000, "1e-2": 100}
-"""The false positive rates, as one wrong pair in so many."""
+"""False positive rates as 1 / rate."""
 
 ROOM = 1 << 16
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What one pass over all distances leaves behind."""
+    """The result of one pass over all distances."""
 
     distance_R: Float32Array
     """Distance of each match."""
     before_R: Int64Array
-    """Gallery rows that come before each hit, removed matches included; 0 for matches that are no hit."""
+    """Gallery rows before each hit, including removed matches; 0 for matches that are no hit."""
     false_accepts_R: Int64Array
-    """Wrong pairs, over all queries, that are as near as each hit or nearer; 0 for matches that are no hit."""
+    """Wrong pairs over all queries that are at most as far as each hit; 0 for matches that are no hit."""
 
 
 @dataclass(frozen=True)
 class BlockHits:
-    """The hits of one block of queries, with the columns where this rank would hold them."""
+    """The hits of one block of queries, with their columns on this rank."""
 
     first_B1: Int64Array
     distance_H: Float32Array
     column_H: Int64Array
-    """Below 0 or beyond the panel where another rank holds the row."""
+    """Below 0 or beyond the panel if another rank has the row."""
 
 
 def count_hit_ranks(
     panels: Iterator[tuple[int, torch.Tensor]], matches: MatchRows, rows: range, group: Group = ALONE
 ) -> Counts:
-    """Run through panels of distances and count, for this process's gallery rows, then over the group.
+    """Count rows before each hit in panels of distances, for this process's gallery rows, then over the group.
 
-    `panels` yields (first query, distances [B, width]); columns are the gallery rows `rows`, columns beyond them
-    infinite. A hit's distance is read from the same panel that it is counted in, so it compares as exactly equal to
-    itself.
+    `panels` yields (first query, distances [B, width]); columns are the gallery rows `rows`, further columns are
+    infinite. A hit's distance is read from the panel that it is counted in, so it equals itself exactly.
     """
     distance_R = np.zeros(len(matches.row_R), dtype=np.float32)
     before_R = np.zeros(len(matches.row_R), dtype=np.int64)
@@ -81,22 +80,22 @@ def count_hit_ranks(
 
 
 class NearestPairs:
-    """Keeps the `num_wanted` smallest of all distances that it is given, in a buffer of bounded size."""
+    """Keeps the `num_wanted` smallest distances in a buffer of bounded size."""
 
     def __init__(self, num_wanted: int) -> None:
         self._num_wanted = num_wanted
         self._kept = np.empty(num_wanted + max(num_wanted // 2, ROOM), dtype=np.float32)
         self._num_kept = 0
         self.limit = np.finfo(np.float32).max
-        """Distances above it need not be given any more; infinite ones never."""
+        """Distances above this limit need not be added."""
 
     @classmethod
     def wanted_for(cls, matches: MatchRows) -> "NearestPairs":
-        """Enough to see one wrong pair more than the largest FPR allows, with all matches in front of it."""
+        """Large enough for all matches and one more wrong pair than the largest FPR allows."""
         return cls(matches.num_wrong_pairs // min(ONE_IN.values()) + 1 + len(matches.row_R))
 
     def add(self, distances: Float32Array) -> None:
-        """Take in distances in any order."""
+        """Add distances in any order."""
         while len(distances):
             if self._num_kept == len(self._kept):
                 self._forget_far_ones()
@@ -106,9 +105,9 @@ class NearestPairs:
             distances = distances[len(some) :]
 
     def as_near_as(self, distance_R: Float32Array, hit_R: BoolArray) -> Int64Array:
-        """Number of given distances up to each hit's [R]; exact while below `num_wanted`, else at least that."""
+        """Number of added distances up to each hit's [R]; exact below `num_wanted`, else a lower bound."""
         near = self._kept[: self._num_kept]
-        near.sort()  # in place: of a large gallery a hundredth is large too
+        near.sort()  # in place, to save memory
         return np.where(hit_R, near.searchsorted(distance_R, side="right"), 0).astype(np.int64)
 
     def _forget_far_ones(self) -> None:
@@ -118,14 +117,14 @@ class NearestPairs:
 
 
 def count_false_accepts(as_near_R: Int64Array, distance_R: Float32Array, matches: MatchRows) -> Int64Array:
-    """Take the matches (right and removed pairs) of counted queries off the number of pairs as near as each hit."""
+    """Subtract the matches (right and removed pairs) of valid queries from the number of pairs as near as each hit."""
     counted_R = matches.valid_Q[matches.query_R]
     related = np.sort(distance_R[counted_R]).searchsorted(distance_R, side="right")
     return np.where(matches.hit_R, as_near_R - related, 0).astype(np.int64)
 
 
 def count_rows(panel_BG: torch.Tensor, hits: BlockHits, nearest: NearestPairs, pool: ThreadPoolExecutor) -> Int64Array:
-    """Rows before each hit, on the CPU: per query, what lies beyond its farthest hit is thrown away unsorted."""
+    """Rows before each hit, on the CPU: per query, rows beyond the farthest hit are discarded without sorting."""
     distance_BG: Float32Array = panel_BG.numpy()
     counted = np.flatnonzero(np.diff(hits.first_B1))
     before_H = np.zeros(len(hits.distance_H), dtype=np.int64)
@@ -138,7 +137,7 @@ def count_rows(panel_BG: torch.Tensor, hits: BlockHits, nearest: NearestPairs, p
             near.append(candidates)
         return near
 
-    # few distances at a time, for all of the first ones are still candidates
+    # start with few queries, since all their distances are still candidates
     rows_per_task = min(MOST_ROWS_PER_TASK, max(1, DISTANCES_PER_TASK // max(1, distance_BG.shape[1])))
     wave = rows_per_task * torch.get_num_threads()
     for first in range(0, len(counted), wave):
@@ -153,7 +152,7 @@ def count_rows(panel_BG: torch.Tensor, hits: BlockHits, nearest: NearestPairs, p
 def count_sorted(
     panel_BG: torch.Tensor, hits: BlockHits, nearest: NearestPairs, pool: ThreadPoolExecutor
 ) -> Int64Array:
-    """Rows before each hit on any device: the panel is sorted at once."""
+    """Rows before each hit, on any device, by sorting the panel."""
     del pool  # the device has its own threads
     device = panel_BG.device
     num_hits_B = np.diff(hits.first_B1)
@@ -179,14 +178,14 @@ def _count_row(
     low_H = near.searchsorted(hit_H, side="left")
     equal_H = near.searchsorted(hit_H, side="right") - low_H
     here_H = (column_H >= 0) & (column_H < len(distance_G))
-    for hit in np.flatnonzero(equal_H > here_H):  # another row is as near: the lower row comes first
+    for hit in np.flatnonzero(equal_H > here_H):  # ties: the lower row comes first
         earlier = max(column_H[hit], 0)
         low_H[hit] += np.count_nonzero(distance_G[:earlier] == hit_H[hit])
     return low_H, near[: near.searchsorted(limit, side="right")]
 
 
 def _equals_before(panel_BG: torch.Tensor, hits: BlockHits, row_H: Int64Array, equal_H: Int64Array) -> Int64Array:
-    """Per hit, rows at exactly its distance that have a lower row number."""
+    """Per hit, the number of rows at the same distance with a lower row number."""
     width = panel_BG.shape[1]
     column_G = torch.arange(width, device=panel_BG.device)
     here_H: BoolArray = (hits.column_H >= 0) & (hits.column_H < width)

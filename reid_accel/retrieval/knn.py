@@ -15,10 +15,10 @@ NO_ROW = -1
 
 @dataclass(frozen=True)
 class Removed:
-    """What a protocol takes out of rank lists."""
+    """What a protocol removes from rank lists."""
 
     dropped_G: BoolArray
-    """Junk, which is in nobody's list."""
+    """Junk, removed from all lists."""
     query_C: Int64Array
     """(query, gallery row) pairs, ascending by query."""
     row_C: Int64Array
@@ -33,11 +33,10 @@ def nearest_rows(
     query_block: int,
     removed: Removed,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(distances, global rows) of the k nearest [Q, K], nearest first; distances as `distance_panels` gives them.
+    """(distances, global rows) of the k nearest [Q, K], nearest first; distances as in `distance_panels`.
 
-    Dropped rows are infinitely far in `gallery` already.
-
-    Where fewer than k rows are left to find, the rest is infinitely far and row -1.
+    Dropped rows are infinitely far in `gallery` already. If fewer than k rows remain, the list is padded with row -1 at
+    an infinite distance.
     """
     num_queries, device = query_QD.shape[0], query_QD.device
     distance_QK = torch.full((num_queries, k), torch.inf, device=device)
@@ -52,7 +51,7 @@ def nearest_rows(
 
 
 def nearest_columns(panel_BG: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(distances, columns) of the k nearest [B, K], as a stable sort of each row would begin."""
+    """(distances, columns) of the k nearest [B, K], in the order of a stable sort of each row."""
     width = panel_BG.shape[1]
     distance_BK, column_BK = panel_BG.topk(min(k + 1, width), dim=1, largest=False)
     # topk leaves the order of equal distances open, and whether the last one in has an equal left outside
@@ -77,7 +76,7 @@ def merge_nearest(distance_WQK: torch.Tensor, row_WQK: torch.Tensor, k: int) -> 
 
 
 def _remove_pairs(panel_BG: torch.Tensor, removed: Removed, start: int, gallery: GalleryTiles) -> None:
-    """Make the removed pairs of a panel infinitely far (in the panel itself: it is overwritten anyway)."""
+    """Make the removed pairs of a panel infinitely far, in place."""
     query_C, row_C = removed.query_C, removed.row_C - gallery.first_row
     here_C = (query_C >= start) & (query_C < start + len(panel_BG))
     here_C = here_C & (row_C >= 0) & (row_C < gallery.feature_GD.shape[0])

@@ -15,10 +15,10 @@ from reid_accel.retrieval.protocol import MatchRows, Settings
 
 @dataclass(frozen=True)
 class RetrievalScores:
-    """Retrieval scores of one query set against one gallery, shares in [0, 1], with what they were made by.
+    """Retrieval scores of one query set against one gallery, fractions in [0, 1], with their settings.
 
-    All means are over the `num_valid` queries that have a match; the `num_left_out` others carry NaN, 0 and NaN
-    in the per-query arrays.
+    All means are over the `num_valid` queries that have a match; the `num_left_out` others have NaN, 0 and NaN in the
+    per-query arrays.
     """
 
     protocol: str
@@ -29,9 +29,9 @@ class RetrievalScores:
     mean_ap: float
     mean_inp: float
     cmc: dict[int, float]
-    """Share of counted queries whose first hit has at most this rank."""
+    """Fraction of valid queries whose first hit has at most this rank."""
     tpr_at_fpr: dict[str, float]
-    """Share of right pairs accepted at a false positive rate of 1e-4, 1e-3 and 1e-2."""
+    """Fraction of right pairs accepted at a false positive rate of 1e-4, 1e-3 and 1e-2."""
     num_queries: int
     num_valid: int
     num_left_out: int
@@ -43,14 +43,14 @@ class RetrievalScores:
 
     @property
     def stamp(self) -> str:
-        """What a number must carry: numbers with different stamps are not to be compared."""
+        """The settings of a score; scores with different stamps are not comparable."""
         return (
             f"protocol={self.protocol} ap={self.average_precision} metric={self.metric} "
             f"rerank={self.rerank or 'none'} query_expansion={self.query_expansion or 'none'}"
         )
 
     def summary(self) -> dict[str, Any]:
-        """The scores without the per-query arrays, ready for JSON."""
+        """The scores without the per-query arrays, JSON-serializable."""
         return {
             "protocol": self.protocol,
             "average_precision": self.average_precision,
@@ -77,7 +77,7 @@ def finish_scores(counts: Counts, matches: MatchRows, settings: Settings) -> Ret
     first_H = np.cumsum(num_hits_Q) - num_hits_Q
     place_H = np.arange(len(rank_H)) - first_H[query_H] + 1
     precision_H = precisions(rank_H, place_H, settings.average_precision)
-    with np.errstate(invalid="ignore"):  # 0/0 = NaN is what a query without a match is to carry
+    with np.errstate(invalid="ignore"):  # 0/0 = NaN for queries without a match
         ap_Q = np.bincount(query_H, precision_H, minlength=len(valid_Q)) / num_hits_Q
     first_rank_Q = np.zeros(len(valid_Q), dtype=np.int64)
     first_rank_Q[valid_Q] = rank_H[first_H[valid_Q]]
@@ -105,7 +105,7 @@ def finish_scores(counts: Counts, matches: MatchRows, settings: Settings) -> Ret
 
 
 def precisions(rank_H: Int64Array, place_H: Int64Array, average_precision: str) -> Float64Array:
-    """What each hit adds to its query's AP, before dividing by the number of hits.
+    """The contribution of each hit to its query's AP, before dividing by the number of hits.
 
     The k-th hit at rank r adds k / r (standard), or the mean of that and of the precision just before it,
     (k - 1) / (r - 1) and 1 at rank 1 (trapezoid, the original MATLAB evaluation of Market-1501).
@@ -118,7 +118,7 @@ def precisions(rank_H: Int64Array, place_H: Int64Array, average_precision: str) 
 
 
 def hit_ranks(counts: Counts, matches: MatchRows) -> tuple[Int64Array, Int64Array]:
-    """Query and 1-based rank of each hit [H], after the removed matches in front of it are taken off."""
+    """Query and 1-based rank of each hit [H], not counting removed matches before it."""
     order = np.lexsort((matches.row_R, counts.distance_R, matches.query_R))
     query_R, hit_R = matches.query_R[order], matches.hit_R[order]
     removed_so_far_R = np.cumsum(~hit_R)
@@ -134,10 +134,10 @@ def hit_ranks(counts: Counts, matches: MatchRows) -> tuple[Int64Array, Int64Arra
 def tpr_at_fpr(false_accepts_R: Int64Array, matches: MatchRows) -> dict[str, float]:
     """The TPR at each rate of `ONE_IN`, in [0, 1]; 1 if there is no wrong pair at all.
 
-    A threshold accepts every pair that is as near or nearer. The TPR at FPR f is the largest share of right pairs
-    (query and hit) that a threshold accepts while it accepts at most the share f of the wrong pairs (query and another
-    person). A right pair at distance d is among them exactly if at most f * wrong pairs are as near as d, so it is
-    enough to count, and to keep the nearest hundredth of all distances.
+    A threshold accepts every pair up to its distance. The TPR at FPR f is the largest fraction of right pairs (query
+    and hit) that a threshold accepts while accepting at most the fraction f of the wrong pairs (query and another
+    person). A right pair at distance d is accepted exactly if at most f * wrong pairs are at most as far as d, so it
+    suffices to count pairs and to keep the nearest hundredth of all distances.
     """
     false_accepts_H = false_accepts_R[matches.hit_R]
     wrong = matches.num_wrong_pairs

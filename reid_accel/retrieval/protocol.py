@@ -1,4 +1,4 @@
-"""How retrieval is scored: the settings, and which gallery rows show a query's person or are removed.
+"""Retrieval protocols: the settings, and which gallery rows match a query or are removed.
 
 Letters: Q queries, G gallery rows, R match rows (all queries' rows one after the other).
 """
@@ -25,11 +25,11 @@ class Settings:
     """How queries are compared with a gallery and scored."""
 
     metric: str = "euclidean"
-    """`euclidean` (orders like the mean squared difference) or `cosine`. Distances are computed in float32; equal ones
-    are ordered by gallery row."""
+    """`euclidean` (orders like the mean squared difference) or `cosine`. Distances are computed in float32; ties are
+    ordered by gallery row."""
     protocol: str = "market1501"
     """`market1501` drops gallery pid -1 and removes rows of the query's pid and camera. `course` removes nothing.
-    `course-strict` removes the query itself (see `Embeddings.select`). A gallery pid of 0 stays and matches nobody."""
+    `course-strict` removes the query itself (see `Embeddings.select`). Gallery pid 0 stays and matches no query."""
     average_precision: str = "standard"
     """`standard`, or `trapezoid` as in the original MATLAB evaluation (Zheng et al., ICCV 2015)."""
     cmc_at: tuple[int, ...] = (1, 5, 10, 20)
@@ -39,7 +39,7 @@ class Settings:
     chunk_bytes: int = CHUNK_BYTES
     """Size of a panel of distances."""
     gallery_block: int = GALLERY_BLOCK
-    """Gallery rows per tile; another number may change the last bit of a distance."""
+    """Gallery rows per tile; changing it may change the last bit of a distance."""
 
     def __post_init__(self) -> None:
         check_choice("metric", self.metric, METRICS)
@@ -57,10 +57,10 @@ NOTHING_REMOVED = Settings(protocol="course")
 
 @dataclass(frozen=True)
 class MatchRows:
-    """The gallery rows that have each query's pid; query by query, ascending by row within a query."""
+    """The gallery rows with each query's pid, ordered by query, then by row."""
 
     first_Q1: Int64Array
-    """Where each query's rows begin, with the total at the end [Q + 1]."""
+    """Start of each query's rows, with the total at the end [Q + 1]."""
     query_R: Int64Array
     row_R: Int64Array
     hit_R: BoolArray
@@ -90,7 +90,7 @@ class MatchRows:
 
 
 def find_match_rows(query: Embeddings, gallery: Embeddings, protocol: str) -> MatchRows:
-    """Apply a protocol's rules to the labels; gallery rows with a pid below 1 match nobody in any protocol.
+    """Apply a protocol's rules to the labels; gallery rows with a pid below 1 never match.
 
     Raises InputError if no query has a hit, or labels that the protocol needs are missing.
     """
@@ -115,7 +115,7 @@ def find_match_rows(query: Embeddings, gallery: Embeddings, protocol: str) -> Ma
 
 
 def find_removed(query: Embeddings, gallery: Embeddings, protocol: str) -> Removed:
-    """What a protocol keeps out of rank lists; without `market1501` no labels are needed."""
+    """What a protocol removes from rank lists; only `market1501` needs labels."""
     _check_gallery(gallery)
     _check_protocol(query, gallery, protocol)
     dropped_G, none = _dropped(gallery, protocol), np.empty(0, np.int64)
@@ -164,7 +164,7 @@ def _check_gallery(gallery: Embeddings) -> None:
 
 
 def _check_protocol(query: Embeddings, gallery: Embeddings, protocol: str) -> None:
-    """Refuse sets without the labels that a protocol needs."""
+    """Raise InputError if labels that the protocol needs are missing."""
     if protocol == "market1501" and any((images.camera_N == UNKNOWN_CAMERA).all() for images in (query, gallery)):
         raise InputError("protocol market1501 needs the pids and cameras of queries and gallery")
     if protocol == "course-strict":

@@ -1,7 +1,7 @@
 """k-reciprocal re-ranking (Zhong et al., CVPR 2017) on sparse neighbor sets.
 
-Nothing of the size N x N is ever held, N being queries and gallery together: neighbors come from panels of distances,
-sets and their weights are sparse matrices, and the final distances leave in panels again.
+No N x N array is allocated (N: queries and gallery together): neighbors come from panels of distances, sets and their
+weights are sparse matrices, and the final distances are computed in panels.
 
 Letters: N union (queries first, then gallery), Q queries, G gallery, D feature, K neighbors, E stored entries.
 """
@@ -25,14 +25,14 @@ PAIRS_PER_STEP = 8192
 
 @dataclass(frozen=True)
 class KReciprocal:
-    """k-reciprocal re-ranking as the paper defines it: final = (1 - lambda) * Jaccard + lambda * distance."""
+    """k-reciprocal re-ranking as in the paper: final = (1 - lambda) * Jaccard + lambda * distance."""
 
     k1: int = 20
-    """Neighbors among which reciprocity is required."""
+    """Number of neighbors that must be reciprocal."""
     k2: int = 6
-    """Neighbors over which encodings are averaged; 1 leaves them as they are."""
+    """Number of neighbors over which encodings are averaged; 1: no averaging."""
     lambda_value: float = 0.3
-    """Share of the original distance in the final one."""
+    """Weight of the original distance."""
 
     def __post_init__(self) -> None:
         check_positive("rerank.k1", self.k1)
@@ -48,13 +48,13 @@ class KReciprocal:
 
 @dataclass(frozen=True)
 class Neighbors:
-    """The nearest of the union for each of the union, itself included."""
+    """The nearest neighbors of each image of the union, including itself."""
 
     column_NK: Int64Array
     distance_NK: Float32Array
     """Squared euclidean distances."""
     farthest_N: Float32Array
-    """The largest squared distance to any of the union: what distances are divided by."""
+    """The largest squared distance to any image of the union, by which distances are normalized."""
 
 
 def reranked_panels(
@@ -67,8 +67,8 @@ def reranked_panels(
 ) -> Iterator[tuple[int, torch.Tensor]]:
     """Yield (first query row, final distances of the next query rows to all gallery rows [B, G]).
 
-    Distances inside are squared euclidean ones, as in the paper; with metric cosine those of unit vectors. Junk must
-    have been taken out of the gallery: it would be among the neighbors. The panel is overwritten by the next one.
+    The original distances are squared euclidean, as in the paper; for metric cosine, between unit vectors. Junk must
+    be removed from the gallery, or it would be among the neighbors. The panel is overwritten by the next one.
     """
     union_ND = torch.cat([query_QD.float(), gallery_GD.float()])
     if metric == "cosine":
@@ -93,7 +93,7 @@ def reranked_panels(
 
 
 def find_neighbors(union_ND: torch.Tensor, k: int, chunk_bytes: int) -> Neighbors:
-    """The k nearest of each of the union; itself comes at distance 0."""
+    """The k nearest neighbors of each image of the union, starting with itself at distance 0."""
     num_union = union_ND.shape[0]
     k = min(k, num_union)
     columns, distances, farthest = [], [], []
@@ -127,10 +127,10 @@ def encode(union_ND: torch.Tensor, neighbors: Neighbors, settings: KReciprocal) 
 
 
 def reciprocal_sets(column_NK: Int64Array, k1: int) -> sparse.csr_array:
-    """R*(i) of each image i: a sparse matrix that stores something where j belongs to R*(i), indices sorted.
+    """R*(i) of each image i: a sparse matrix with an entry at (i, j) if j belongs to R*(i), indices sorted.
 
-    R(i, k) are the mutual k + 1 nearest, itself included. R*(i) joins R(i, k1) with R(c, k1 / 2) of each c in it
-    of which more than two thirds lie in R(i, k1).
+    R(i, k) are the mutual k + 1 nearest neighbors, including i. R*(i) is the union of R(i, k1) and all R(c, k1 / 2), c
+    in R(i, k1), of which more than two thirds lie in R(i, k1).
     """
     full = _mutual(column_NK[:, : k1 + 1])
     half = _mutual(column_NK[:, : round(k1 / 2) + 1])
@@ -174,7 +174,7 @@ def _mutual(column_NK: Int64Array) -> sparse.csr_array:
 def _entry_distances(
     union_ND: torch.Tensor, neighbors: Neighbors, row_E: Int64Array, column_E: Int64Array
 ) -> Float32Array:
-    """Squared distances of the pairs (row, column); those among the neighbors are known already."""
+    """Squared distances of the pairs (row, column), reusing those of the neighbors."""
     num_union = len(neighbors.column_NK)
     key_K = (np.arange(num_union)[:, None] * num_union + neighbors.column_NK).ravel()
     order = np.argsort(key_K)

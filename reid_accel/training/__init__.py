@@ -1,1 +1,1 @@
-"""The training loop and what keeps it alive."""
+"""Training: steps, inputs, optimizer, EMA, checkpoints, resume."""

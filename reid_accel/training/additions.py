@@ -1,4 +1,4 @@
-"""What Python code adds to the settings of a run."""
+"""A user's own data and losses, passed from Python in addition to the settings."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ Loss = Callable[[Outputs, Batch], Tensor]
 
 @dataclass(frozen=True)
 class Additions:
-    """An own data set, instead of the one that the settings name, and own loss terms by name."""
+    """A data set that replaces the one in the settings, and additional loss terms by name."""
 
     listing: Listing | None = None
     losses: Mapping[str, Loss] = field(default_factory=dict)

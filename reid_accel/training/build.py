@@ -1,4 +1,4 @@
-"""Building a trainer: network, optimizer and input of a run, on the device and over all processes."""
+"""Builds the trainer of a run: network, optimizer and input, on the device and over all processes."""
 
 from collections.abc import Mapping
 
@@ -25,7 +25,7 @@ from reid_accel.training.trainer import Trainer
 def build_model(
     config: Config, training: TrainingSet, accelerator: Accelerator, weights: Mapping[str, Tensor] | None = None
 ) -> ReIDModel:
-    """The network for these images, on the device. weights: those that the backbone starts from."""
+    """The network for these images, on the device. weights: initial weights of the backbone."""
     model = ReIDModel.from_config(config, training.images.groups, training.num_identities, weights)
     if config.train.batch_norm == "synchronized":
         if accelerator.device.type != "cuda":
@@ -48,7 +48,7 @@ def build_trainer(
         for each in [model] if average is None else [model, average.model]:
             shard(each, each.backbone, accelerator)
     optimizer = accelerator.prepare_optimizer(build_optimizer(model, config.optim))
-    # a sharded model needs mixed precision only: FSDP exchanges gradients itself
+    # a sharded model needs only mixed precision from accelerate: FSDP exchanges gradients itself
     wrapped = accelerator.prepare_model(model, evaluation_mode=config.run.shard_weights)
     if config.run.compile:
         compile_if_possible(wrapped, accelerator.device)
@@ -74,7 +74,7 @@ def skips_steps(config: Config, accelerator: Accelerator) -> bool:
 
 
 def _class_weights(training: TrainingSet, accelerator: Accelerator) -> tuple[Tensor, ...]:
-    """Of each attribute group's values, from how often they occur among the training images."""
+    """Weights of each attribute group's values, from their frequencies among the training images."""
     images = training.images
     counts = [
         np.bincount(column_N[column_N >= 0], minlength=len(group.values)).tolist()

@@ -1,8 +1,8 @@
-"""Checkpoints: all that a run needs to resume, in safetensors and JSON, complete or not there.
+"""Checkpoints: everything that a run needs to resume, in safetensors and JSON, written atomically.
 
-A checkpoint is a folder `checkpoints/step-00000123/` with model.safetensors, optimizer.safetensors, ema.safetensors
-(if an average of the weights is kept) and progress.json, which has the others' checksums. Nothing in it is a pickle.
-What is random in training is a function of seed, step and row, so there is no generator to save.
+A checkpoint is a folder `checkpoints/step-00000123/` with model.safetensors, optimizer.safetensors, ema.safetensors (if
+EMA is enabled) and progress.json, which has the others' checksums. It contains no pickles. Randomness in training is a
+function of seed, step and row, so there is no generator state.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunFingerprint:
-    """What must be the same for a checkpoint to be resumed; another number of processes is only reported."""
+    """What must match for a checkpoint to be resumed; a different number of processes is only reported."""
 
     config: Mapping[str, Any]
     data_fingerprint: str
@@ -47,7 +47,7 @@ class RunFingerprint:
 
 @dataclass(frozen=True)
 class TrainingState:
-    """All that changes in training, beside the progress. average: the EMA's model, where there is one."""
+    """All that changes in training, in addition to the progress. average: the EMA's model, if enabled."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -61,7 +61,7 @@ class DamagedCheckpointError(InputError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that was read and found intact: progress.json and the tensors of each file."""
+    """An intact checkpoint: progress.json and the tensors of each file."""
 
     path: Path
     content: Mapping[str, Any]
@@ -73,9 +73,9 @@ class Checkpoint:
 def save_checkpoint(
     folder: Path, state: TrainingState, progress: Progress, identity: RunFingerprint, *, keep: int, writes: bool = True
 ) -> Path:
-    """Write a checkpoint into `folder`. The newest `keep` stay, and that of the best epoch.
+    """Write a checkpoint into `folder`. The newest `keep` and that of the best epoch are kept.
 
-    Every process calls it, because weights may be sharded; one `writes`.
+    Every process calls it, since weights may be sharded; one `writes`.
     A full disk raises InputError and leaves the earlier checkpoints intact.
     """
     final = checkpoint_of(folder, progress.step)
@@ -113,7 +113,7 @@ def save_checkpoint(
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read all of a checkpoint. Raises InputError when it is damaged or of another format."""
+    """Read a checkpoint. Raises InputError when it is damaged or has another format."""
     content = _read_content(path)
     if content.get("format") != FORMAT:
         raise InputError(f"the checkpoint {path} has format {content.get('format')}, this version reads {FORMAT}")
@@ -126,7 +126,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def _gathered(state: Mapping[str, Tensor], kept: bool) -> dict[str, Tensor]:
-    """Complete tensors on the CPU, gathered one after the other; empty where they aren't kept."""
+    """Full tensors on the CPU, gathered one by one; empty unless `kept`."""
     copies = ((name, whole(tensor.detach())) for name, tensor in state.items())
     return {name: tensor.cpu().contiguous() for name, tensor in copies if kept}
 
@@ -156,23 +156,23 @@ def _by_age(folder: Path) -> list[Path]:
 def newest_checkpoint(folder: Path) -> Path | None:
     """The newest intact checkpoint in a run's folder; damaged ones are skipped with a warning.
 
-    Only the process that writes here may call it.
+    Only the process that writes to the folder may call it.
     """
     remove_leftovers(folder)
     for path in reversed(_by_age(folder)):
         try:
             _read_content(path)
         except DamagedCheckpointError as error:
-            logger.warning(f"{error}; an older one is used")
+            logger.warning(f"{error}; using an older one")
             continue
         return path
     return None
 
 
 def set_aside_later(folder: Path, step: int) -> None:
-    """Rename the checkpoints after a step, so that `auto` won't resume what a run has gone back behind.
+    """Rename the checkpoints after a step that a run goes back to, so that `auto` ignores them.
 
-    Only the process that writes here may call it.
+    Only the process that writes to the folder may call it.
     """
     later = [path for path in _by_age(folder) if step_of(path) > step]
     for path in later:
@@ -186,7 +186,7 @@ def set_aside_later(folder: Path, step: int) -> None:
 
 
 def _read_content(path: Path) -> dict[str, Any]:
-    """progress.json of a checkpoint whose files have the checksums in it. Raises DamagedCheckpointError."""
+    """progress.json of a checkpoint, after verifying the checksums. Raises DamagedCheckpointError."""
     if not path.is_dir():
         raise DamagedCheckpointError(f"there is no checkpoint {path}")
     try:
@@ -196,7 +196,9 @@ def _read_content(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         pickles = sorted(other.name for other in path.iterdir() if other.suffix in PICKLES)
         what = (
-            f"it holds {', '.join(pickles)}, and pickles are never read" if pickles else f"it is incomplete ({error})"
+            f"it contains {', '.join(pickles)}, and pickles are never read"
+            if pickles
+            else f"it is incomplete ({error})"
         )
         raise DamagedCheckpointError(f"the checkpoint {path} cannot be used: {what}") from error
     if wrong or not {MODEL_FILE, OPTIMIZER_FILE} <= set(digests):

@@ -23,11 +23,11 @@ from reid_accel.data.splits import TrainingSet
 from reid_accel.models.reid import Architecture
 
 POOL_SIZE = 256
-PATCH_POOL_SEED = (0, 1)  # after the run's seed, where the sampler's generators have the epoch alone
+PATCH_POOL_SEED = (0, 1)  # appended to the run's seed; the sampler's generators append the epoch only
 
 
 class Batch(NamedTuple):
-    """A micro-batch on the training device: float images, normalized, and what is known about each.
+    """A micro-batch on the training device: normalized float images and their labels.
 
     camera_B: -1 is unknown. attributes_BA: class indices, -1 is unknown. row_B: positions among the training images.
     """
@@ -54,7 +54,7 @@ class Labels:
         return cls(*(torch.from_numpy(column).to(device) for column in columns))
 
     def batch(self, images_BCHW: Tensor, row_B: Tensor) -> Batch:
-        """Some images with their labels; rows on the labels' device."""
+        """Images with the labels of the given rows, which must be on the labels' device."""
         return Batch(images_BCHW, self.identity_N[row_B], self.camera_N[row_B], self.attributes_NA[row_B], row_B)
 
 
@@ -62,7 +62,7 @@ class TrainingInput(Protocol):
     """A source of training batches."""
 
     def batches(self, row_lists: Sequence[Ints], epoch: int) -> Generator[Batch]:
-        """A batch for each list of rows, in order. Close it when done early."""
+        """A batch for each list of rows, in order. Close it to stop early."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class DeviceInput:
     pool_P3HW: Tensor | None = None
 
     def batches(self, row_lists: Sequence[Ints], epoch: int) -> Generator[Batch]:
-        """See `TrainingInput`. Random changes of an image are a function of (seed, epoch, row)."""
+        """See `TrainingInput`. The augmentation of an image is a function of (seed, epoch, row)."""
         with closing(self.crops.batches(self.row_N[rows_B] for rows_B in row_lists)) as read:
             for rows_B, crops_B3HW in zip(row_lists, read, strict=True):
                 yield self.finish(torch.from_numpy(rows_B), crops_B3HW, epoch)
@@ -92,7 +92,7 @@ class DeviceInput:
 
 
 def open_input(data: TrainingSet, architecture: Architecture, config: Config, device: torch.device) -> DeviceInput:
-    """The input of a run; copies labels, and crops if they fit, to the device."""
+    """The input of a run; copies labels and, if they fit, crops to the device."""
     images = data.images
     patched = config.augment.patch_probability > 0
     pool = patch_pool(images, architecture, config.train.seed, device) if patched else None

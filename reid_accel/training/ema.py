@@ -1,4 +1,4 @@
-"""Averaged weights: an exponential moving average follows the model, and is what is scored and saved."""
+"""Exponential moving average (EMA) of the weights, which is evaluated and saved instead of the model."""
 
 from copy import deepcopy
 
@@ -11,8 +11,8 @@ from reid_accel.models.reid import ReIDModel
 class EMA:
     """average = d average + (1 - d) weights after every step, d growing from 0.1 to `decay` as steps go by.
 
-    Parameters and the statistics of batch norm alike; whole-number buffers are copied. Parameters are the same on every
-    process, because the weights are; statistics are each process's own, as the model's.
+    Applies to parameters and batch norm statistics; integer buffers are copied. Like the model's, parameters are equal
+    on all processes and statistics are each process's own.
     """
 
     def __init__(self, model: ReIDModel, decay: float) -> None:
@@ -21,7 +21,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self, model: ReIDModel, step: int) -> None:
-        """Follow the model after its step number `step` (from 0)."""
+        """Update the average after the model's step `step` (from 0)."""
         decay = min(self.decay, (1 + step) / (10 + step))
         ours, theirs = (
             {name: own_part(value) for name, value in each.state_dict().items()} for each in (self.model, model)

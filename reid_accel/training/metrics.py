@@ -1,4 +1,4 @@
-"""What a training epoch amounts to: running sums on the device, and their means by name.
+"""Metrics of a training epoch: running sums on the device, and their means by name.
 
 Legend: B images of a micro-batch, A attribute groups.
 """
@@ -18,18 +18,18 @@ from reid_accel.models.losses import LossTerms
 from reid_accel.models.outputs import Outputs
 from reid_accel.training.dataloader import Batch
 
-TERM = "losses."  # what a loss term's name starts with among the sums
+TERM = "losses."  # prefix of the loss terms' names among the sums
 
 
 @dataclass(frozen=True)
 class EpochSums:
-    """Sums over this process's micro-batches by name; they stay on the device until somebody reads them."""
+    """Sums over this process's micro-batches by name, on the device until they are read."""
 
     values: Mapping[str, Tensor]
 
     @classmethod
     def restored(cls, sums: Mapping[str, float], accelerator: Accelerator) -> "EpochSums":
-        """Sums of all processes to continue from (empty at an epoch's start); process 0 carries them."""
+        """Sums over all processes to continue from (empty at an epoch's start), assigned to process 0."""
         values = {
             name: value if accelerator.is_main_process else 0.0 for name, value in {"images": 0.0, **sums}.items()
         }
@@ -58,7 +58,7 @@ class EpochSums:
 
 
 def right_answers(outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
-    """How many identities are right, and how many of the known attributes."""
+    """Numbers of correct identities and of correct known attributes."""
     identity_B = outputs.identity_logits_BPI.mean(1).argmax(1)
     counts = {"right_identities": (identity_B == batch.identity_B).sum()}
     if outputs.attribute_logits:
@@ -84,14 +84,13 @@ def epoch_numbers(sums: Mapping[str, float], config: LossConfig) -> dict[str, An
 def require_finite(sums: Mapping[str, float], first_step: int, parts_per_step: int, checkpoints: str) -> None:
     """Raise InputError, naming the step, if a loss of the epoch was not finite.
 
-    Such a loss spoils the weights, so that every later one is not finite either: the number of finite ones gives the
+    Such a loss corrupts the weights, so every later one is not finite either, and the number of finite ones gives the
     step. parts_per_step: processes times accumulation steps.
     """
     if np.isfinite(sums["loss"]):
         return
     step = first_step + int(sums["finite_losses"]) // parts_per_step
     raise InputError(
-        f"the loss is not finite at step {step + 1}. Checkpoints from before are intact in {checkpoints}. Lower "
-        "--optim.learning-rate, clip gradients (--optim.clip-norm 5), or train without 16 bits "
-        "(--run.mixed-precision no)"
+        f"the loss is not finite at step {step + 1}. Earlier checkpoints are intact in {checkpoints}. Lower "
+        "--optim.learning-rate, clip gradients (--optim.clip-norm 5), or train in float32 (--run.mixed-precision no)"
     )

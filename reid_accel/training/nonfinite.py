@@ -1,4 +1,4 @@
-"""Steps whose gradient isn't finite are skipped, up to a number of them."""
+"""Skips steps with non-finite gradients, up to a limit."""
 
 import torch
 import torch.nn as nn
@@ -8,9 +8,9 @@ from reid_accel.errors import InputError
 
 
 class NonFiniteSkipper:
-    """Checks the gradient before each step; that waits for the device, so it is only there when asked for.
+    """Checks the gradient before each step. This synchronizes with the device, so it is off by default.
 
-    Processes agree without communication: gradients are averaged over them before, and what isn't finite on one is
+    Processes agree without communication, since gradients were averaged: a value that is not finite on one process is
     not finite on all.
     """
 
@@ -19,7 +19,7 @@ class NonFiniteSkipper:
         self._statistics: list[Tensor] = []
 
     def before_step(self) -> None:
-        """Keep what a forward pass changes: the statistics of batch norm."""
+        """Save what a forward pass changes: the batch norm statistics."""
         self._statistics = [buffer.clone() for buffer in self.model.buffers()]
 
     def gradient_is_finite(self) -> bool:
@@ -34,10 +34,10 @@ class NonFiniteSkipper:
             buffer.copy_(before)
 
     def require_within_limit(self, skipped_steps: int, step: int) -> None:
-        """Raise InputError when step number `step` (from 1) was one skipped step too many."""
+        """Raise InputError if more steps were skipped than allowed; `step` (from 1) is the last one."""
         if skipped_steps > self.limit:
             raise InputError(
                 f"the gradient is not finite at step {step}, and {self.limit} such steps were skipped already "
-                "(--train.skip-nonfinite). Earlier checkpoints are intact. Lower --optim.learning-rate, or train "
-                "without 16 bits (--run.mixed-precision no)"
+                "(--train.skip-nonfinite). Earlier checkpoints are intact. Lower --optim.learning-rate, or train in "
+                "float32 (--run.mixed-precision no)"
             )

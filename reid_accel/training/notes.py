@@ -1,4 +1,4 @@
-"""What a run prints before its first step."""
+"""Messages of a run before its first step."""
 
 from pathlib import Path
 
@@ -18,34 +18,34 @@ from reid_accel.training.trainer import Trainer
 def opening(
     folder: Path, trainer: Trainer, validation: ImageDataset | None, steps_per_epoch: int, micro_batch_size: int
 ) -> str:
-    """Data, network, length and place of a run, in three lines."""
+    """Network, data, schedule, hardware and folder of a run, in three lines."""
     config, accelerator, versions = trainer.config, trainer.accelerator, software()
-    held_out = f"{len(validation):,} images validate" if validation is not None else "no validation"
+    held_out = f"{len(validation):,} for validation" if validation is not None else "no validation"
     lines = (
         f"{config.run.name}: {config.model.backbone} at {config.model.height_px}x{config.model.width_px}, "
-        f"{len(trainer.data.images):,} images of {trainer.data.num_identities} identities train, {held_out}",
+        f"{len(trainer.data.images):,} training images of {trainer.data.num_identities} identities, {held_out}",
         f"{config.train.epochs} epochs x {steps_per_epoch} steps x {config.train.batch_size} images on "
-        f"{accelerator.num_processes} x {accelerator.device.type} ({micro_batch_size} at once), precision "
+        f"{accelerator.num_processes} x {accelerator.device.type} (micro-batches of {micro_batch_size}), precision "
         f"{accelerator.mixed_precision}, seed {config.train.seed}",
-        f"reid_accel {versions['reid_accel']}, torch {versions['torch']}; everything goes to {folder}",
+        f"reid_accel {versions['reid_accel']}, torch {versions['torch']}; run folder {folder}",
     )
     return "\n".join(lines)
 
 
 def notes(trainer: Trainer, load: float = 0.0) -> list[str]:
-    """What a user may not expect of these settings with this data. load: of the machine before the run started."""
+    """Notes on settings with possibly unexpected effects. load: of the machine before the run started."""
     config = trainer.config
     random_start = not (config.model.pretrained or config.model.weights_file)
     found = []
     if config.model == recipe_config(Config, DEFAULT_RECIPE).model and config.data.name not in SYNTHETIC:
         found.append(
-            "this is the quickstart's small network, from scratch; `reid-accel recipes` lists those for real data, "
-            "which --config takes"
+            "this is the quickstart's small network, trained from scratch; for real data choose a recipe with --config "
+            "(listed by `reid-accel recipes`)"
         )
     if config.model.attributes and config.loss.attributes > 0 and not trainer.data.images.groups:
         found.append(
             "this data has no attributes (market_attribute.mat next to its folders): only identities are trained. "
-            "--model.no-attributes says that this is intended"
+            "Set --model.no-attributes if this is intended"
         )
     if config.optim.frozen_epochs and random_start:
         found.append(
@@ -59,13 +59,13 @@ def notes(trainer: Trainer, load: float = 0.0) -> list[str]:
         )
     if config.train.batch_norm == "frozen" and random_start:
         found.append(
-            "train.batch-norm frozen keeps the statistics of pretrained weights, and this run starts from random ones: "
-            "the backbone's batch norms normalize nothing"
+            "train.batch-norm frozen keeps the statistics of pretrained weights, but this run starts from random ones: "
+            "the backbone's batch norms have no effect"
         )
     if trainer.accelerator.device.type == "cpu" and busy_machine(torch.get_num_threads(), load):
         found.append(
-            f"other work keeps this machine busy (load {load:.1f}): threads that wait for each other can be "
-            "several times slower than one. Consider --run.cpu-threads 1"
+            f"other processes keep this machine busy (load {load:.1f}): several threads can be slower than one. "
+            "Consider --run.cpu-threads 1"
         )
     return found
 

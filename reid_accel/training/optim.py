@@ -1,4 +1,4 @@
-"""Optimizers from torch, with the parameter groups that re-ID training needs."""
+"""torch optimizers with parameter groups for re-ID training."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ from reid_accel.errors import InputError
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """Groups of the backbone's layers and one of the heads, each with and without weight decay (biases and norms have
-    none); the heads' last.
+    """Parameter groups for the backbone's layers, then the heads, each with and without weight decay (none for biases
+    and norms).
 
-    Each group keeps its `peak` rate beside `lr`, which `set_rate` moves.
+    Each group stores its `peak` rate in addition to `lr`, which `set_rate` changes.
     Raises InputError for a layer_decay below 1 with a backbone whose layers aren't known.
     """
     depth_of = _depths(model.get_submodule("backbone"), config)
@@ -35,12 +35,12 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
 
 
 def _depths(backbone: nn.Module, config: OptimConfig) -> dict[str, int]:
-    """How far each parameter is from the image, in timm's blocks; nothing when all learn at one rate."""
+    """Depth of each parameter in timm's blocks; empty without layer-wise decay."""
     if config.layer_decay == 1:
         return {}
     matcher: Any = getattr(backbone, "group_matcher", None)
     if matcher is None:
-        raise InputError("optim.layer-decay needs a timm backbone that knows its layers: set it to 1 for this one")
+        raise InputError("optim.layer-decay needs a timm backbone with layer groups: set it to 1 for this backbone")
     depths = group_parameters(backbone, matcher(coarse=False), reverse=True)
     last = max(depth for depth in depths.values() if depth < float("inf"))
     return {name: int(min(depth, last)) for name, depth in depths.items()}
@@ -56,12 +56,12 @@ def _optimizer(groups: list[dict[str, Any]], config: OptimConfig) -> torch.optim
 
 
 def _can_be_fused(groups: list[dict[str, Any]]) -> bool:
-    """One kernel for all parameters, where torch has it (for those that are shared out it lacks sgd's)."""
+    """Whether torch has a fused kernel (not for sgd with sharded parameters)."""
     parameters = [parameter for group in groups for parameter in group["params"]]
     return all(p.device.type in ("cpu", "cuda") and not isinstance(p, DTensor) for p in parameters)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, factor: float, *, backbone_frozen: bool = False) -> None:
-    """Give every group its peak rate times `factor`; a frozen backbone's groups have none."""
+    """Set every group's rate to its peak rate times `factor`, or 0 for a frozen backbone."""
     for group in optimizer.param_groups:
         group["lr"] = 0.0 if backbone_frozen and group["in_backbone"] else group["peak"] * factor

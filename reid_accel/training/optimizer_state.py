@@ -1,6 +1,6 @@
-"""An optimizer's state by parameter name, as tensors and JSON: it fits any number of processes and parameter groups.
+"""An optimizer's state by parameter name, as tensors and JSON, for any number of processes and parameter groups.
 
-`torch.distributed.checkpoint.state_dict` names parameters alike, but it initializes an empty state by taking a step,
+`torch.distributed.checkpoint.state_dict` also uses parameter names, but it initializes an empty state with a step,
 which Adam counts.
 """
 
@@ -16,7 +16,7 @@ from reid_accel.distributed.fsdp import part_of
 
 
 def tensors_by_name(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The state's tensors as `PARAMETER/KEY`, and the other values with the optimizer's kind, for JSON."""
+    """The state's tensors as `PARAMETER/KEY`, and the other values and the optimizer's type for JSON."""
     entries = {f"{name}/{key}": value for name, state in _states(model, optimizer) for key, value in state.items()}
     tensors = {name: value for name, value in entries.items() if isinstance(value, Tensor)}
     rest = {name: value for name, value in entries.items() if name not in tensors}
@@ -32,9 +32,9 @@ def _states(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tupl
 def load_by_name(
     model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], rest: Mapping[str, Any]
 ) -> bool:
-    """Put a saved state in place, sharded where the parameters are; false for an optimizer of another kind.
+    """Load a saved state, sharded like the parameters; returns False for another type of optimizer.
 
-    Learning rates, weight decay and the like stay those of `optimizer`.
+    Learning rates, weight decay and other settings of `optimizer` are kept.
     """
     if rest["kind"] != type(optimizer).__name__:
         return False
@@ -54,7 +54,7 @@ def load_by_name(
 
 
 def _laid_out(value: Tensor, parameter: Tensor) -> Tensor:
-    """Sharded as its parameter is, or in its memory order, so that a step takes the same code path."""
+    """Sharded like its parameter, or in its memory format, so that a step takes the same code path."""
     if isinstance(parameter, DTensor):
         return part_of(value, parameter)
     return torch.empty_like(parameter, dtype=value.dtype).copy_(value) if value.ndim == 4 else value

@@ -1,4 +1,4 @@
-"""A training step that doesn't fit into the GPU's memory ends with the setting that makes it fit."""
+"""Out-of-memory errors of a training step name a setting that fits."""
 
 import gc
 import traceback
@@ -12,7 +12,7 @@ from reid_accel.training.trainer import Trainer
 
 
 class OutOfMemoryAdvice:
-    """Around training steps: raises InputError with the largest micro-batch that fits instead of torch's error."""
+    """Around training steps: replaces torch's error by an InputError with the largest micro-batch that fits."""
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
@@ -24,12 +24,12 @@ class OutOfMemoryAdvice:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if isinstance(error, torch.OutOfMemoryError):
-            traceback.clear_frames(trace)  # they hold the activations that filled the memory
+            traceback.clear_frames(trace)  # their frames hold the activations that filled the memory
             raise InputError(advice(self.trainer)) from error
 
 
 def advice(trainer: Trainer) -> str:
-    """What to set instead, found by trying smaller micro-batches where one process trains alone."""
+    """The error message; with a single process, smaller micro-batches are tried to find one that fits."""
     train, processes = trainer.config.train, trainer.accelerator.num_processes
     micro = train.batch_size // processes // train.accumulation_steps
     problem = f"the GPU's memory{_size(trainer.accelerator.device)} is too small for {micro} images at once"
@@ -45,7 +45,7 @@ def advice(trainer: Trainer) -> str:
 
 
 def fitting_parts(trainer: Trainer, micro: int) -> int | None:
-    """Into how many equal parts a micro-batch must be divided to fit; None if not even two images do."""
+    """The number of equal parts that a micro-batch must be divided into to fit; None if not even two images fit."""
     parts = 2
     while micro % parts == 0 and micro // parts >= 2:
         if _fits(trainer, micro // parts):
@@ -66,7 +66,7 @@ def _fits(trainer: Trainer, number: int) -> bool:
 
 
 def _step(trainer: Trainer, number: int) -> None:
-    """A step on some images, the optimizer's memory included; the weights are of no use afterwards."""
+    """A step on `number` images including the optimizer's; the weights are unusable afterwards."""
     rows_B = trainer.epoch_batches(0)[0][:number]
     batch = next(trainer.input.batches([rows_B], epoch=0))
     outputs = trainer.model(batch.images_BCHW)

@@ -1,4 +1,4 @@
-"""How far a run is: what a resumed run needs beside weights and optimizer."""
+"""The progress of a run: what a resumed run needs in addition to weights and optimizer."""
 
 import time
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ class Progress:
         return cls(**{**values, "history": tuple(values["history"])})
 
     def after_step(self, *, skipped: bool = False) -> "Progress":
-        """One optimizer step further, applied or skipped."""
+        """After one more optimizer step, applied or skipped."""
         return replace(
             self, step=self.step + 1, position=self.position + 1, skipped_steps=self.skipped_steps + int(skipped)
         )
@@ -49,9 +49,9 @@ class Progress:
         return replace(self, step=self.step - self.position, position=0, epoch_sums={})
 
     def validated(self, numbers: Mapping[str, Any]) -> "Progress":
-        """With validation numbers in the last epoch's entry; the best epoch so far is noted by its mAP.
+        """With validation numbers in the last epoch's entry; updates the best epoch by mAP.
 
-        Without any mAP (nothing to be found in the validation split) every epoch is better than the one before.
+        Without an mAP (no query has a match in the validation split), the latest epoch is the best.
         """
         history = (*self.history[:-1], {**self.history[-1], **numbers})
         score = numbers["validation_mAP"]

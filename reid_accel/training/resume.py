@@ -1,4 +1,4 @@
-"""Resuming a run from a checkpoint: which one, whether it fits, and putting its state in place."""
+"""Resuming a run from a checkpoint: choosing it, checking it, and loading its state."""
 
 import logging
 from collections.abc import Mapping
@@ -28,11 +28,11 @@ logger = logging.getLogger(__name__)
 
 SECTIONS_THAT_MUST_MATCH = ("data", "model", "loss", "optim", "augment", "train")
 MAY_DIFFER = {"data.cache_dir", "data.root", "data.device_share"}
-"""Where the images are stored may change; the fingerprint of their names shows whether they are the same ones."""
+"""Locations of the images may change; the fingerprint of their names shows whether they are the same."""
 
 
 def resume(config: RunConfig, checkpoints: Path, state: TrainingState, identity: RunFingerprint) -> Progress:
-    """Load the checkpoint that the settings ask for into `state`; returns its progress, or that of a new run.
+    """Load the checkpoint chosen by the settings into `state`; returns its progress, or that of a new run.
 
     Every process calls it.
     """
@@ -52,7 +52,7 @@ def resume(config: RunConfig, checkpoints: Path, state: TrainingState, identity:
 
 
 def _newest_for_all(checkpoints: Path) -> Path | None:
-    """Process 0's choice: a file system may show the others something else."""
+    """Process 0's choice, since a shared file system may show the others a different state."""
     group = Group.of()
     path = newest_checkpoint(checkpoints) if group.is_main else None
     step = group.broadcast_int(step_of(path) if path is not None else -1)
@@ -112,7 +112,7 @@ def _require_fitting(path: Path, weights: Mapping[str, Tensor], model: nn.Module
 
 
 def differences(checkpoint: Checkpoint, identity: RunFingerprint) -> list[str]:
-    """In words, the settings and the data that are not those of the checkpoint."""
+    """Descriptions of the settings and data that differ from the checkpoint's."""
     saved, now = checkpoint.content["config"], identity.config
     differing = [
         f"{section}.{name}: {saved[section].get(name)!r} then, {value!r} now"
@@ -126,8 +126,8 @@ def differences(checkpoint: Checkpoint, identity: RunFingerprint) -> list[str]:
 
 
 def _about_epochs(checkpoint: Checkpoint, identity: RunFingerprint) -> str:
-    """What a longer run has to know about its learning rate."""
+    """A remark on the learning rate of a longer run."""
     before, now = (config["train"].get("epochs") for config in (checkpoint.content["config"], identity.config))
     if before is None or now is None or before >= now:
         return ""
-    return f" (trains on to epoch {now}; the learning rate follows the schedule of {now} epochs from here on)"
+    return f" (continues to epoch {now}; the learning rate follows the schedule of {now} epochs from here on)"

@@ -1,4 +1,4 @@
-"""The folder of a run: choosing it, and keeping the model in it."""
+"""The run folder: choosing it, and saving the model in it."""
 
 import shutil
 from pathlib import Path
@@ -16,8 +16,8 @@ from reid_accel.training.run_paths import MARKS_OF_A_RUN, RUNS, check_run_folder
 def choose_run_folder(config: RunConfig, accelerator: Accelerator) -> Path:
     """The run's folder, the same on every process; every process calls it.
 
-    Not told which, a new run takes the first free one of runs/NAME, runs/NAME-2, ..., and a resumed one the
-    last taken. Raises InputError when a folder was named that holds another run.
+    By default a new run takes the first free one of runs/NAME, runs/NAME-2, ..., and a resumed run the last existing
+    one. Raises InputError when `dir` contains another run.
     """
     if config.dir is not None:
         folder = Path(config.dir)
@@ -26,7 +26,7 @@ def choose_run_folder(config: RunConfig, accelerator: Accelerator) -> Path:
             remove_leftovers(folder)
         accelerator.wait_for_everyone()
         return folder
-    # process 0 looks and says the number to all: the others could see a folder that it just made
+    # process 0 looks and broadcasts the number: the others could see a folder that it just created
     number = Group.of().broadcast_int(_number(config) if accelerator.is_main_process else 0)
     folder = _numbered(config.name, number)
     folder.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ def _claim(folder: Path, config: RunConfig) -> None:
 
 
 def _clear(folder: Path) -> None:
-    """Remove what a run wrote, and nothing else that may lie there."""
+    """Remove the files of a run, and nothing else."""
     for mark in MARKS_OF_A_RUN:
         path = folder / mark
         if path.is_dir():
@@ -72,7 +72,7 @@ def _clear(folder: Path) -> None:
 
 
 def save_model(model: ReIDModel, folder: Path) -> None:
-    """Write config.json and model.safetensors, replacing a model that is already there."""
+    """Write config.json and model.safetensors, replacing an existing model."""
     try:
         with replacing_folder(folder) as temporary:
             model.save_pretrained(temporary)

@@ -1,4 +1,4 @@
-"""Which folders hold a run, and whether a new run may use one: checked before torch is imported, so without it."""
+"""Checks of run folders, without torch so that they can run before it is imported."""
 
 import os
 from dataclasses import replace
@@ -12,12 +12,12 @@ MARKS_OF_A_RUN = ("config.yaml", "metrics.jsonl", "checkpoints", "model", "repor
 
 
 def holds_a_run(folder: Path) -> bool:
-    """Whether a run has written into a folder."""
+    """Whether a folder contains a run."""
     return any((folder / mark).exists() for mark in MARKS_OF_A_RUN)
 
 
 def resumed_after_restart(config: RunConfig) -> RunConfig:
-    """The settings of a run whose processes a launcher has restarted after a failure: it resumes."""
+    """The settings of a run; it resumes if a launcher has restarted its processes after a failure."""
     restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
     if restarts == 0:
         return config
@@ -25,7 +25,7 @@ def resumed_after_restart(config: RunConfig) -> RunConfig:
 
 
 def check_run_folder(config: RunConfig) -> None:
-    """Raise InputError when the folder holds another run, or the checkpoint to resume from doesn't exist."""
+    """Raise InputError when the folder contains another run, or the checkpoint to resume from doesn't exist."""
     if config.resume not in (None, "auto") and not Path(config.resume).is_dir():
         raise InputError(f"there is no checkpoint {config.resume}; --run.resume auto finds the newest valid one")
     if config.dir is None or config.resume is not None or config.overwrite or not holds_a_run(Path(config.dir)):

@@ -1,4 +1,4 @@
-"""The learning rate as a pure function of the step: nothing to prepare, save or restore."""
+"""The learning rate as a pure function of the step: no state to save or restore."""
 
 import math
 
@@ -8,9 +8,9 @@ WARMUP_START = 0.01
 
 
 def lr_multiplier(step: int, steps_per_epoch: int, epochs: int, config: OptimConfig) -> float:
-    """What the peak learning rate is multiplied by at an optimizer step (counted from 0).
+    """The factor of the peak learning rate at an optimizer step (counted from 0).
 
-    Linear warm-up from 1 %, then cosine (which would be 0 one step after the last), or steps, or constant.
+    Linear warm-up from 1 %, then cosine (reaching 0 one step after the last), steps, or constant.
 
     >>> settings = OptimConfig(schedule="steps", warmup_epochs=0, step_epochs=(2,), step_factor=0.1)
     >>> [lr_multiplier(s, 1, 3, settings) for s in range(3)]

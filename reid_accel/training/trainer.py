@@ -37,7 +37,7 @@ from reid_accel.training.schedule import lr_multiplier
 
 @dataclass(frozen=True)
 class Trainer:
-    """What a step needs and never changes."""
+    """The objects that a training step uses."""
 
     accelerator: Accelerator
     model: nn.Module
@@ -59,7 +59,7 @@ class Trainer:
         return len(self.data.images) // self.config.train.batch_size
 
     def schedule_step(self, epoch: int, position: int) -> int:
-        """The step that rates and seeds are functions of. Those counted are others after another batch size."""
+        """The step that rates and seeds depend on; the counted steps differ if a resumed run changed the batch size."""
         return epoch * self.steps_per_epoch + position
 
     def learning_rate(self, step: int) -> float:
@@ -71,21 +71,21 @@ class Trainer:
 
     @property
     def state(self) -> TrainingState:
-        """What a checkpoint keeps of it."""
+        """The state that a checkpoint saves."""
         average = self.average.model if self.average is not None else None
         return TrainingState(self.unwrapped, self.optimizer.optimizer, self.accelerator.scaler, average)
 
     def evaluated_model(self) -> ReIDModel:
-        """What is validated and saved: the average of the weights where there is one. Every process must call it.
+        """The model to evaluate and save: the EMA if enabled. Every process must call it.
 
-        Each process has batch norm's statistics of its own share of the images; the saved ones are process 0's.
+        Batch norm statistics are each process's own, from its share of the images; process 0's are saved.
         """
         model = self.average.model if self.average is not None else self.unwrapped
         Group.of().broadcast_buffers(model)
         return unsharded(model)
 
     def epoch_batches(self, epoch: int) -> Ints:
-        """S x B rows of every optimizer step of an epoch, the same on every process."""
+        """The S x B rows of an epoch's optimizer steps, the same on every process."""
         train = self.config.train
         if train.images_per_identity:
             return identity_batches(
@@ -94,11 +94,11 @@ class Trainer:
         return shuffled_batches(len(self.data.images), train.batch_size, seed=train.seed, epoch=epoch)
 
     def open_batches(self, rows_SB: Ints, epoch: int) -> Generator[Batch]:
-        """This process's micro-batches of some optimizer steps, one after the other. Close it when done early."""
+        """This process's micro-batches of the given optimizer steps, in order. Close it to stop early."""
         return self.input.batches(self.shares(rows_SB), epoch)
 
     def shares(self, rows_SB: Ints) -> list[Ints]:
-        """This process's rows of each micro-batch of some optimizer steps."""
+        """This process's rows of each micro-batch of the given optimizer steps."""
         return [
             share_B
             for rows_B in rows_SB
@@ -111,14 +111,11 @@ class Trainer:
         ]
 
     def step(self, batches: Iterator[Batch], step: int, sums: EpochSums) -> EpochSums:
-        """One optimizer step on the next micro-batches; returns the epoch's sums with it.
-
-        They are the given ones if the step was skipped.
-        """
+        """One optimizer step on the next micro-batches; returns the updated sums, unchanged if the step was skipped."""
         accelerator, config = self.accelerator, self.config
         frozen = step < config.optim.frozen_epochs * self.steps_per_epoch
         set_rate(self.optimizer, self._lr_multiplier(step), backbone_frozen=frozen)
-        # what torch itself draws (dropout, stochastic depth) is a function of seed, step and process
+        # torch's own random numbers (dropout, stochastic depth) are a function of seed, step and process
         torch.manual_seed(_torch_seed(config.train.seed, step, accelerator.process_index))
         given, applied = sums, True
         if self.skipper is not None:
@@ -143,7 +140,7 @@ class Trainer:
         return sums if applied else given
 
     def _prepare_gradient(self) -> bool:
-        """Clip the gradient of all micro-batches; false if the step is to be skipped."""
+        """Clip the accumulated gradient; returns False if the step must be skipped."""
         if self.config.optim.clip_norm > 0:
             self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.optim.clip_norm)
         if self.skipper is None or self.skipper.gradient_is_finite():
@@ -152,7 +149,7 @@ class Trainer:
         return False
 
     def pairs(self, outputs: Outputs, batch: Batch) -> Pairs:
-        """What losses on pairs compare: images of all processes, or of this one. Every process must call it."""
+        """The images that metric losses compare: of all processes, or of this one. Every process must call it."""
         loss = self.config.loss
         if not (loss.uses_pairs and loss.pairs_across_processes):
             return Pairs(outputs.metric_feature_BE, batch.identity_B)
@@ -176,7 +173,7 @@ class Trainer:
 
     @torch.no_grad()
     def move_centers(self, pairs: Pairs) -> None:
-        """Let the centers of the center loss, where there are any, follow the batch."""
+        """Update the centers of the center loss, if enabled, from the batch."""
         if self.config.loss.center:
             center_IE = self.unwrapped.center_IE
             center_IE.copy_(moved_centers(center_IE, *pairs, self.config.loss.center_rate))
@@ -187,9 +184,9 @@ def _torch_seed(seed: int, step: int, rank: int) -> int:
 
 
 def unsharded(model: ReIDModel) -> ReIDModel:
-    """The plain network with all weights on each process's device; every process must call it.
+    """The network with full weights on each process's device; every process must call it.
 
-    A model that isn't sharded is returned as it is.
+    A model that isn't sharded is returned unchanged.
     """
     if not any(isinstance(parameter, DTensor) for parameter in model.parameters()):
         return model

@@ -78,7 +78,7 @@ def test_a_sharded_run_goes_on_without_sharding(folder: Path, sharded: str) -> N
 
 def test_sharding_that_cannot_be_had_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     accelerator = Accelerator(cpu=True)
-    with pytest.raises(InputError, match="this is one: leave it out"):
+    with pytest.raises(InputError, match="this run has one: omit it"):
         check_sharding(accelerator, RunConfig(shard_weights=True))
     check_sharding(accelerator, RunConfig())
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")

@@ -350,8 +350,8 @@ NO_MATCH = r"no query has a match in the gallery under protocol market1501.*unde
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"gallery_features": points(1, np.nan, 3)}, "gallery_features row 1 holds NaN or infinity"),
-        ({"query_features": points(0, np.inf)}, "query_features row 1 holds NaN or infinity"),
+        ({"gallery_features": points(1, np.nan, 3)}, "gallery_features row 1 contains NaN or infinity"),
+        ({"query_features": points(0, np.inf)}, "query_features row 1 contains NaN or infinity"),
         ({"gallery_features": points(1, 2, 1e25)}, "gallery_features row 2 is too large"),
         ({"gallery_features": points(0, 2, 3), "metric": "cosine"}, "gallery_features row 0 is all zeros"),
         ({"query_features": points(0, 1), "metric": "cosine"}, "query_features row 0 is all zeros"),

@@ -125,7 +125,7 @@ def test_embeddings_that_do_not_fit_together_are_refused():
         ({"camera_N": one.camera_N[:1]}, r"cameras has shape \(1,\), but the set has 2 rows"),
         ({"source_row_N": one.pid_N[:1]}, r"source_rows has shape \(1,\), but the set has 2 rows"),
         ({"name_N": ("a.jpg",)}, "1 names, but the set has 2 rows"),
-        ({"name_N": ("a.jpg", "a.jpg")}, "image a.jpg is there twice"),
+        ({"name_N": ("a.jpg", "a.jpg")}, "image a.jpg appears twice"),
     ):
         with pytest.raises(InputError, match=sentence):
             replace(one, **wrong)

@@ -205,8 +205,8 @@ def test_ranks_with_different_queries_labels_or_settings_are_caught(launched, wo
 @pytest.mark.parametrize("world", [1, 2, 3, 4])
 def test_what_one_rank_refuses_all_refuse_and_name(launched, world):
     for rank in launched[world]:
-        assert "gallery_features row 1012 holds NaN" in rank["mistakes"]["nan"]
-        assert "holds NaN" in rank["mistakes"]["nan_reranked"]
+        assert "gallery_features row 1012 contains NaN" in rank["mistakes"]["nan"]
+        assert "contains NaN" in rank["mistakes"]["nan_reranked"]
         assert "query_features have dimension 5, gallery_features 24" in rank["mistakes"]["dimension"]
     if world > 1:
         assert launched[world][0]["mistakes"]["nan"].startswith(f"on rank {world - 1}: ")

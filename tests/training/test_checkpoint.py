@@ -265,7 +265,7 @@ def test_a_longer_run_is_told_what_becomes_of_its_learning_rate(tmp_path: Path) 
     short = RunFingerprint({**SETTINGS, "train": {"epochs": 3}}, "images")
     path = save_checkpoint(tmp_path, TrainingState(model, optimizer), Progress(step=3, epoch=3), short, keep=1)
     longer = RunFingerprint({**SETTINGS, "train": {"epochs": 5}}, "images")
-    with pytest.raises(InputError, match=r"--run\.resume-anyway \(trains on to epoch 5; the learning rate follows"):
+    with pytest.raises(InputError, match=r"--run\.resume-anyway \(continues to epoch 5; the learning rate follows"):
         load_checkpoint(path, TrainingState(model, optimizer), longer)
 
 

@@ -63,7 +63,7 @@ def test_what_users_may_not_expect_is_noted(small_market: Path, monkeypatch: pyt
 
     assert not noted("--train.skip-nonfinite=1")
     assert "random initial weights: set it to 0" in noted("--optim.frozen-epochs=2")[0]
-    assert "normalize nothing" in noted("--train.batch-norm=frozen")[0]
+    assert "batch norms have no effect" in noted("--train.batch-norm=frozen")[0]
     monkeypatch.setattr(Accelerator, "mixed_precision", "fp16")
     assert "any number of such steps" in noted("--train.skip-nonfinite=1")[0]
     assert not noted()
