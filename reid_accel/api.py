@@ -7,8 +7,8 @@
     print(run.folder, run.report["retrieval"][0]["mAP"])
     features = run.model.embed(["a.jpg", "b.jpg"])
 
-An own backbone needs no change of this package: register it with timm (`timm.models.register_model`) and give its name
-as `model={"backbone": ...}`. (The function isn't called `train`, because the package has a module of that name.)
+To use your own backbone, register it with timm (`timm.models.register_model`) and pass its name as
+`model={"backbone": ...}`. (The function isn't called `train` because the package has a module of that name.)
 """
 
 import dataclasses

@@ -1,6 +1,6 @@
 """`reid-accel`: all commands of the package.
 
-Each command imports what it needs when it runs, so that help and mistakes are answered without torch.
+Each command imports what it needs when it runs, so that help and errors need no torch.
 """
 
 import importlib
@@ -168,7 +168,7 @@ def _check_submission(
             problems = check_classification(path, test_names)
         else:
             problems = check_rank_lists(path, test_names, query_names, length)
-        for problem in problems:  # the form that editors and CI systems turn into links
+        for problem in problems:  # the format that editors and CI systems turn into links
             print(f"{path}:{problem.line}: {problem.message}")
         if problems:
             code = PROBLEMS

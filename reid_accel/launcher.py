@@ -1,7 +1,6 @@
 """Starting a script on several processes with accelerate's launcher, from within Python.
 
-Compared to `accelerate launch`: a script that fails has printed why, so the launcher prints no trace of its own, and
-the exit code is the script's.
+Unlike `accelerate launch`, it prints no traceback of its own when a script fails, and exits with the script's code.
 """
 
 import logging
@@ -14,7 +13,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 
 def launch(script: str, arguments: Sequence[str], processes: int, launch_file: Path | None) -> None:
-    """Run reid_accel.SCRIPT on several processes to its end; exits with its code when it fails."""
+    """Run reid_accel.SCRIPT on several processes; exits with its code if it fails."""
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     words = launcher_arguments(processes, launch_file)
     try:
@@ -25,7 +24,7 @@ def launch(script: str, arguments: Sequence[str], processes: int, launch_file: P
 
 
 def launcher_arguments(processes: int, launch_file: Path | None) -> list[str]:
-    """For a launch file; else for the GPUs of this machine, or its CPU where there are none."""
+    """Arguments for a launch file, else for this machine's GPUs, or its CPU if there are none."""
     words = ["--quiet"]
     if launch_file is not None:
         words += ["--config_file", str(launch_file)]

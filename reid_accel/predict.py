@@ -1,4 +1,4 @@
-"""Attributes of each test image and ranked test images of each query, for folders without labels.
+"""Predict attributes and rank lists for folders of unlabeled images.
 
 reid-accel predict --model RUN/model --queries FOLDER_OR_IMAGE --test FOLDER_OR_IMAGE
 """
@@ -8,7 +8,7 @@ import sys
 from reid_accel.preflight import prediction_settings
 
 if __name__ == "__main__":
-    SETTINGS = prediction_settings(sys.argv[1:])  # before torch is imported: help and mistakes are answered at once
+    SETTINGS = prediction_settings(sys.argv[1:])  # before torch is imported, so that help and errors are immediate
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ logger = logging.getLogger("reid_accel.predict")  # the script's __name__ may be
 
 
 def main(arguments: Sequence[str]) -> None:
-    """The script: a model and two folders in, two files out; a user's mistake becomes a sentence."""
+    """The script: from a model and two folders to prediction files; a user's mistake is reported as one sentence."""
     run_script(prediction_settings(arguments))
 
 
@@ -81,7 +81,7 @@ def open_images(place: Path, model: ReIDModel, config: PredictionConfig) -> Imag
 
 
 def warn_of_missing_files(model: ReIDModel) -> None:
-    """Name the files that this model can't give."""
+    """Print which files this model can't produce."""
     groups = model.architecture.groups
     missing = [] if groups == MARKET_GROUPS else [CLASSIFICATION_FILE]
     missing += [] if groups else [JUNK_SCORES_FILE]

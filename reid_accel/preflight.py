@@ -1,6 +1,6 @@
-"""Settings of the scripts, with all checks that need neither torch nor network: mistakes are reported within a second.
+"""Settings of the scripts, with all checks that need neither torch nor network, so that errors appear within a second.
 
-Nothing that is imported here may import torch.
+Nothing imported here may import torch.
 """
 
 from collections.abc import Sequence
@@ -52,7 +52,7 @@ def check_training(config: Config) -> None:
         raise InputError(f"there is no file {weights}; name a .safetensors file with --model.weights-file")
     check_run_folder(resumed_after_restart(config.run))
     if config.run.push_to is not None:
-        from reid_accel.hub import check_repo_id, check_token  # imports the model card, and that imports timm
+        from reid_accel.hub import check_repo_id, check_token  # imported late, since it imports timm
 
         check_repo_id(config.run.push_to)
         check_token()

@@ -1,4 +1,4 @@
-"""Score a saved model on a data set, or features that were saved before, on any number of processes.
+"""Score a saved model on a data set, or saved features, on any number of processes.
 
 accelerate launch reid_accel/score.py --model RUN/model --data.name market1501 --data.root FOLDER [--also NAME:DIR ...]
 accelerate launch reid_accel/score.py --model RUN/model --data.name ... --features FEATURES
@@ -10,7 +10,7 @@ import sys
 from reid_accel.preflight import scoring_settings
 
 if __name__ == "__main__":
-    SETTINGS = scoring_settings(sys.argv[1:])  # before torch is imported: help and mistakes are answered at once
+    SETTINGS = scoring_settings(sys.argv[1:])  # before torch is imported, so that help and errors are immediate
 
 import logging
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ logger = logging.getLogger("reid_accel.score")  # the script's __name__ may be _
 
 
 def main(arguments: Sequence[str]) -> None:
-    """The script: a model and a data set in, a report out; a user's mistake becomes a sentence."""
+    """The script: from a model and a data set to a report; a user's mistake is reported as one sentence."""
     run_script(scoring_settings(arguments))
 
 
@@ -61,7 +61,7 @@ def run_script(config: ScoringConfig) -> None:
 def score_across(
     config: ScoringConfig, first: Report | None, folder: Path, accelerator: Accelerator, console: Console
 ) -> None:
-    """Score the model on the further sets too, and put all sets into one table and `domains.json`."""
+    """Score the model also on the additional sets; all sets go into one table and `domains.json`."""
     of_set: dict[str, Report | None] = {config.data.name: first}
     for entry in config.also:
         name, root = name_and_folder(entry, "also")
@@ -88,9 +88,9 @@ def score_model(config: ScoringConfig, accelerator: Accelerator) -> tuple[Report
     data = open_data(config.data, model.architecture, for_training=False)
     require_matches(data)
     if config.features is not None and not data.labeled_test:
-        raise InputError(f"--features keeps query and gallery, which the layout of {config.data.name} doesn't have")
+        raise InputError(f"--features saves query and gallery, but {config.data.name} has neither: omit it")
     training, held_out = split_training_images(data, config.data.validation_share)
-    validation = None if data.labeled_test else held_out  # without labels the held-out people are all there is
+    validation = None if data.labeled_test else held_out  # without labels only the held-out people can be scored
     folder = choose_run_folder(RunConfig(name="score", dir=config.dir), accelerator)
     frame: ReportFrame = {
         "title": f"{config.model} on {config.data.title or config.data.name}",
@@ -113,7 +113,7 @@ def score_model(config: ScoringConfig, accelerator: Accelerator) -> tuple[Report
 
 
 def score_features(config: ScoringConfig, accelerator: Accelerator) -> tuple[Report | None, Path]:
-    """Score saved embeddings: no image is opened, no network runs."""
+    """Score saved embeddings, without images or network."""
     assert config.features is not None
     entries, features = score_saved_features(Path(config.features), config.score, accelerator.device)
     folder = choose_run_folder(RunConfig(name="score", dir=config.dir), accelerator)

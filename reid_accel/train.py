@@ -1,4 +1,4 @@
-"""Train a person re-identification model with attributes, score it, and package it.
+"""Train a person re-identification model with attributes, evaluate it, and package it.
 
 accelerate launch reid_accel/train.py [--config configs/NAME.yaml] [--section.setting value ...]
 """
@@ -8,7 +8,7 @@ import sys
 from reid_accel.preflight import training_settings
 
 if __name__ == "__main__":
-    SETTINGS = training_settings(sys.argv[1:])  # before torch is imported: help and mistakes are answered at once
+    SETTINGS = training_settings(sys.argv[1:])  # before torch is imported, so that help and errors are immediate
 
 import logging
 import time
@@ -56,7 +56,7 @@ STOPPED_FILE = "STOPPED"  # there after an orderly stop: launch/slurm.sh puts su
 
 @dataclass(frozen=True)
 class Run:
-    """What stays the same during a run."""
+    """The constant objects of a run."""
 
     config: Config
     accelerator: Accelerator
@@ -72,7 +72,7 @@ class Run:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """The script: settings in, a run folder out; a user's mistake becomes a sentence."""
+    """The script: from settings to a run folder; a user's mistake is reported as one sentence."""
     run_script(training_settings(arguments))
 
 
@@ -127,7 +127,7 @@ def prepare(config: Config, watchdog: Watchdog, additions: Additions = NOTHING) 
 
 
 def complete(run: Run, progress: Progress) -> None:
-    """The epochs that are left, then evaluation and package."""
+    """Run the remaining epochs, then evaluate and package the model."""
     config = run.config
     with run.stop:
         while progress.epoch < config.train.epochs:
@@ -149,7 +149,7 @@ def complete(run: Run, progress: Progress) -> None:
 
 
 def train_epoch(run: Run, progress: Progress) -> Progress:
-    """The rest of an epoch; exits after a checkpoint when the run is asked to stop."""
+    """Run the rest of an epoch; after a stop request, exits with a checkpoint."""
     trainer, config = run.trainer, run.config
     rows_SB = trainer.epoch_batches(progress.epoch)
     sums = EpochSums.restored(progress.epoch_sums, run.accelerator)
@@ -187,7 +187,7 @@ def train_epoch(run: Run, progress: Progress) -> Progress:
 
 
 def finite_totals(run: Run, progress: Progress, sums: EpochSums) -> dict[str, float]:
-    """The epoch's sums over all processes. Raises InputError when a loss wasn't finite: no such weights are kept."""
+    """The epoch's sums over all processes. Raises InputError, before weights are saved, if a loss wasn't finite."""
     totals = sums.over_processes(run.accelerator)
     parts_per_step = run.accelerator.num_processes * run.config.train.accumulation_steps
     require_finite(totals, progress.step - progress.position, parts_per_step, str(run.folder / "checkpoints"))
@@ -195,7 +195,7 @@ def finite_totals(run: Run, progress: Progress, sums: EpochSums) -> dict[str, fl
 
 
 def numbers_so_far(run: Run, progress: Progress, sums: EpochSums, clock: Clock) -> dict[str, Any]:
-    """The epoch's means, learning rate and speed, as of its last step."""
+    """The epoch's means, learning rate and speed so far."""
     totals = finite_totals(run, progress, sums)
     last_step = run.trainer.schedule_step(progress.epoch, progress.position - 1)
     return epoch_numbers(totals, run.config.loss) | {
@@ -218,7 +218,7 @@ def validate_epoch(run: Run, validation: ImageDataset, progress: Progress) -> Pr
 
 
 def keep_model(run: Run, model: ReIDModel) -> None:
-    """Package a model as the run's; process 0 writes."""
+    """Save a model as the run's; process 0 writes."""
     if run.accelerator.is_main_process:
         save_model(model, run.folder / "model")
 
@@ -232,7 +232,7 @@ def checkpoint(run: Run, progress: Progress) -> None:
 
 
 def leave(run: Run) -> None:
-    """After a stop request: say how to continue, and exit so that a scheduler knows it may start the run again."""
+    """After a stop request: print how to continue, and exit with a code that tells schedulers to restart the run."""
     run.accelerator.wait_for_everyone()
     run.tracking.close()
     if run.accelerator.is_main_process:

@@ -190,7 +190,7 @@ def test_saved_features_score_like_their_model(small_market: Path, capsys: pytes
     next(Path("features").glob("gallery-*.safetensors")).unlink()
     for arguments, sentence in (
         (["--features=features"], "gallery-00000-of-00001.safetensors"),
-        (["--features=gone"], "gone holds no saved features"),
+        (["--features=gone"], "gone contains no saved features"),
         (["--features=nowhere"], "there is no features folder nowhere"),
     ):
         with pytest.raises(SystemExit):
@@ -447,4 +447,6 @@ def test_a_model_with_other_attributes_is_refused(small_market: Path, capsys: py
         score(
             ["--model=run/model", "--data.name=market-layout", f"--data.root={small_market}", "--data.cache-dir=cache"]
         )
-    assert "attributes do not fit the data's: age differ" in " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert "attributes do not match the data's: age differ" in " ".join(
+        capsys.readouterr().err.replace("│", " ").split()
+    )

@@ -1,1 +1,1 @@
-"""Scoring a model and writing what a run leaves."""
+"""Evaluation of a model, and the final report of a run."""

@@ -1,6 +1,6 @@
-"""Scoring a model on labeled images: what train.py and score.py share.
+"""Scoring a model on labeled images, for train.py and score.py.
 
-Galleries are sharded: every process calls these functions alike and gets the same scores.
+Galleries are sharded: every process makes the same calls and gets the same scores.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ def score_validation(
     protocol: str,
     seed: int,
 ) -> dict[str, Any]:
-    """mAP and attribute accuracy of the validation split, for the epoch's line of the log."""
+    """mAP and attribute accuracy of the validation split, for the epoch's log line."""
     embeddings, predicted = embed_dataset(model, validation, config)
     scored = score_within(embeddings, protocol, model.architecture.metric, config, seed)
     attributes = attribute_entry("validation", validation, predicted, train_attributes_NA)
@@ -46,7 +46,7 @@ def score_validation(
 
 
 def score_variants(query: Embeddings, gallery: Embeddings, metric: str, config: ScoreConfig) -> list[RetrievalScores]:
-    """Plain scores by the Market-1501 protocol, then the re-ranked and expanded ones that `config` asks for.
+    """Plain scores by the Market-1501 protocol, then re-ranked and query-expanded ones if `config` enables them.
 
     The queries must be complete on every process.
     """
@@ -62,9 +62,9 @@ def score_variants(query: Embeddings, gallery: Embeddings, metric: str, config: 
 def score_within(
     validation: Embeddings, protocol: str, metric: str, config: ScoreConfig, seed: int
 ) -> tuple[Embeddings, RetrievalScores] | None:
-    """Drawn validation images against all validation images; None if nothing can be found among them.
+    """Query randomly drawn validation images against all validation images.
 
-    Returns the drawn queries and their scores.
+    Returns the drawn queries and their scores, or None if no drawn image has a match.
     """
     rows = draw_queries(validation, protocol, config, seed)
     if not len(rows):
@@ -76,9 +76,9 @@ def score_within(
 
 
 def draw_queries(images: Embeddings, protocol: str, config: ScoreConfig, seed: int) -> Ints:
-    """The course report's queries: some images of a split, drawn with the seed, that query all of the split.
+    """The rows, ascending, of randomly drawn images that query their own split, as in the course report.
 
-    Returns their rows, ascending; empty if no drawn image has anything to be found.
+    Empty if no drawn image has a match.
     """
     people = np.flatnonzero(images.pid_N > 0)
     number = min(config.validation_queries, len(people))
@@ -97,7 +97,7 @@ def _has_match(images: Embeddings, row: int, protocol: str) -> bool:
 def retrieval_entries(
     query_split: str, gallery_split: str, scores: Sequence[RetrievalScores], *, flip: bool, crops: int
 ) -> list[dict[str, Any]]:
-    """Scores as the report keeps them; flip, crops: the views of an image that embeddings were averaged over."""
+    """Scores in the report's format; flip, crops: the views of an image that embeddings were averaged over."""
     views = f"flip={'averaged' if flip else 'none'} crops={crops}"
     split = split_pair(query_split, gallery_split)
     return [
@@ -144,17 +144,17 @@ def junk_entry(images: ImageDataset, predicted: AttributePredictions) -> Junk | 
 
 
 def require_fitting_vocabulary(model_groups: Sequence[AttributeGroup], data_groups: Sequence[AttributeGroup]) -> None:
-    """Raise InputError when model and data both have attributes, but not the same ones."""
+    """Raise InputError if model and data have different attributes."""
     if not model_groups or not data_groups or tuple(model_groups) == tuple(data_groups):
         return
     ours, theirs = ({group.name: group.values for group in groups} for groups in (model_groups, data_groups))
     differing = sorted(name for name in {*ours, *theirs} if ours.get(name) != theirs.get(name))
     raise InputError(
-        f"the model's attributes do not fit the data's: {', '.join(differing) or 'another order'} differ. Score "
-        "with data of the same vocabulary, or hide the data's annotation file"
+        f"the model's attributes do not match the data's: {', '.join(differing) or 'another order'} differ. Score "
+        "on data with the same attributes, or remove the data's annotation file"
     )
 
 
 def validation_protocol(cameras_matter: bool) -> str:
-    """By what the best model is chosen: Market-1501's camera rule, or the strict course protocol."""
+    """The protocol that selects the best model: market1501, or course-strict if cameras don't matter."""
     return "market1501" if cameras_matter else "course-strict"

@@ -1,6 +1,6 @@
-"""The end of a run: score the saved model, write the report and the predictions, push to the hub if asked to.
+"""The end of a run: score the saved model, write report and predictions, optionally push to the hub.
 
-Shared by train.py and score.py; every process calls these functions, process 0 writes.
+For train.py and score.py; every process calls these functions, process 0 writes.
 """
 
 import logging
@@ -47,7 +47,7 @@ from reid_accel.training.progress import Progress
 logger = logging.getLogger(__name__)
 
 PROTOCOLS_WITHIN = ("course", "course-strict", "market1501")
-"""Those that drawn validation images are scored by."""
+"""Protocols for randomly drawn validation images."""
 
 
 @dataclass(frozen=True)
@@ -61,19 +61,19 @@ class RunImages:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportPlan:
-    """What is scored, and where the report goes."""
+    """What is scored and where the report is written."""
 
     data: OpenedData
     validation: ImageDataset | None
     train_attributes_NA: Ints
-    """Of the training images, for the majority baseline."""
+    """Attributes of the training images, for the majority baseline."""
     config: ScoreConfig
     seed: int
     frame: ReportFrame
-    """The report's parts that don't come from scoring."""
+    """The parts of the report that don't come from scoring."""
     folder: Path
     features: Path | None = None
-    """A folder for the embeddings of query and gallery."""
+    """Folder for the embeddings of query and gallery."""
 
     @property
     def images(self) -> dict[str, ImageDataset]:
@@ -84,7 +84,7 @@ class ReportPlan:
 
 @dataclass(frozen=True)
 class Embedded:
-    """All splits that a model has embedded; embeddings are this process's rows."""
+    """All splits embedded by a model; embeddings are this process's rows."""
 
     images: dict[str, ImageDataset]
     embeddings: dict[str, Embeddings]
@@ -102,7 +102,7 @@ class Embedded:
 
 @dataclass(frozen=True)
 class Scored:
-    """Retrieval entries, and the best and worst queries of the first of them."""
+    """Retrieval entries, and the best and worst queries of the first one."""
 
     entries: list[Any]
     best: list[RankList]
@@ -154,7 +154,7 @@ def write_report(
     junk: Junk | None = None,
     shown: tuple[list[RankList], list[RankList]] = ([], []),
 ) -> Report:
-    """Write report.json and report.html; called on process 0 alone."""
+    """Write report.json and report.html; called on process 0 only."""
     report: Report = {
         "format": FORMAT,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -171,7 +171,7 @@ def write_report(
 
 
 def _write_predictions(embedded: Embedded, plan: ReportPlan, model: ReIDModel) -> list[Path]:
-    """The files of predictions that this process has written."""
+    """Write the prediction files on process 0; returns the written files."""
     if not plan.data.labeled_test:
         return write_predictions(
             plan.folder,
@@ -187,7 +187,7 @@ def _write_predictions(embedded: Embedded, plan: ReportPlan, model: ReIDModel) -
 
 
 def _score(embedded: Embedded, plan: ReportPlan, metric: str) -> Scored:
-    """Query against gallery where both are labeled; validation images among each other by each protocol."""
+    """Query against gallery if both are labeled; validation images against each other under each protocol."""
     config, images = plan.config, embedded.images
     entries = partial(retrieval_entries, flip=config.flip, crops=config.crops)
     scored = Scored([], [], [])
@@ -221,7 +221,7 @@ def _score(embedded: Embedded, plan: ReportPlan, metric: str) -> Scored:
 
 
 def model_facts(architecture: Architecture) -> ModelFacts:
-    """The report's part about the network."""
+    """The report's section on the network."""
     return {
         "backbone": architecture.model.backbone,
         "height_px": architecture.height_px,
@@ -231,7 +231,7 @@ def model_facts(architecture: Architecture) -> ModelFacts:
 
 
 def data_facts(data: OpenedData, config: DataConfig) -> DataFacts:
-    """The report's part about the images."""
+    """The report's section on the images."""
     name = "own table" if data.own_table else config.name
     return {
         "name": name,
@@ -256,7 +256,7 @@ def finish_run(
     accelerator: Accelerator,
     console: Console,
 ) -> None:
-    """Score the model in `folder/model`, write report and model card, push to the hub if asked to."""
+    """Score the model in `folder/model`, write report and model card, and push to the hub if configured."""
     data, trained_on = images.data, images.trained_on
     model = on_device(load_model(folder / "model"), accelerator.device)
     plan = ReportPlan(
@@ -289,7 +289,7 @@ def finish_run(
 
 @contextmanager
 def _explaining_interrupts(folder: Path) -> Iterator[None]:
-    """Ctrl-C during the final evaluation says what is complete and how to continue."""
+    """Ctrl-C during the final evaluation prints what is complete and how to continue."""
     try:
         yield
     except KeyboardInterrupt as error:

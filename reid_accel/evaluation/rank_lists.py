@@ -1,4 +1,4 @@
-"""The best and worst queries with what was found for them, for the report's pictures."""
+"""The best and worst queries with their matches, as pictures for the report."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ SHOWN_MATCHES = 10
 
 @dataclass(frozen=True)
 class Pictured:
-    """Images and their embeddings, in one order."""
+    """Images and their embeddings, in the same order."""
 
     images: ImageDataset
     embeddings: Embeddings
@@ -27,9 +27,9 @@ class Pictured:
 def rank_lists(
     query: Pictured, gallery: Pictured, scores: RetrievalScores, number: int
 ) -> tuple[list[RankList], list[RankList]]:
-    """The `number` best and worst valid queries with the first gallery images that the protocol ranks.
+    """The `number` best and worst valid queries with their top-ranked gallery images.
 
-    query: what was scored; complete on every process. Every process calls it.
+    query: the scored queries, complete on every process. Every process calls it.
     """
     valid = np.flatnonzero(~np.isnan(scores.ap_Q))
     order = valid[np.argsort(-scores.ap_Q[valid], kind="stable")]
@@ -37,7 +37,7 @@ def rank_lists(
     places = np.array(sorted({*best, *worst}), np.int64)
     if not len(places):
         return [], []
-    # the course's own list begins with the query itself
+    # under protocol course, a list begins with the query itself
     protocol = "course-strict" if scores.protocol == "course" else scores.protocol
     shown_queries = query.embeddings.select(places)
     rows_PK, distance_PK = top_k(
@@ -61,7 +61,7 @@ def rank_lists(
 
 
 def _num_hits(query: Embeddings, place: int, gallery: Embeddings, protocol: str) -> int:
-    """How many gallery images count as a hit for a query."""
+    """The number of gallery images that are hits for a query."""
     hit_G = gallery.pid_N == query.pid_N[place]
     if protocol == "market1501":
         hit_G &= gallery.camera_N != query.camera_N[place]

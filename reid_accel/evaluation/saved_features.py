@@ -1,4 +1,4 @@
-"""Embeddings of a scored data set on disk: writing them after scoring, and scoring again from them alone."""
+"""Saved embeddings of a data set: writing them after scoring, and scoring from them alone."""
 
 import json
 from dataclasses import dataclass, replace
@@ -53,8 +53,8 @@ def score_saved_features(
 ) -> tuple[list[dict[str, Any]], dict[str, Embeddings]]:
     """The report's retrieval entries from saved features, and the features.
 
-    Every process calls it and takes its own rows of the gallery. Raises InputError if the folder holds no features, or
-    those of different models.
+    Every process calls it and takes its own rows of the gallery. Raises InputError if the folder contains no features,
+    or features of different models.
     """
     try:
         about = json.loads((folder / ABOUT_FILE).read_text(encoding="utf-8"))
@@ -64,7 +64,7 @@ def score_saved_features(
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{folder} holds no saved features ({error}); make them with --model RUN/model --features {folder}"
+            f"{folder} contains no saved features ({error}); create them with --model RUN/model --features {folder}"
         ) from error
     query, gallery = (read_features(folder, split, origin.fingerprint) for split in SPLITS)
     group = Group.of()

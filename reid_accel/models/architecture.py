@@ -1,4 +1,4 @@
-"""What a saved model's `config.json` says: all that is needed to rebuild the network and to feed it."""
+"""The content of a saved model's `config.json`: everything needed to rebuild the network and prepare its input."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -13,9 +13,9 @@ from reid_accel.version import __version__
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """The settings of the network, and what it took from its training data.
+    """The settings of the network, and what depends on its training data.
 
-    backbone_module: the Python module that registers the backbone's name with timm, where timm itself doesn't.
+    backbone_module: the Python module that registers the backbone's name, for backbones that are not timm's own.
     software: the version of this package that wrote the model.
     """
 
@@ -29,7 +29,7 @@ class Architecture:
     software: str = field(default=__version__, compare=False)
 
     def __post_init__(self) -> None:
-        # JSON gives lists back where tuples went in
+        # JSON returns lists for tuples
         for name in ("groups", "mean", "std"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
@@ -48,12 +48,12 @@ class Architecture:
 
     @property
     def num_parts(self) -> int:
-        """P: all stripes together; 1 for global pooling."""
+        """P: the total number of stripes; 1 for global pooling."""
         return sum(self.model.stripes)
 
     @property
     def metric(self) -> str:
-        """How retrieval compares features."""
+        """The distance that retrieval uses."""
         return self.model.metric
 
     @property
@@ -73,7 +73,7 @@ class Architecture:
 
     @property
     def fit(self) -> str:
-        """How images are brought to the input's shape."""
+        """How images are fitted to the input's shape."""
         return self.model.fit
 
 

@@ -1,4 +1,4 @@
-"""Backbones by name, without their classifier: timm's models, ResNets with IBN-a, OSNet; and their first weights."""
+"""Backbones by name, without classifier: timm's models, ResNets with IBN-a, OSNet; and their initial weights."""
 
 import difflib
 from collections.abc import Mapping
@@ -18,21 +18,20 @@ from reid_accel.models.ibn import from_plain, plain_name, put_ibn_in
 from reid_accel.models.osnet import OSNET_WIDTHS, OSNet
 from reid_accel.models.pooling import set_pooling
 
-_IN_OUR_MODELS = "backbone."  # what a whole model of this package puts before its backbone's names
+_IN_OUR_MODELS = "backbone."  # prefix of the backbone's tensors in a model of this package
 _OUR_NAMES = (*OSNET_WIDTHS, "resnet18_ibn_a", "resnet34_ibn_a", "resnet50_ibn_a", "resnet101_ibn_a")
 
 
 def build_backbone(settings: ModelConfig, *, registered_by: str | None = None) -> nn.Module:
     """A network without classifier: images B x 3 x H x W to pooled features B x C, with random weights.
 
-    Its name is that of a timm model, a timm ResNet's and `_ibn_a` (see `ibn`), or one of `OSNET_WIDTHS`.
-    last_stride 1 sets the strides of a ResNet's last stage to 1 and nothing else (Luo et al. 2019); timm's
-    own `output_stride=16` would dilate the stage as well.
-    A ViT's position embeddings are made for the input size. Its patches tile the image from the top left; what is left
-    over at the bottom and on the right (4 of 256 rows at patches of 14) is not seen.
-    Of stripes other than (1,), B x C x P features, flattened (see `pooling`).
-    registered_by: the module that a saved model's backbone comes from, for the error message.
-    Raises InputError for a name that doesn't exist, with the closest ones, and for what a backbone can't have.
+    The name is a timm model, a timm ResNet followed by `_ibn_a` (see `ibn`), or one of `OSNET_WIDTHS`. last_stride 1
+    only sets the strides of a ResNet's last stage to 1 (Luo et al. 2019); timm's `output_stride=16` would also dilate
+    the stage. A ViT's position embeddings match the input size. Its patches tile the image from the top left; a
+    remainder at the bottom and right (4 of 256 rows at patches of 14) is ignored. With stripes other than (1,), the
+    output is B x C x P, flattened (see `pooling`).
+    registered_by: the module that registers a saved model's backbone, for the error message.
+    Raises InputError for an unknown name, with the closest ones, and for settings that a backbone doesn't support.
     """
     name = settings.backbone
     if name in OSNET_WIDTHS:
@@ -46,9 +45,9 @@ def build_backbone(settings: ModelConfig, *, registered_by: str | None = None) -
 
 
 def starting_weights(settings: ModelConfig) -> dict[str, Tensor] | None:
-    """The weights that the backbone starts from, by its own names; None for random ones.
+    """The initial weights of the backbone, by its own names; None for random ones.
 
-    Building it also finds mistakes in the settings, before any image is decoded.
+    This builds the backbone, so mistakes in the settings are found before any image is decoded.
     """
     backbone = build_backbone(settings)
     if not settings.pretrained and settings.weights_file is None:
@@ -66,7 +65,7 @@ def registering_module(name: str) -> str | None:
 
 
 def pooled_size(backbone: nn.Module) -> int:
-    """C, the length of a backbone's pooled features of one stripe."""
+    """C, the number of a backbone's pooled features per stripe."""
     size = getattr(backbone, "head_hidden_size", None)
     if not isinstance(size, int):
         raise InputError(
@@ -77,7 +76,7 @@ def pooled_size(backbone: nn.Module) -> int:
 
 
 def normalization(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of the colors that a backbone's pretrained weights expect: ImageNet's for most."""
+    """Mean and standard deviation that a backbone's pretrained weights expect: ImageNet's for most."""
     settings = timm.get_pretrained_cfg(plain_name(name) or name, allow_unregistered=True)
     if not settings:
         return IMAGENET_MEAN, IMAGENET_STD
@@ -103,11 +102,11 @@ def _timm_backbone(name: str, height_px: int, width_px: int, registered_by: str 
 
 
 def _at_size(name: str, height_px: int, width_px: int) -> dict[str, Any]:
-    """Arguments for timm's models that are made for one size, as a ViT's position embeddings are; none for others."""
+    """Arguments for timm's models with a fixed input size, such as ViTs; empty for others."""
     settings = timm.get_pretrained_cfg(name, allow_unregistered=True)
     if not settings or not settings.fixed_input_size:
         return {}
-    # the second keeps the size with the model: `load_pretrained` reads it there
+    # the second stores the size in the model: `load_pretrained` reads it there
     return {
         "img_size": (height_px, width_px),
         "pretrained_cfg_overlay": {"input_size": (3, height_px, width_px)},
@@ -133,17 +132,17 @@ def _stride(module: nn.Conv2d | nn.AvgPool2d) -> int:
 def load_pretrained(backbone: nn.Module, name: str, weights_file: str | None) -> None:
     """Fill a backbone from `build_backbone` with a local .safetensors file, or with timm's pretrained weights.
 
-    A ResNet with IBN-a starts from the plain ResNet's weights (see `from_plain`), as timm has none of its own; a file
-    may hold either kind. Position embeddings made for another image size are resampled, by timm.
-    A GeM pooling's exponent keeps the value that it starts from, where the file has none.
-    Raises InputError when the file isn't there, doesn't fit, or the download fails.
+    A ResNet with IBN-a starts from the plain ResNet's weights (see `from_plain`), since timm has none for IBN-a; a file
+    may have either. Position embeddings for another image size are resampled by timm. A GeM exponent keeps its initial
+    value if the file has none.
+    Raises InputError when the file doesn't exist or doesn't fit, or the download fails.
     """
     if weights_file is not None:
         _load_file(backbone, name, Path(weights_file))
         return
     if name in OSNET_WIDTHS:
         raise InputError(
-            "OSNet has no pretrained weights here; set --model.no-pretrained to train from scratch, or give a local "
+            "OSNet has no pretrained weights; set --model.no-pretrained to train from scratch, or pass a local "
             "file (--model.weights-file)"
         )
     timm_name = plain_name(name) or name
@@ -170,7 +169,7 @@ def _size_of(backbone: nn.Module, name: str) -> dict[str, Any]:
 
 
 def _own(backbone: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What no file of weights need have: batch norm's counters and the exponent of a GeM pooling."""
+    """Tensors that a weights file may lack: batch norm counters and GeM exponents."""
     ends = ("num_batches_tracked", "global_pool.exponent", "global_pool.pool.exponent")
     return {key: value for key, value in backbone.state_dict().items() if key.endswith(ends) and key not in weights}
 
@@ -199,11 +198,11 @@ def _load_file(backbone: nn.Module, name: str, path: Path) -> None:
             f"{path} does not fit the backbone {name}: {misfit}. Set --model.backbone, last-stride and pooling to "
             "those of the network that the file is of, or give another file"
         )
-    backbone.load_state_dict(weights, strict=False)  # a classifier that the file has on top is left out
+    backbone.load_state_dict(weights, strict=False)  # a classifier in the file is ignored
 
 
 def _resampled(backbone: nn.Module, name: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights with timm's resampling where only shapes differ, as between image sizes; else, or in vain, as given."""
+    """Weights resampled by timm if only shapes differ, as for another image size; else, or if that fails, unchanged."""
     wanted = backbone.state_dict()
     complete = set(wanted) <= set(weights)
     if not complete or all(weights[key].shape == value.shape for key, value in wanted.items()):
@@ -213,17 +212,17 @@ def _resampled(backbone: nn.Module, name: str, weights: dict[str, Tensor]) -> di
     settings = _size_of(backbone, plain_name(name) or name)
     if not settings:  # not made for one size: another shape is another network
         return weights
-    settings["pretrained_cfg_overlay"]["state_dict"] = dict(weights)  # timm takes the classifier out of it
+    settings["pretrained_cfg_overlay"]["state_dict"] = dict(weights)  # timm removes the classifier
     try:
         source = timm.create_model(name, pretrained=True, num_classes=0, **settings)
-    except RuntimeError:  # torch found other shapes than those that timm resamples
+    except RuntimeError:  # shapes differ that timm doesn't resample
         return weights
     resampled: dict[str, Tensor] = source.state_dict()
     return resampled
 
 
 def _misfit(wanted: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str | None:
-    """Which tensors keep a file from filling a backbone, in words; None when it fills it."""
+    """A description of the tensors that don't match the backbone; None if all match."""
     missing = sorted(set(wanted) - set(weights))
     reshaped = sorted(key for key in set(wanted) & set(weights) if weights[key].shape != wanted[key].shape)
     if not missing and not reshaped:
@@ -231,8 +230,8 @@ def _misfit(wanted: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str 
     unexpected = sorted(set(weights) - set(wanted))
     shapes = [f"{key} {_shape(weights[key])} instead of {_shape(wanted[key])}" for key in reshaped]
     kinds = (("missing", missing), ("of another shape", shapes), ("unexpected", unexpected))
-    said = [f"{len(keys)} {kind} ({_first_three(keys)})" for kind, keys in kinds if keys]
-    return f"of its {len(wanted)} tensors " + ", ".join(said)
+    misfits = [f"{len(keys)} {kind} ({_first_three(keys)})" for kind, keys in kinds if keys]
+    return f"of its {len(wanted)} tensors " + ", ".join(misfits)
 
 
 def _first_three(keys: list[str]) -> str:

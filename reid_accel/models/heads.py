@@ -1,6 +1,6 @@
-"""Necks and identity classifiers: what stands between a backbone's pooled features and the losses.
+"""Necks and identity classifiers, between a backbone's pooled features and the losses.
 
-To add one, write a class here, enter it into `NECKS` or `CLASSIFIERS`, and add its name to `ModelConfig`'s choices.
+To add one, write a class here, add it to `NECKS` or `CLASSIFIERS`, and add its name to `ModelConfig`'s choices.
 Legend: B batch, P parts (stripes of the image), C pooled features of a part, U neck features of a part, D feature of
 retrieval, E features that metric losses compare, I identities.
 """
@@ -16,7 +16,7 @@ from reid_accel.models.metric_losses import arcface_logits, cosface_logits, cosi
 
 
 class PerPart(nn.ModuleList):
-    """A layer of its own for each part: B x P x in to B x P x out."""
+    """A separate layer for each part: B x P x in to B x P x out."""
 
     def __init__(self, num_parts: int, layer: Callable[[], nn.Module]) -> None:
         super().__init__(layer() for _ in range(num_parts))
@@ -27,7 +27,7 @@ class PerPart(nn.ModuleList):
 
 
 class FullyConnectedNeck(PerPart):
-    """ReLU(BN(W x)), f of the course report. Metric losses compare the feature of retrieval, attributes included."""
+    """ReLU(BN(W x)), f of the course report. Metric losses compare the retrieval feature, including attributes."""
 
     classifier_has_bias = True
 
@@ -48,9 +48,9 @@ class FullyConnectedNeck(PerPart):
 
 
 class BatchNormNeck(PerPart):
-    """The BNNeck (Luo et al. 2019): batch norm without shift, so that the classifier's planes go through the origin.
+    """The BNNeck (Luo et al. 2019): batch norm without shift, so that the classifier's hyperplanes contain the origin.
 
-    Metric losses compare the pooled features before it; retrieval and classification see those after it.
+    Metric losses use the features before it, retrieval and classification those after it.
     """
 
     classifier_has_bias = False
@@ -71,7 +71,7 @@ class BatchNormNeck(PerPart):
 
 
 class LinearClassifier(PerPart):
-    """Logits W x, with a bias where the neck allows one."""
+    """Logits W x, with a bias if the neck allows one."""
 
     def __init__(self, num_parts: int, in_features: int, num_identities: int, *, bias: bool) -> None:
         super().__init__(num_parts, lambda: _linear(in_features, num_identities, bias))

@@ -1,4 +1,4 @@
-"""Pictures in, network outputs out: what `ReIDModel.embed` and `ReIDModel.attributes` do.
+"""From pictures to network outputs, for `ReIDModel.embed` and `ReIDModel.attributes`.
 
 Legend: B batch, D feature, H W pixels.
 """
@@ -45,14 +45,14 @@ def _as_list(images: Pictures) -> list[Picture]:
 
 
 def prepared(pictures: Sequence[Picture], settings: Architecture, device: torch.device) -> Tensor:
-    """Pictures as the network's normalized input, B x 3 x H x W, with the preprocessing that it was trained with."""
+    """Pictures as the network's normalized input, B x 3 x H x W, preprocessed as in training."""
     stored = [_as_stored(_as_rgb(picture), settings) for picture in pictures]
     sized = [enlarge(to_float(torch.tensor(pixels, device=device)[None]), settings) for pixels in stored]
     return normalize(torch.cat(sized), settings.mean, settings.std)
 
 
 def attribute_names(logits: Sequence[Tensor], groups: Sequence[AttributeGroup]) -> list[dict[str, str]]:
-    """The likeliest value of each attribute group, for each image."""
+    """The most likely value of each attribute group, for each image."""
     chosen = torch.stack([logit.argmax(1) for logit in logits], dim=1).tolist()
     return [{group.name: group.values[index] for group, index in zip(groups, row, strict=True)} for row in chosen]
 

@@ -1,4 +1,4 @@
-"""The terms of the training loss: functions of outputs and labels, nothing else.
+"""The terms of the training loss, as pure functions of outputs and labels.
 
 Legend: B batch, P parts, I identities, A attribute groups, V values of one group.
 """
@@ -15,7 +15,7 @@ from reid_accel.models.metric_losses import center_loss, circle_loss, triplet_lo
 from reid_accel.models.outputs import Outputs
 
 LossTerms = dict[str, Tensor]
-"""The terms of the loss by name, each a scalar times its weight: their sum is the loss."""
+"""The weighted terms of the loss by name, each a scalar; their sum is the loss."""
 
 
 class Labeled(Protocol):
@@ -28,14 +28,14 @@ class Labeled(Protocol):
 
 
 class Pairs(NamedTuple):
-    """What losses on pairs compare: features and identities of the batch, of all processes or of this one."""
+    """Features and identities that metric losses compare, of all processes or of this one."""
 
     feature_CE: Tensor
     identity_C: Tensor
 
 
 Margin = Callable[[Tensor, Tensor, LossConfig], Tensor]
-"""A classifier's `with_margin`: logits, identities and settings to the logits to train with."""
+"""A classifier's `with_margin`: from logits, identities and settings to the training logits."""
 
 
 def loss_terms(
@@ -48,10 +48,10 @@ def loss_terms(
     center_IE: Tensor | None = None,
     class_weights: Sequence[Tensor] | None = None,
 ) -> LossTerms:
-    """All terms that are on, weighted, under the names of their weights in `LossConfig`.
+    """All enabled terms, weighted, under the names of their weights in `LossConfig`.
 
-    The identity term is there at weight 0 too, because data parallelism needs a gradient of every parameter.
-    margin: that of the identity classifier (see `heads`). pairs: what metric losses compare, if not the images of
+    The identity term is included even at weight 0, since data parallelism needs a gradient for every parameter.
+    margin: of the identity classifier (see `heads`). pairs: compared by metric losses; default: the images of
     `outputs`. center_IE: the centers of the center loss. class_weights: of each attribute group's values.
     """
     feature_CE, identity_C = pairs or Pairs(outputs.metric_feature_BE, batch.identity_B)
@@ -74,8 +74,8 @@ def total(terms: LossTerms) -> Tensor:
 
 
 def identity_loss(logits_BPI: Tensor, identity_B: Tensor, config: LossConfig, margin: Margin | None = None) -> Tensor:
-    """Mean cross-entropy over the batch and its parts, in float32."""
-    identity_B = identity_B.repeat_interleave(logits_BPI.shape[1])  # an image's parts one after another
+    """Mean cross-entropy over batch and parts, in float32."""
+    identity_B = identity_B.repeat_interleave(logits_BPI.shape[1])  # parts of an image are consecutive
     logits_BI = logits_BPI.flatten(0, 1)
     if margin is not None:
         logits_BI = margin(logits_BI, identity_B, config)
@@ -88,11 +88,11 @@ def attribute_loss(
     reduction: str = "mean",
     class_weights: Sequence[Tensor] | None = None,
 ) -> Tensor:
-    """Cross-entropies of the groups, each averaged over the images where it is known, then added or averaged.
+    """Cross-entropies of the groups, each averaged over the images with a known label, then summed or averaged.
 
-    attributes_BA: class indices; -1 (unknown) contributes nothing, and a group that is unknown on every image
-    counts as 0. The groups' number divides the mean, known or not. class_weights: for each group its values'
-    weights (`balancing_weights`), which make the average over images a weighted one, as torch's cross_entropy does.
+    attributes_BA: class indices; -1 (unknown) is ignored, and a group that is unknown for all images counts as 0. The
+    mean is over all groups, known or not. class_weights: the values' weights per group (`balancing_weights`), for a
+    weighted average over images as in torch's cross_entropy.
     """
     if not logits:
         return torch.zeros((), device=attributes_BA.device)
@@ -113,10 +113,10 @@ def _group_loss(logit_BV: Tensor, label_B: Tensor, weight_V: Tensor | None) -> T
 
 
 def balancing_weights(count_V: Sequence[int]) -> Tensor:
-    """Weights of an attribute's values by which rare ones count as much as common ones in all.
+    """Weights of an attribute's values that balance rare and common ones.
 
-    Inverse frequencies, scaled so that their mean over the counted images is 1: the loss keeps its size. A value
-    that no image has gets 0: its inverse frequency isn't a number, and there is nothing it could weigh.
+    Inverse frequencies, scaled to a mean of 1 over the counted images, so that the loss keeps its scale. A value that
+    no image has gets weight 0.
 
     >>> balancing_weights([90, 10, 0])
     tensor([0.5556, 5.0000, 0.0000])

@@ -1,4 +1,4 @@
-"""What a saved model consists of. Needs no torch: it is checked before torch is imported."""
+"""The files of a saved model. No torch here: they are checked before torch is imported."""
 
 import re
 from pathlib import Path

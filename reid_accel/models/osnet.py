@@ -1,7 +1,7 @@
-"""OSNet: a small network whose blocks look at several sizes of receptive field at once.
+"""OSNet: a small network whose blocks combine several receptive field sizes.
 
 Zhou et al., "Omni-Scale Feature Learning for Person Re-Identification", ICCV 2019, arXiv:1905.00953: sections 3.1
-to 3.3 for the parts, table 1 for the layers.
+to 3.3 for the blocks, table 1 for the layers.
 Legend: B batch, C channels, H W pixels, P pooled features.
 """
 
@@ -10,7 +10,7 @@ from timm.layers import SelectAdaptivePool2d
 from torch import Tensor
 
 OSNET_WIDTHS = {"osnet_x0_25": 0.25, "osnet_x0_5": 0.5, "osnet_x0_75": 0.75, "osnet_x1_0": 1.0}
-"""Name to width multiplier, the paper's beta: the share of the channels in every layer."""
+"""Name to width multiplier, the paper's beta."""
 
 _STEM_CHANNELS = 64
 _STAGE_CHANNELS = (256, 384, 512)
@@ -23,7 +23,7 @@ _GATE_REDUCTION = 16
 class OSNet(nn.Module):
     """Images B x 3 x H x W to pooled features B x P, P = 512 times the width.
 
-    The paper's fully connected layer of 512 units after the pooling is left to the neck.
+    The paper's fully connected layer of 512 units after the pooling is omitted; the neck takes its place.
 
     >>> import torch
     >>> OSNet(0.25)(torch.zeros(2, 3, 64, 32)).shape
@@ -63,9 +63,9 @@ class OSNet(nn.Module):
 
 
 class OmniScaleBlock(nn.Module):
-    """A residual bottleneck of four streams, the t-th of which sees 2t + 1 by 2t + 1 pixels (section 3.2).
+    """A residual bottleneck of four streams; stream t has a receptive field of 2t + 1 (section 3.2).
 
-    One gate, shared by the streams, weighs each stream's channels before they are summed.
+    One gate, shared by the streams, weights each stream's channels before they are summed.
     """
 
     def __init__(self, channels: int, out_channels: int) -> None:
@@ -89,7 +89,7 @@ class OmniScaleBlock(nn.Module):
 
 
 class Lite3x3(nn.Module):
-    """A 3x3 convolution in two cheap steps: pointwise without bias, then one filter per channel (section 3.1)."""
+    """A factorized 3x3 convolution: pointwise without bias, then depthwise (section 3.1)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

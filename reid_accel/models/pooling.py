@@ -1,7 +1,6 @@
-"""From maps to one vector per image, or one for each of its horizontal stripes: the mean that a backbone comes with,
-the maximum, or the generalized mean.
+"""Pooling of feature maps, globally or per horizontal stripe: average, maximum, or generalized mean.
 
-Legend: B batch, C channels, H W places of the map, P parts (stripes).
+Legend: B batch, C channels, H W positions of the map, P parts (stripes).
 """
 
 from collections.abc import Sequence
@@ -19,10 +18,10 @@ POOLINGS = ("avg", "max", "gem")
 class GeM(nn.Module):
     """The generalized mean (mean of x^p)^(1/p) over a map, B x C x H x W to B x C, with a learned p.
 
-    Radenovic et al., "Fine-tuning CNN image retrieval with no human annotation", TPAMI 2019, equation 3. p = 1 is
-    the mean, a large p the maximum. Values below `smallest` count as `smallest`, so that every power exists. Computed
-    in float32, given back in the map's type. `dims` are the map's two dimensions, (1, 2) where channels come last;
-    without `flatten` they stay, with one place each.
+    Radenovic et al., "Fine-tuning CNN image retrieval with no human annotation", TPAMI 2019, equation 3. p = 1 is the
+    mean; a large p approaches the maximum. Values are clamped at `smallest`, so that every power exists. Computed in
+    float32 and returned in the map's dtype. `dims` are the map's spatial dimensions, (1, 2) for channels last; without
+    `flatten` they are kept with size 1.
 
     >>> GeM()(torch.full((1, 2, 4, 4), 0.5)).detach()
     tensor([[0.5000, 0.5000]])
@@ -40,16 +39,16 @@ class GeM(nn.Module):
     def forward(self, maps_BCHW: Tensor) -> Tensor:
         exponent = self.exponent.float()
         powers = maps_BCHW.float().clamp(min=self.smallest).pow(exponent)
-        # a power in 16 bits would overflow, or lose the small values
+        # powers in 16 bits would overflow or underflow
         return powers.mean(self.dims, keepdim=not self.flatten).pow(1 / exponent).to(maps_BCHW.dtype)
 
 
 class Stripes(nn.Module):
-    """A pooling for each of the map's horizontal stripes, B x C x H x W to B x C x P x 1 (flattened: B x CP).
+    """Pools each horizontal stripe of the map, B x C x H x W to B x C x P x 1 (flattened: B x CP).
 
-    counts: numbers of equal stripes, (1, 2, 4) for the whole, halves and quarters (Fu et al., "Horizontal pyramid
-    matching", AAAI 2019), (6,) for those of Sun et al., "Beyond part models", ECCV 2018. P is their sum. `pool` keeps
-    the map's dimensions with one place each; `dims` are the map's two, as in `GeM`.
+    counts: numbers of equal stripes, (1, 2, 4) for the full map, halves and quarters (Fu et al., "Horizontal pyramid
+    matching", AAAI 2019), (6,) for those of Sun et al., "Beyond part models", ECCV 2018. P is their sum. `pool` must
+    keep the spatial dimensions with size 1; `dims` are as in `GeM`.
     """
 
     def __init__(
@@ -71,7 +70,7 @@ class Stripes(nn.Module):
 
 
 def stripe_rows(height: int, count: int) -> list[tuple[int, int]]:
-    """The first row of each stripe and the one after its last; stripes of a height that doesn't divide overlap.
+    """(first row, end row) of each stripe; stripes overlap if the height isn't divisible.
 
     >>> stripe_rows(8, 3)
     [(0, 3), (2, 6), (5, 8)]
@@ -80,9 +79,9 @@ def stripe_rows(height: int, count: int) -> list[tuple[int, int]]:
 
 
 def set_pooling(backbone: nn.Module, pooling: str, name: str, stripes: Sequence[int] = (1,)) -> None:
-    """Put another global pooling into a backbone that has just been built; "avg" of one stripe leaves it as it is.
+    """Replace the global pooling of a newly built backbone; "avg" with one stripe leaves it unchanged.
 
-    The new one takes the old one's order of dimensions and keeps, or drops, the same ones: layers may follow it.
+    The new pooling has the same dimension order and output dimensions as the old one, since layers may follow it.
     Raises InputError for a backbone without a global pooling over maps.
     """
     assert pooling in POOLINGS, pooling
@@ -105,7 +104,9 @@ def _is_global_pool(path: str, module: nn.Module) -> bool:
 
 
 def _like(old: nn.Module, pooling: str, stripes: Sequence[int]) -> nn.Module:
-    dims: tuple[int, int] = getattr(old.pool, "dim", (2, 3))  # timm's pooling of channels-last maps names its own
+    dims: tuple[int, int] = getattr(
+        old.pool, "dim", (2, 3)
+    )  # timm's pooling of channels-last maps has other dimensions
     flatten = isinstance(old.flatten, nn.Flatten) or bool(getattr(old.pool, "flatten", False))
     if tuple(stripes) == (1,):
         return _pool(pooling, flatten, dims)

@@ -2,8 +2,8 @@
 
 Section 3 of the course report, after Lin et al., "Improving person re-identification by attribute and identity
 learning", Pattern Recognition 2019; the other neck is that of Luo et al., "Bag of tricks and a strong baseline for deep
-person re-identification", CVPR workshops 2019. Both may be had for each of several horizontal stripes (Sun et al.,
-"Beyond part models", ECCV 2018).
+person re-identification", CVPR workshops 2019. Both support horizontal stripes (Sun et al., "Beyond part models", ECCV
+2018).
 Legend: B batch, P parts (1, or stripes of the image), C pooled features of a part, U units of a part's neck, D feature,
 I identities, A attribute groups, M attribute values in all.
 """
@@ -48,12 +48,13 @@ class ReIDModel(
     library_name="reid_accel",
     tags=["person-re-identification", "pedestrian-attributes"],
 ):
-    """Person re-identification with attributes: images in, features to compare and attribute logits out.
+    """Person re-identification with attributes: from images to features and attribute logits.
 
     f = ReLU(BN(W pool(backbone(image)))), one linear head per attribute group on f, scores a = softmax of
     each head, confidence c = sigmoid(V a + b), a' = c * a, feature = [f, a'] (report, equations 2 and 3). With the neck
-    `bn`, f = BN(pool(backbone(image))) (Luo et al. 2019, section 3.6). With stripes, f is the necks' outputs side by
-    side, and each part's identity classifier sees [f of the part, a']. Identity classifiers serve training only.
+    `bn`, f = BN(pool(backbone(image))) (Luo et al. 2019, section 3.6). With stripes, f is the concatenation of the
+    necks' outputs, and the input of each part's identity classifier is [f of the part, a']. Identity classifiers are
+    used in training only.
 
     >>> settings = ModelConfig(backbone="resnet10t", neck_units=16, height_px=128, width_px=64)
     >>> model = ReIDModel(Architecture(model=settings, num_identities=3)).eval()
@@ -91,10 +92,10 @@ class ReIDModel(
         num_identities: int,
         backbone_weights: Mapping[str, Tensor] | None = None,
     ) -> "ReIDModel":
-        """A new network for a training set's attributes and identities, with heads drawn from the run's seed.
+        """A new network for a training set's attributes and identities, with heads initialized from the run's seed.
 
-        backbone_weights: those that the backbone starts from (see `backbone.starting_weights`).
-        Raises InputError when the losses that are on would train nothing.
+        backbone_weights: initial weights of the backbone (see `backbone.starting_weights`).
+        Raises InputError when the enabled losses would train nothing.
         """
         settings = config.model
         trained = tuple(groups) if settings.attributes and config.loss.attributes > 0 else ()
@@ -107,7 +108,7 @@ class ReIDModel(
         torch.manual_seed(config.train.seed)
         model = cls(
             Architecture(
-                # where the weights came from is a path of this machine, which nobody else needs
+                # the path of the weights is specific to this machine
                 model=replace(settings, weights_file=None),
                 groups=trained,
                 num_identities=num_identities,
@@ -125,7 +126,7 @@ class ReIDModel(
 
     @classmethod
     def _from_pretrained(cls, *, strict: bool = True, **given: Any) -> "ReIDModel":
-        """The hub's way, but strict unless told otherwise: missing weights would stay random without a word."""
+        """Like the hub's mixin, but strict by default: otherwise missing weights would silently stay random."""
         model = super()._from_pretrained(strict=strict, **given)
         assert isinstance(model, cls)
         return model
@@ -133,13 +134,13 @@ class ReIDModel(
     def freeze_backbone_statistics(self) -> None:
         """From now on the backbone's batch norm uses its running statistics in training, too.
 
-        The neck's doesn't: it starts without statistics, and initial ones would leave features unchanged.
+        The neck's batch norm doesn't, since it has no pretrained statistics.
         """
         self._frozen_statistics = True
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "ReIDModel":
-        """As torch has it, except for frozen statistics."""
+        """Like torch's, except for frozen statistics."""
         super().train(mode)
         if self._frozen_statistics:
             for module in self.backbone.modules():
@@ -153,7 +154,7 @@ class ReIDModel(
         neck_BPU = self.neck(pooled_BPC)
         neck_BD = neck_BPU.flatten(1)
         logits = tuple(head(neck_BD) for head in self.attribute_heads)
-        # scores and feature in float32: under autocast the heads give 16 bits, too few to rank by
+        # scores and feature in float32: under autocast the heads return 16 bits, too few for ranking
         scores_BM = self.attribute_scores(logits) if logits else neck_BD.new_empty((len(neck_BD), 0)).float()
         reweighted_BM = scores_BM
         if self.reweighting is not None:
@@ -179,11 +180,11 @@ class ReIDModel(
 
     @torch.no_grad()
     def embed(self, images: Pictures, *, batch_size: int = 128) -> Tensor:
-        """Features to compare, B x D, float32: of one image or several.
+        """Features of one or several images, B x D, float32.
 
         images: paths, PIL images, or uint8 arrays H x W x 3 (RGB), of any size; a single one gives 1 x D. batch_size:
-        images per forward pass. Features have unit length if the model's metric is cosine. Puts the model into
-        evaluation mode. Raises InputError for an unreadable image.
+        images per forward pass. Features have unit length if the model's metric is cosine. Sets the model to evaluation
+        mode. Raises InputError for an unreadable image.
         """
         features = [outputs.feature_BD for outputs in outputs_in_batches(self, self.architecture, images, batch_size)]
         return comparable(torch.cat(features), self.architecture.metric)
@@ -202,8 +203,8 @@ class ReIDModel(
     ) -> list[dict[str, str]] | list[dict[str, dict[str, float]]]:
         """The attributes of each image, e.g. [{"age": "adult", "hat": "no", ...}]; images as for `embed`.
 
-        probabilities: give that of each value instead, e.g. [{"hat": {"no": 0.9, "yes": 0.1}, ...}].
-        Raises InputError when the model was trained without attributes. Puts the model into evaluation mode.
+        probabilities: return that of each value instead, e.g. [{"hat": {"no": 0.9, "yes": 0.1}, ...}].
+        Raises InputError when the model was trained without attributes. Sets the model to evaluation mode.
         """
         if not self.architecture.groups:
             raise InputError("this model was trained without attributes")
@@ -216,33 +217,33 @@ class ReIDModel(
 
 
 def comparable(feature_BD: Tensor, metric: str) -> Tensor:
-    """Features as retrieval compares them: unit length for cosine, as they are for euclidean."""
+    """Features as retrieval compares them: unit length for cosine, unchanged for euclidean."""
     return nn.functional.normalize(feature_BD, dim=1) if metric == "cosine" else feature_BD
 
 
 def load_model(name: str | Path, module: str | None = None) -> ReIDModel:
-    """`ReIDModel.from_pretrained` of a folder, or of a hub's user/name, with a sentence when it can't be loaded.
+    """`ReIDModel.from_pretrained` of a folder or a hub's user/name; raises InputError when it can't be loaded.
 
-    module: a Python module to import before, which registers the model's backbone with timm.
+    module: a Python module to import first, which registers the model's backbone with timm.
     """
     if module is not None:
         import_module(module)
     check_model_name(name)
     try:
-        with contextlib.redirect_stdout(None):  # the hub's client prints where it loads from
+        with contextlib.redirect_stdout(None):  # the hub's client prints the location
             return ReIDModel.from_pretrained(name)
     except (OSError, SafetensorError, TypeError, KeyError) as error:
         raise InputError(f"the model {name} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
     except RuntimeError as error:  # torch's list of tensors that don't fit
         misfit = " ".join(str(error).split())
         raise InputError(
-            f"the weights of the model {name} are not those of the network that its config.json describes, as when it "
-            f"comes from another version: {misfit[:300]}{'...' if len(misfit) > 300 else ''}"
+            f"the weights of the model {name} do not match its config.json; it may be from another version of "
+            f"reid_accel: {misfit[:300]}{'...' if len(misfit) > 300 else ''}"
         ) from error
 
 
 def import_module(name: str) -> None:
-    """Import a user's Python module by name, from the working directory or wherever Python finds modules."""
+    """Import a user's Python module by name, from the working directory or Python's module path."""
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
     try:
@@ -252,15 +253,15 @@ def import_module(name: str) -> None:
 
 
 def on_device(model: ReIDModel, device: torch.device) -> ReIDModel:
-    """The model on a device, in the memory order that convolutions are fastest in."""
+    """The model on a device, in the fastest memory format for convolutions."""
     model.to(device)
     return model.to(memory_format=torch.channels_last)
 
 
 def synchronized(model: ReIDModel) -> ReIDModel:
-    """The model with batch statistics over the images of all processes; for GPUs.
+    """The model with synchronized batch norm; for GPUs.
 
-    By timm: torch's own conversion drops the activations that timm's networks have inside their batch norms.
+    Converted by timm, since torch's conversion drops the activations inside timm's batch norms.
     """
     converted = convert_sync_batchnorm(model)
     assert isinstance(converted, ReIDModel)
@@ -268,7 +269,7 @@ def synchronized(model: ReIDModel) -> ReIDModel:
 
 
 def model_fingerprint(model: ReIDModel) -> str:
-    """A hash of architecture and weights: equal for models that embed alike."""
+    """A hash of architecture and weights."""
     digest = hashlib.sha256(repr(model.architecture).encode())
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
