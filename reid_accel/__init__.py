@@ -30,7 +30,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import the public names when asked for: `reid-accel --help` needs neither torch nor datasets."""
+    """Import the public names on first use, so that `reid-accel --help` needs neither torch nor datasets."""
     if name not in _HOMES:
         raise AttributeError(f"module 'reid_accel' has no attribute {name!r}")
     from importlib import import_module

@@ -63,7 +63,7 @@ def _cpu_computes_bf16() -> bool:
 def compile_if_possible(model: nn.Module, device: torch.device) -> bool:
     """Compile a network in place (parameters keep their names), after it was wrapped for several processes.
 
-    A one-layer network tests whether the machine can compile; if not, a warning says why and the model is unchanged.
+    A one-layer network tests whether the machine can compile; if not, a warning is logged and the model is unchanged.
     """
     probe = nn.Linear(4, 4).to(device)
     probe.compile()

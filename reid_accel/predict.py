@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def run_script(config: PredictionConfig) -> None:
-    """Predict with the settings; a user's mistake becomes a sentence, and all processes end together."""
+    """Predict with the settings; a user's mistake is reported as one sentence, and all processes end together."""
     with process_group_scope() as watchdog, sentences_for_users():
         predict(config, watchdog)
 

@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def run_script(config: ScoringConfig) -> None:
-    """Score with the settings; a user's mistake becomes a sentence, and all processes end together."""
+    """Score with the settings; a user's mistake is reported as one sentence, and all processes end together."""
     with process_group_scope() as watchdog, sentences_for_users():
         accelerator = start_accelerator("no", watchdog=watchdog)
         console = open_console(accelerator.is_main_process, config.log_level)

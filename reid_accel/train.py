@@ -77,7 +77,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def run_script(config: Config) -> None:
-    """Train with the settings; a user's mistake becomes a sentence, and all processes end together."""
+    """Train with the settings; a user's mistake is reported as one sentence, and all processes end together."""
     with process_group_scope(config.run.stall_minutes) as watchdog, sentences_for_users():
         train(config, watchdog)
 

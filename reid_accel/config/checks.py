@@ -1,4 +1,4 @@
-"""How a setting is refused: one sentence that names it, what it must be, and what it was."""
+"""Validation of settings: an error names the setting, the requirement, and the value."""
 
 from operator import index
 from typing import Any, Literal, SupportsIndex, get_args, get_origin, get_type_hints

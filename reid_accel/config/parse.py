@@ -99,7 +99,7 @@ def _description(kind: type, default_recipe: str | None) -> str:
         )
     names = ", ".join(_sections(kind))
     if _command().startswith("reid-accel "):
-        recipes += "\n`--nproc N`: use N processes; `--launch FILE`: start as an accelerate launch file says."
+        recipes += "\n`--nproc N`: use N processes; `--launch FILE`: start with an accelerate launch file."
     return f"{kind.__doc__}\n{recipes}\n`--help SECTION` shows the settings of one section: {names}."
 
 

@@ -70,7 +70,7 @@ def own_part(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """The full tensor; every process must call it for a sharded one."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 

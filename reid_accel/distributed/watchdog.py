@@ -156,8 +156,8 @@ class Watchdog:
         return [rank for rank in others if after.get(rank, [0])[0] == before.get(rank, [0])[0]]
 
     def _told(self) -> dict[int, list[Any]]:
-        said = {rank: self._get(f"beat/{rank}") for rank in range(self.world_size)}
-        return {rank: json.loads(text) for rank, text in said.items() if text is not None}
+        beats = {rank: self._get(f"beat/{rank}") for rank in range(self.world_size)}
+        return {rank: json.loads(text) for rank, text in beats.items() if text is not None}
 
     def _alive(self, rank: int) -> bool:
         """Whether a process has not ended normally."""

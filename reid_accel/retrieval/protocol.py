@@ -95,10 +95,10 @@ def find_match_rows(query: Embeddings, gallery: Embeddings, protocol: str) -> Ma
     Raises InputError if no query has a hit, or labels that the protocol needs are missing.
     """
     _check_gallery(gallery)
-    nobody = np.flatnonzero(query.pid_N <= 0)
-    if len(nobody):
+    invalid_Q = np.flatnonzero(query.pid_N <= 0)
+    if len(invalid_Q):
         raise InputError(
-            f"query_pids row {nobody[0]} is {query.pid_N[nobody[0]]}: a query needs a person number above 0 "
+            f"query_pids row {invalid_Q[0]} is {query.pid_N[invalid_Q[0]]}: a query needs a person number above 0 "
             "(0 marks distractors, -1 junk, which belong only into the gallery, -2 unlabeled images)"
         )
     _check_protocol(query, gallery, protocol)

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from reid_accel.distributed.fsdp import whole
+from reid_accel.distributed.fsdp import full_tensor
 from reid_accel.errors import InputError
 from reid_accel.files import remove_leftovers, replacing_folder, write_json
 from reid_accel.training.optimizer_state import tensors_by_name
@@ -127,7 +127,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 def _gathered(state: Mapping[str, Tensor], kept: bool) -> dict[str, Tensor]:
     """Full tensors on the CPU, gathered one by one; empty unless `kept`."""
-    copies = ((name, whole(tensor.detach())) for name, tensor in state.items())
+    copies = ((name, full_tensor(tensor.detach())) for name, tensor in state.items())
     return {name: tensor.cpu().contiguous() for name, tensor in copies if kept}
 
 

@@ -19,7 +19,7 @@ from reid_accel.data.dataset import Ints
 from reid_accel.data.sampler import identity_batches, rank_share, shuffled_batches
 from reid_accel.data.splits import TrainingSet
 from reid_accel.distributed.collectives import Group
-from reid_accel.distributed.fsdp import whole
+from reid_accel.distributed.fsdp import full_tensor
 from reid_accel.distributed.watchdog import Watchdog
 from reid_accel.models.losses import LossTerms, Pairs, loss_terms, total
 from reid_accel.models.metric_losses import moved_centers
@@ -190,7 +190,7 @@ def unsharded(model: ReIDModel) -> ReIDModel:
     """
     if not any(isinstance(parameter, DTensor) for parameter in model.parameters()):
         return model
-    weights = {name: whole(value) for name, value in model.state_dict().items()}
+    weights = {name: full_tensor(value) for name, value in model.state_dict().items()}
     plain = on_device(ReIDModel(model.architecture), next(model.parameters()).device)
     plain.load_state_dict(weights)
     return plain
