@@ -301,7 +301,7 @@ def test_a_folder_of_pickles_is_refused_by_name(tmp_path: Path, caplog: pytest.L
     folder.mkdir()
     torch.save(Harm(), folder / "pytorch_model.bin")
     model = network()
-    with pytest.raises(InputError, match=r"holds pytorch_model\.bin, and pickles are never read"):
+    with pytest.raises(InputError, match=r"contains pytorch_model\.bin, and pickles are never read"):
         load_checkpoint(folder, TrainingState(model, KINDS["sgd"](model.parameters())), IDENTITY)
     assert newest_checkpoint(tmp_path) is None
     assert "never read" in caplog.text
