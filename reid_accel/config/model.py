@@ -1,9 +1,13 @@
 """Settings of the network and of its loss."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 from reid_accel.config.checks import check, check_choices, check_each
+
+MARGIN_LIMITS = {"linear": math.inf, "arcface": math.pi, "cosface": 2.0}
+"""By classifier, what `loss.classifier_margin` must be below: arcface's is an angle, cosface's a cosine."""
 
 
 @dataclass(frozen=True, kw_only=True)

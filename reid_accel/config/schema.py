@@ -1,11 +1,10 @@
 """Every setting of a run: frozen dataclasses, checked when built. The docstring under a field is its help text."""
 
-import math
 from dataclasses import dataclass, field
 
 from reid_accel.config.checks import check
 from reid_accel.config.data import AugmentConfig, DataConfig, DatasetName, name_and_folder
-from reid_accel.config.model import LossConfig, ModelConfig
+from reid_accel.config.model import MARGIN_LIMITS, LossConfig, ModelConfig
 from reid_accel.config.scoring import PredictConfig, PredictionConfig, ScoreConfig, ScoringConfig
 from reid_accel.config.training import OptimConfig, RunConfig, TrainConfig
 from reid_accel.errors import InputError
@@ -51,9 +50,8 @@ class Config:
             raise InputError(
                 "model.attributes is off and so are loss.identity, triplet and circle: nothing would be trained"
             )
-        largest = {"arcface": math.pi, "cosface": 2.0}.get(self.model.classifier, math.inf)
-        margin = self.loss.classifier_margin
-        check(margin < largest, "loss.classifier-margin", f"below {largest:.3g}", margin)
+        margin, limit = self.loss.classifier_margin, MARGIN_LIMITS[self.model.classifier]
+        check(margin < limit, "loss.classifier-margin", f"below {limit:.3g}", margin)
 
     def micro_batch_size(self, world_size: int) -> int:
         """Images per forward pass of one process.

@@ -15,6 +15,8 @@ from reid_accel.version import __version__
 class Architecture:
     """The settings of the network, and what depends on its training data.
 
+    frozen_statistics: the backbone's batch norm uses its running statistics in training, too. The neck's batch norm
+    doesn't, since it has no pretrained statistics.
     backbone_module: the Python module that registers the backbone's name, for backbones that are not timm's own.
     software: the version of this package that wrote the model.
     """
@@ -23,6 +25,7 @@ class Architecture:
     groups: tuple[AttributeGroup, ...] = ()
     num_identities: int = 0
     keeps_centers: bool = False
+    frozen_statistics: bool = False
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     backbone_module: str | None = None

@@ -82,7 +82,7 @@ class ReIDModel(
         if architecture.keeps_centers:
             size = self.neck.metric_features(self.feature_size)
             self.center_IE = nn.Buffer(torch.zeros(architecture.num_identities, size))
-        self._frozen_statistics = False
+        self.train()  # frozen statistics are in evaluation mode from the start
 
     @classmethod
     def from_config(
@@ -113,6 +113,7 @@ class ReIDModel(
                 groups=trained,
                 num_identities=num_identities,
                 keeps_centers=config.loss.center > 0,
+                frozen_statistics=config.train.batch_norm == "frozen",
                 backbone_module=registering_module(settings.backbone),
                 mean=mean,
                 std=std,
@@ -120,8 +121,6 @@ class ReIDModel(
         )
         if backbone_weights is not None:
             model.backbone.load_state_dict(backbone_weights)
-        if config.train.batch_norm == "frozen":
-            model.freeze_backbone_statistics()
         return model
 
     @classmethod
@@ -131,18 +130,10 @@ class ReIDModel(
         assert isinstance(model, cls)
         return model
 
-    def freeze_backbone_statistics(self) -> None:
-        """From now on the backbone's batch norm uses its running statistics in training, too.
-
-        The neck's batch norm doesn't, since it has no pretrained statistics.
-        """
-        self._frozen_statistics = True
-        self.train(self.training)
-
     def train(self, mode: bool = True) -> "ReIDModel":
         """Like torch's, except for frozen statistics."""
         super().train(mode)
-        if self._frozen_statistics:
+        if self.architecture.frozen_statistics:
             for module in self.backbone.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()

@@ -49,8 +49,7 @@ def test_the_reports_network_has_553_features() -> None:
 
 
 def test_frozen_statistics_are_those_of_the_backbone() -> None:
-    model = small(neck="bn")
-    model.freeze_backbone_statistics()
+    model = small(neck="bn", frozen_statistics=True)
     before = {name: value.clone() for name, value in model.named_buffers()}
     model.train()(torch.randn(4, 3, 64, 32))
     moved = {name for name, value in model.named_buffers() if not torch.equal(value, before[name])}
