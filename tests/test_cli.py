@@ -55,7 +55,7 @@ def test_problems_are_printed_as_file_line_message_with_exit_code_1(
     path = handed_in / "classification_test.csv"
     path.write_text(path.read_text().replace("000002.jpg,1", "000002.jpg,9"))
     assert _check(handed_in) == 1
-    assert f"{path}:4: age must be a whole number from 1 to 4, got '9'" in capsys.readouterr().out
+    assert f"{path}:4: age must be an integer from 1 to 4, got '9'" in capsys.readouterr().out
 
 
 def test_the_length_of_the_lists_is_an_option(handed_in: Path, capsys: pytest.CaptureFixture[str]) -> None:

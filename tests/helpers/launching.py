@@ -14,6 +14,7 @@ ACCELERATE = Path(sys.executable).with_name("accelerate")
 TINY = (
     "--model.backbone=test_resnet",
     "--model.no-pretrained",
+    "--model.neck=fc",
     "--model.height-px=64",
     "--model.width-px=32",
     "--run.mixed-precision=no",
