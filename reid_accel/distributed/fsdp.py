@@ -65,7 +65,7 @@ def _before_training_pass(model: nn.Module, inputs: Any) -> None:
         Group.of().broadcast_buffers(model)
 
 
-def own_part(tensor: Tensor) -> Tensor:
+def local_shard(tensor: Tensor) -> Tensor:
     """This process's shard of a tensor, or the tensor itself if it isn't sharded. Shares the memory."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
@@ -75,12 +75,12 @@ def full_tensor(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def parts_of(values: Mapping[str, Tensor], wanted: Mapping[str, Any]) -> dict[str, Tensor]:
+def shards_like(values: Mapping[str, Tensor], wanted: Mapping[str, Any]) -> dict[str, Tensor]:
     """Shard full tensors like those of the same name in `wanted`; every process must call it."""
-    return {name: part_of(value, wanted[name]) for name, value in values.items()}
+    return {name: shard_like(value, wanted[name]) for name, value in values.items()}
 
 
-def part_of(value: Tensor, wanted: Any) -> Tensor:
+def shard_like(value: Tensor, wanted: Any) -> Tensor:
     """This process's shard of a full tensor if `wanted` is sharded, else the tensor itself."""
     if not isinstance(wanted, DTensor):
         return value

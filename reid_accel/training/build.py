@@ -43,9 +43,9 @@ def build_trainer(
     watchdog: Watchdog | None = None,
 ) -> Trainer:
     """Model and optimizer on the device, data-parallel, in mixed precision. Accelerate wraps `model` itself."""
-    average = EMA(model, config.train.ema_decay) if config.train.ema_decay else None
+    ema = EMA(model, config.train.ema_decay) if config.train.ema_decay else None
     if config.run.shard_weights:
-        for each in [model] if average is None else [model, average.model]:
+        for each in [model] if ema is None else [model, ema.model]:
             shard(each, each.backbone, accelerator)
     optimizer = accelerator.prepare_optimizer(build_optimizer(model, config.optim))
     # a sharded model needs only mixed precision from accelerate: FSDP exchanges gradients itself
@@ -62,7 +62,7 @@ def build_trainer(
         config=config,
         own_losses=own_losses or {},
         watchdog=watchdog or Watchdog(),
-        average=average,
+        ema=ema,
         skipper=NonFiniteSkipper(model, config.train.skip_nonfinite) if skips_steps(config, accelerator) else None,
         class_weights=_class_weights(training, accelerator) if config.loss.balance_attributes else None,
     )

@@ -47,12 +47,12 @@ class RunFingerprint:
 
 @dataclass(frozen=True)
 class TrainingState:
-    """All that changes in training, in addition to the progress. average: the EMA's model, if enabled."""
+    """All that changes in training, in addition to the progress. ema: the EMA's model, if enabled."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler | None = None
-    average: nn.Module | None = None
+    ema: nn.Module | None = None
 
 
 class DamagedCheckpointError(InputError):
@@ -67,7 +67,7 @@ class Checkpoint:
     content: Mapping[str, Any]
     weights: Mapping[str, Tensor]
     optimizer: Mapping[str, Tensor]
-    average: Mapping[str, Tensor] | None
+    ema: Mapping[str, Tensor] | None
 
 
 def save_checkpoint(
@@ -81,8 +81,8 @@ def save_checkpoint(
     final = checkpoint_of(folder, progress.step)
     moments, optimizer_values = tensors_by_name(state.model, state.optimizer)
     files = {MODEL_FILE: state.model.state_dict(), OPTIMIZER_FILE: moments}
-    if state.average is not None:
-        files[EMA_FILE] = state.average.state_dict()
+    if state.ema is not None:
+        files[EMA_FILE] = state.ema.state_dict()
     tensors = {name: _gathered(values, writes) for name, values in files.items()}
     if not writes:
         return final
@@ -119,10 +119,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise InputError(f"the checkpoint {path} has format {content.get('format')}, this version reads {FORMAT}")
     try:
         weights, optimizer = load_file(path / MODEL_FILE), load_file(path / OPTIMIZER_FILE)
-        average = load_file(path / EMA_FILE) if (path / EMA_FILE).exists() else None
+        ema = load_file(path / EMA_FILE) if (path / EMA_FILE).exists() else None
     except (OSError, SafetensorError) as error:
         raise DamagedCheckpointError(f"the checkpoint {path} cannot be read ({error})") from error
-    return Checkpoint(path, content, weights, optimizer, average)
+    return Checkpoint(path, content, weights, optimizer, ema)
 
 
 def _gathered(state: Mapping[str, Tensor], kept: bool) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ from copy import deepcopy
 
 import torch
 
-from reid_accel.distributed.fsdp import own_part
+from reid_accel.distributed.fsdp import local_shard
 from reid_accel.models.reid import ReIDModel
 
 
@@ -24,7 +24,7 @@ class EMA:
         """Update the average after the model's step `step` (from 0)."""
         decay = min(self.decay, (1 + step) / (10 + step))
         ours, theirs = (
-            {name: own_part(value) for name, value in each.state_dict().items()} for each in (self.model, model)
+            {name: local_shard(value) for name, value in each.state_dict().items()} for each in (self.model, model)
         )
         floats = [name for name, value in ours.items() if value.is_floating_point()]
         torch._foreach_lerp_([ours[name] for name in floats], [theirs[name] for name in floats], 1 - decay)

@@ -12,7 +12,7 @@ import torch.nn as nn
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from reid_accel.distributed.fsdp import part_of
+from reid_accel.distributed.fsdp import shard_like
 
 
 def tensors_by_name(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -56,5 +56,5 @@ def load_by_name(
 def _laid_out(value: Tensor, parameter: Tensor) -> Tensor:
     """Sharded like its parameter, or in its memory format, so that a step takes the same code path."""
     if isinstance(parameter, DTensor):
-        return part_of(value, parameter)
+        return shard_like(value, parameter)
     return torch.empty_like(parameter, dtype=value.dtype).copy_(value) if value.ndim == 4 else value

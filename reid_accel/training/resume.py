@@ -9,7 +9,7 @@ from torch import Tensor
 
 from reid_accel.config.schema import RunConfig
 from reid_accel.distributed.collectives import Group
-from reid_accel.distributed.fsdp import parts_of
+from reid_accel.distributed.fsdp import shards_like
 from reid_accel.errors import InputError
 from reid_accel.training.checkpoint import (
     Checkpoint,
@@ -76,8 +76,8 @@ def load_checkpoint(path: Path, state: TrainingState, identity: RunFingerprint, 
             f"the new ones: --run.resume-anyway{_about_epochs(checkpoint, identity)}"
         )
     _require_fitting(path, checkpoint.weights, state.model)
-    if state.average is not None and checkpoint.average is not None:
-        _require_fitting(path, checkpoint.average, state.average)
+    if state.ema is not None and checkpoint.ema is not None:
+        _require_fitting(path, checkpoint.ema, state.ema)
     _place(checkpoint, state)
     if checkpoint.content["world_size"] != identity.world_size:
         logger.warning(
@@ -93,13 +93,13 @@ def load_checkpoint(path: Path, state: TrainingState, identity: RunFingerprint, 
 
 
 def _place(checkpoint: Checkpoint, state: TrainingState) -> None:
-    state.model.load_state_dict(parts_of(checkpoint.weights, state.model.state_dict()))
+    state.model.load_state_dict(shards_like(checkpoint.weights, state.model.state_dict()))
     if not load_by_name(state.model, state.optimizer, checkpoint.optimizer, checkpoint.content["optimizer"]):
         logger.warning("the checkpoint's optimizer is of another kind: this one starts without moments")
-    if state.average is not None:
-        wanted = state.average.state_dict()
-        averages = checkpoint.average if checkpoint.average is not None else {**wanted, **checkpoint.weights}
-        state.average.load_state_dict(parts_of(averages, wanted))
+    if state.ema is not None:
+        wanted = state.ema.state_dict()
+        averages = checkpoint.ema if checkpoint.ema is not None else {**wanted, **checkpoint.weights}
+        state.ema.load_state_dict(shards_like(averages, wanted))
     if state.scaler is not None and checkpoint.content["scaler"] is not None:
         state.scaler.load_state_dict(checkpoint.content["scaler"])
 

@@ -47,7 +47,7 @@ class Trainer:
     data: TrainingSet
     input: TrainingInput
     config: Config
-    average: EMA | None = None
+    ema: EMA | None = None
     skipper: NonFiniteSkipper | None = None
     class_weights: tuple[Tensor, ...] | None = None
     own_losses: Mapping[str, Loss] = field(default_factory=dict)
@@ -72,15 +72,15 @@ class Trainer:
     @property
     def state(self) -> TrainingState:
         """The state that a checkpoint saves."""
-        average = self.average.model if self.average is not None else None
-        return TrainingState(self.unwrapped, self.optimizer.optimizer, self.accelerator.scaler, average)
+        ema = self.ema.model if self.ema is not None else None
+        return TrainingState(self.unwrapped, self.optimizer.optimizer, self.accelerator.scaler, ema)
 
     def evaluated_model(self) -> ReIDModel:
         """The model to evaluate and save: the EMA if enabled. Every process must call it.
 
         Batch norm statistics are each process's own, from its share of the images; process 0's are saved.
         """
-        model = self.average.model if self.average is not None else self.unwrapped
+        model = self.ema.model if self.ema is not None else self.unwrapped
         Group.of().broadcast_buffers(model)
         return unsharded(model)
 
@@ -135,8 +135,8 @@ class Trainer:
                     self.optimizer.step()
                 self.optimizer.zero_grad()
             sums = sums.add(terms, loss, outputs, batch)
-        if applied and self.average is not None:
-            self.average.update(self.unwrapped, step)
+        if applied and self.ema is not None:
+            self.ema.update(self.unwrapped, step)
         return sums if applied else given
 
     def _prepare_gradient(self) -> bool:

@@ -1,4 +1,4 @@
-"""Weights shared out over two real processes: the same training, the same checkpoints."""
+"""Weights sharded over two real processes: the same training, the same checkpoints."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def losses_of(folder: Path, run: str) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def sharded(folder: Path) -> str:
-    """A run of two processes that share the weights out."""
+    """A run of two processes with sharded weights."""
     launch(
         FAULTY, "frozen-neck", "train", *settings(folder, "sharded", "--run.shard-weights"), folder=folder, processes=2
     )

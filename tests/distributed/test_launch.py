@@ -35,6 +35,7 @@ def data_flags(folder: Path) -> tuple[str, ...]:
 def test_two_processes_train_one_model(folder: Path) -> None:
     settings = (*data_flags(folder), *TINY, "--train.batch-size=8", "--optim.learning-rate=0.01")
     settings += ("--augment.patch-probability=0.5", "--augment.trivial-augment=0.5")
+    settings += ("--loss.triplet=0.5", "--loss.center=0.0005", "--train.images-per-identity=2")
     launch(WORKER, folder / "two", *settings, folder=folder, processes=2)
     launch(WORKER, folder / "one", *settings, folder=folder)
     one = read_json(folder / "one.0")

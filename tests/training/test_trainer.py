@@ -83,9 +83,9 @@ def test_clipping_bounds_the_step(small_market: Path) -> None:
 
 def test_averaged_weights_follow_by_the_formula(small_market: Path) -> None:
     built = trainer(small_market)
-    average = EMA(built.model, decay=0.5)
+    ema = EMA(built.model, decay=0.5)
     expected = {name: value.clone() for name, value in built.model.state_dict().items()}
-    following = dataclasses.replace(built, average=average)
+    following = dataclasses.replace(built, ema=ema)
     sums = EpochSums.restored({}, built.accelerator)
     batches = following.open_batches(built.epoch_batches(0)[:2], epoch=0)
     for step, decay in enumerate((0.1, 2 / 11)):
@@ -93,7 +93,7 @@ def test_averaged_weights_follow_by_the_formula(small_market: Path) -> None:
         for name, value in built.model.state_dict().items():
             if value.is_floating_point():
                 expected[name] = decay * expected[name] + (1 - decay) * value
-    averaged = average.model.state_dict()
+    averaged = ema.model.state_dict()
     for name, value in expected.items():
         assert torch.allclose(averaged[name], value, atol=1e-6), name
     assert any(not torch.equal(averaged[name], value) for name, value in built.model.state_dict().items())

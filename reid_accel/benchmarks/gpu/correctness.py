@@ -169,14 +169,14 @@ def ema_by_hand(setup: Setup) -> Iterator[Row]:
     config, images = small_run(setup)
     config = replace(config, train=replace(config.train, ema_decay=0.8))
     with made_trainer(setup, config, images) as trainer:
-        assert trainer.average is not None
-        expected = {name: value.cpu().double() for name, value in trainer.average.model.named_parameters()}
+        assert trainer.ema is not None
+        expected = {name: value.cpu().double() for name, value in trainer.ema.model.named_parameters()}
         for step in range(STOP):
             train_steps(trainer, step, step + 1)
             decay = min(0.8, (1 + step) / (10 + step))
             for name, value in trainer.unwrapped.named_parameters():
                 expected[name] = decay * expected[name] + (1 - decay) * value.detach().cpu().double()
-        pairs = [(value.cpu(), expected[name]) for name, value in trainer.average.model.named_parameters()]
+        pairs = [(value.cpu(), expected[name]) for name, value in trainer.ema.model.named_parameters()]
     yield within("EMA against its definition in float64", max(_distance(*pair) for pair in pairs), 1e-6)
 
 

@@ -170,8 +170,8 @@ def state_of(trainer: Trainer) -> dict[str, Tensor]:
     tensors = {f"model.{name}": value for name, value in trainer.unwrapped.state_dict().items()}
     for index, entries in trainer.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{key}": value for key, value in entries.items() if isinstance(value, Tensor)}
-    if trainer.average is not None:
-        tensors |= {f"ema.{name}": value for name, value in trainer.average.model.state_dict().items()}
+    if trainer.ema is not None:
+        tensors |= {f"ema.{name}": value for name, value in trainer.ema.model.state_dict().items()}
     return {name: value.detach().cpu().clone() for name, value in tensors.items()}
 
 
