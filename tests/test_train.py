@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,17 +12,22 @@ import torch
 from helpers.launching import TINY, read_json
 from helpers.made_sets import make_market
 from PIL import Image
+from safetensors.torch import load_file
 
-from reid_accel import ReIDModel
+from reid_accel import ReIDModel, train_model
 from reid_accel import train as train_script
 from reid_accel.attributes.annotations import write_market_mat
 from reid_accel.attributes.vocabulary import MARKET_GROUPS
+from reid_accel.config.parse import parse
+from reid_accel.config.schema import Config
 from reid_accel.course.submission import check_classification, check_rank_lists
-from reid_accel.data.dataset import ImageDataset
+from reid_accel.errors import InputError
 from reid_accel.files import write_json
+from reid_accel.models.outputs import Outputs
 from reid_accel.predict import main as predict
 from reid_accel.score import main as score
 from reid_accel.train import main as train
+from reid_accel.training.dataloader import Batch
 
 
 @pytest.fixture(autouse=True)
@@ -271,19 +277,14 @@ def test_a_second_run_gets_a_folder_of_its_own(small_market: Path) -> None:
 
 
 def test_the_model_is_that_of_the_best_epoch(small_market: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    saved: list[torch.Tensor] = []
     scores = iter([0.3, 0.9, 0.5])
     monkeypatch.setattr(train_script, "score_validation", lambda *arguments: {"validation_mAP": next(scores)})
-    real = train_script.checkpoint
-
-    def checkpoint(run: train_script.Run, progress: train_script.Progress) -> None:
-        saved.append(run.trainer.unwrapped.neck[0][0].weight.detach().clone())
-        real(run, progress)
-
-    monkeypatch.setattr(train_script, "checkpoint", checkpoint)
-    train(settings(small_market, "--run.dir=run", "--train.epochs=3"))
-    kept = ReIDModel.from_pretrained("run/model").neck[0][0].weight
-    assert [torch.equal(kept, weight) for weight in saved] == [False, True, False]
+    train(settings(small_market, "--run.dir=run", "--train.epochs=3", "--run.keep-checkpoints=3"))
+    kept, *epochs = (
+        load_file(path / "model.safetensors")["neck.0.0.weight"]
+        for path in (Path("run/model"), *sorted(Path("run/checkpoints").iterdir()))
+    )
+    assert [torch.equal(kept, weight) for weight in epochs] == [False, True, False]
     assert read_json(Path("run/report.json"))["training"]["best_epoch"] == 2
 
 
@@ -294,34 +295,29 @@ def test_a_loss_that_is_not_finite_names_the_step(small_market: Path, capsys: py
     assert not (Path("run") / "model").exists()
 
 
-def test_a_stop_does_not_keep_spoilt_weights(
-    small_market: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(train_script.StopRequest, "agreed", lambda self, step, every, save: (step == 2, False))
-    wild = ["--optim.name=sgd", "--optim.learning-rate=1e30", "--optim.warmup-epochs=0"]
-    assert "not finite at step 2." in refused(capsys, settings(small_market, "--run.dir=run", *wild))
-    assert not (Path("run") / "checkpoints").exists()
+def test_a_stop_does_not_save_a_loss_that_is_not_finite(small_market: Path) -> None:
+    calls: list[Batch] = []
+
+    def stops_in_step_1(outputs: Outputs, batch: Batch) -> torch.Tensor:
+        calls.append(batch)
+        signal.raise_signal(signal.SIGTERM)
+        return outputs.feature_BD.mean() * math.nan
+
+    with pytest.raises(InputError, match="not finite at step 1"):
+        train_model(parse(Config, settings(small_market, "--run.dir=run")), losses={"own": stops_in_step_1})
+    assert len(calls) == 1, "the epoch has two steps"
+    assert not Path("run/checkpoints").exists()
 
 
-def test_a_checkpoint_from_before_survives_what_goes_wrong(
-    small_market: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = train_script.validate_epoch
+def test_a_checkpoint_from_before_survives_what_goes_wrong(small_market: Path) -> None:
+    factors = iter((1.0, 1.0, math.nan, 1.0))
 
-    def poison(
-        run: train_script.Run, validation: ImageDataset, progress: train_script.Progress
-    ) -> train_script.Progress:
-        validated = real(run, validation, progress)
-        train_script.save_checkpoint(run.folder / "checkpoints", run.trainer.state, validated, run.identity, keep=9)
-        with torch.no_grad():
-            run.trainer.unwrapped.neck[0][0].weight.fill_(float("nan"))
-        return validated
+    def breaks_in_step_3(outputs: Outputs, batch: Batch) -> torch.Tensor:
+        return outputs.feature_BD.mean() * next(factors)
 
-    monkeypatch.setattr(train_script, "validate_epoch", poison)
-    monkeypatch.setattr(train_script, "checkpoint", lambda run, progress: None)
-    said = refused(capsys, settings(small_market, "--run.dir=run"))
-    assert "not finite at step 3. Earlier checkpoints are intact" in said
-    assert [path.name for path in (Path("run") / "checkpoints").iterdir()] == ["step-00000002"]
+    with pytest.raises(InputError, match=r"not finite at step 3\. Earlier checkpoints are intact"):
+        train_model(parse(Config, settings(small_market, "--run.dir=run")), losses={"own": breaks_in_step_3})
+    assert [path.name for path in Path("run/checkpoints").iterdir()] == ["step-00000002"]
 
 
 @pytest.mark.parametrize(
