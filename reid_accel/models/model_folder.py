@@ -6,14 +6,21 @@ from pathlib import Path
 from reid_accel.errors import InputError
 
 MODEL_FILES = ("config.json", "model.safetensors")
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 def check_model_name(name: str | Path) -> None:
     """Raise InputError unless `name` is a folder with a saved model, or could be a hub repository."""
     folder = Path(name)
-    if not folder.is_dir() and _HUB_NAME.fullmatch(str(name)) is None:
+    if folder.is_dir():
+        missing = [file for file in MODEL_FILES if not (folder / file).is_file()]
+        if missing:
+            raise InputError(f"{folder} is not a saved model: it lacks {' and '.join(missing)}")
+    elif not _may_be_on_the_hub(str(name)):
         raise InputError(f"there is no model folder {folder}; a run saves its model in RUN/model")
-    missing = [file for file in MODEL_FILES if folder.is_dir() and not (folder / file).is_file()]
-    if missing:
-        raise InputError(f"{folder} is not a saved model: it lacks {' and '.join(missing)}")
+
+
+def _may_be_on_the_hub(name: str) -> bool:
+    """Whether a name is of the form user/name and not a mistyped path: runs/NAME, or in a folder that exists."""
+    user = name.partition("/")[0]
+    return _HUB_NAME.fullmatch(name) is not None and user != "runs" and not Path(user).is_dir()

@@ -224,7 +224,12 @@ def load_model(name: str | Path, module: str | None = None) -> ReIDModel:
         with contextlib.redirect_stdout(None):  # the hub's client prints the location
             return ReIDModel.from_pretrained(name)
     except (OSError, SafetensorError, TypeError, KeyError) as error:
-        raise InputError(f"the model {name} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+        reason = str(error).strip().splitlines()[0]
+        if Path(name).is_dir():
+            raise InputError(f"the model {name} cannot be loaded: {reason}") from error
+        raise InputError(
+            f"there is no folder {name}, and no hub repository {name} could be loaded ({reason})"
+        ) from error
     except RuntimeError as error:  # torch's list of tensors that don't fit
         misfit = " ".join(str(error).split())
         raise InputError(

@@ -164,6 +164,27 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
         load_model(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "name", ["runs/quickstrt/model", "runs/quickstrt", "kept/modle", "./model", "../model", "~/model", "user/name/"]
+)
+def test_a_mistyped_path_is_not_looked_for_on_the_hub(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask_the_hub(name: str) -> None:
+        raise AssertionError("the hub is asked")
+
+    monkeypatch.setattr(ReIDModel, "from_pretrained", ask_the_hub)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "kept").mkdir()
+    with pytest.raises(InputError, match="there is no model folder"):
+        load_model(name)
+
+
+def test_a_name_that_is_neither_a_folder_nor_on_the_hub_says_both() -> None:
+    with pytest.raises(InputError, match=r"there is no folder no-user/no-model, and no hub repository .* \(.+\)"):
+        load_model("no-user/no-model")
+
+
 @pytest.mark.parametrize("damage", ["missing", "of another shape", "unexpected"])
 def test_weights_that_do_not_fit_are_refused(tmp_path: Path, damage: str) -> None:
     small().save_pretrained(tmp_path)
