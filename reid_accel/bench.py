@@ -70,14 +70,13 @@ def bench_training(arguments: Sequence[str], watchdog: "Watchdog") -> None:
     from reid_accel.data.open import open_data
     from reid_accel.data.splits import split_training_images
     from reid_accel.distributed.setup import start_accelerator
-    from reid_accel.hardware import choose_kernels
+    from reid_accel.hardware import choose_kernels, choose_precision
     from reid_accel.reporting.console import open_console
     from reid_accel.training.build import build_model, build_trainer
 
     config = parse(Config, settings, default_recipe=DEFAULT_RECIPE)
-    accelerator = start_accelerator(
-        config.run.mixed_precision, config.train.accumulation_steps, config.run.cpu_threads, watchdog
-    )
+    precision = choose_precision(config.run.mixed_precision, config.model.width_px)
+    accelerator = start_accelerator(precision, config.train.accumulation_steps, config.run.cpu_threads, watchdog)
     choose_kernels(deterministic=config.run.deterministic)
     console = open_console(accelerator.is_main_process, config.run.log_level)
     data = open_data(config.data, config.model)

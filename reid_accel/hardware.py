@@ -8,6 +8,10 @@ from contextlib import contextmanager
 import torch
 import torch.nn as nn
 
+CPU_BF16_WIDTH_PX = 64
+"""Narrower images give NaN gradients in bf16 on CPUs: oneDNN's backward pass of convolutions with stride 2 is wrong for
+maps that are 1 or 2 pixels wide."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -36,10 +40,11 @@ def load_average() -> float:
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
-def choose_precision(asked: str) -> str:
+def choose_precision(asked: str, image_width_px: int) -> str:
     """The training precision: as requested; for "auto" the launcher's setting, else what the hardware supports.
 
-    bf16 needs a GPU with bf16 arithmetic or a CPU with AVX512-BF16 or AMX; elsewhere it would be emulated.
+    bf16 needs a GPU with bf16 arithmetic, or a CPU with AVX512-BF16 or AMX and images of `CPU_BF16_WIDTH_PX`;
+    elsewhere it would be emulated.
     """
     if asked != "auto":
         return asked
@@ -48,7 +53,7 @@ def choose_precision(asked: str) -> str:
         return launcher
     if torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU", "false").lower() != "true":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
-    return "bf16" if _cpu_computes_bf16() else "no"
+    return "bf16" if image_width_px >= CPU_BF16_WIDTH_PX and _cpu_computes_bf16() else "no"
 
 
 def _cpu_computes_bf16() -> bool:

@@ -33,7 +33,7 @@ from reid_accel.distributed.watchdog import Watchdog
 from reid_accel.evaluation.evaluate import score_validation, validation_protocol
 from reid_accel.evaluation.final_report import RunImages, finish_run
 from reid_accel.files import write_text
-from reid_accel.hardware import choose_kernels, load_average, tf32
+from reid_accel.hardware import choose_kernels, choose_precision, load_average, tf32
 from reid_accel.models.backbone import starting_weights
 from reid_accel.models.reid import ReIDModel, import_module
 from reid_accel.reporting.console import epoch_bar, epoch_line, open_console, sentences_for_users
@@ -92,9 +92,8 @@ def train(config: Config, watchdog: Watchdog, additions: Additions = NOTHING) ->
 def prepare(config: Config, watchdog: Watchdog, additions: Additions = NOTHING) -> tuple[Run, Progress]:
     """Set up: data, network, trainer, folder, and the progress of a resumed run."""
     config, load = replace(config, run=resumed_after_restart(config.run)), load_average()
-    accelerator = start_accelerator(
-        config.run.mixed_precision, config.train.accumulation_steps, config.run.cpu_threads, watchdog
-    )
+    precision = choose_precision(config.run.mixed_precision, config.model.width_px)
+    accelerator = start_accelerator(precision, config.train.accumulation_steps, config.run.cpu_threads, watchdog)
     console = open_console(accelerator.is_main_process, config.run.log_level)
     choose_kernels(deterministic=config.run.deterministic)
     check_sharding(accelerator, config.run)
@@ -190,7 +189,7 @@ def finite_totals(run: Run, progress: Progress, sums: EpochSums) -> dict[str, fl
     """The epoch's sums over all processes. Raises InputError, before weights are saved, if a loss wasn't finite."""
     totals = sums.over_processes(run.accelerator)
     parts_per_step = run.accelerator.num_processes * run.config.train.accumulation_steps
-    require_finite(totals, progress.step - progress.position, parts_per_step, str(run.folder / "checkpoints"))
+    require_finite(totals, progress.step - progress.position, parts_per_step, run.folder / "checkpoints")
     return totals
 
 

@@ -9,8 +9,11 @@ import timm
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 import reid_accel
+from reid_accel.api import TrainedRun
 from reid_accel.config.schema import Config
 from reid_accel.errors import InputError
 from reid_accel.models.outputs import Outputs
@@ -34,6 +37,7 @@ def small(folder: Path, **sections: dict[str, object]) -> Config:
 @pytest.fixture(autouse=True)
 def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    AcceleratorState._reset_state(reset_partial_state=True)  # of tests before
 
 
 def test_the_example_of_the_documentation_runs(tmp_path: Path) -> None:
@@ -45,6 +49,25 @@ def test_the_example_of_the_documentation_runs(tmp_path: Path) -> None:
     assert run.model.attributes(picture)[0]["hat"] in ("no", "yes")
     with pytest.raises(InputError, match="already holds a run"):
         reid_accel.train_model(small(tmp_path))
+
+
+def test_runs_of_one_process_can_have_different_precisions(small_market: Path, tmp_path: Path) -> None:
+    data = {"name": "market-layout", "root": str(small_market), "cache_dir": str(tmp_path), "validation_share": 0.2}
+    more = {"data": data, "model": MODEL | {"width_px": 64}, "train": {"epochs": 1, "batch_size": 8}}
+
+    def train(precision: str) -> TrainedRun:
+        run = {"dir": str(tmp_path / precision), "mixed_precision": precision, "cpu_threads": 1}
+        return reid_accel.train_model(small(tmp_path, run=run, **more))
+
+    with pytest.raises(InputError, match="precision fp16 needs a GPU"):
+        train("fp16")
+    for precision in ("no", "bf16"):
+        assert train(precision).report["hardware"]["mixed_precision"] == precision
+    Accelerator(mixed_precision="bf16")  # the caller's own
+    with pytest.raises(InputError, match="an Accelerator with precision bf16 exists in this Python process"):
+        train("fp16")
+    assert Accelerator().mixed_precision == "bf16"
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @timm.models.register_model

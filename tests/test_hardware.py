@@ -28,7 +28,7 @@ def test_precision_is_what_was_asked_for(
     asked: str, launcher: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launcher)
-    assert choose_precision(asked) == expected
+    assert choose_precision(asked, 32) == expected
 
 
 def test_automatic_precision_follows_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,7 +38,8 @@ def test_automatic_precision_follows_the_processor(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     for able, expected in ((True, "bf16"), (False, "no")):
         monkeypatch.setattr(hardware, "_cpu_computes_bf16", lambda able=able: able)
-        assert choose_precision("auto") == expected
+        assert choose_precision("auto", 64) == expected
+        assert choose_precision("auto", 63) == "no"
 
 
 def test_a_compiled_network_keeps_its_names_and_its_answers() -> None:

@@ -11,12 +11,13 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import InitProcessGroupKwargs, parse_flag_from_env
 
 from reid_accel.distributed.stop import EXIT_STOPPED
 from reid_accel.distributed.watchdog import Watchdog, die_with_launcher
 from reid_accel.errors import InputError
-from reid_accel.hardware import choose_precision, cpu_threads
+from reid_accel.hardware import cpu_threads
 
 LEAVING_SECONDS = 10.0
 
@@ -28,8 +29,11 @@ def process_group_scope(stall_minutes: float = 30.0) -> Iterator[Watchdog]:
     Pass the watchdog to `start_accelerator`: through it a process that fails tells the others. Connections are closed
     in order: otherwise the interpreter would exit while gloo's threads still hold tensors, and the process would abort
     after its work is done ("terminate called without an active exception", pytorch/pytorch#179291).
+    Accelerate's process-wide state is reset, so that a later run in this process can have another precision; a state
+    that the caller had before is kept.
     """
     watchdog = Watchdog(stall_minutes)
+    had_state = bool(PartialState._shared_state)
     try:
         yield watchdog
     except BaseException as error:
@@ -47,6 +51,10 @@ def process_group_scope(stall_minutes: float = 30.0) -> Iterator[Watchdog]:
             sys.stderr.flush()
             os._exit(error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1)
         raise
+    finally:
+        if not had_state:
+            AcceleratorState._reset_state(reset_partial_state=True)
+            GradientState._reset_state()
     if dist.is_initialized():
         dist.barrier()  # no connection closes while another process still reads from it
     watchdog.stop()
@@ -75,19 +83,25 @@ def _left_process_group() -> bool:
 
 
 def start_accelerator(
-    mixed_precision: str, accumulation_steps: int = 1, asked_threads: int = 0, watchdog: Watchdog | None = None
+    precision: str, accumulation_steps: int = 1, asked_threads: int = 0, watchdog: Watchdog | None = None
 ) -> Accelerator:
     """An Accelerator for the launcher's processes, in the requested precision; starts the watchdog.
 
+    precision: "no", "fp16" or "bf16" (see `hardware.choose_precision`).
     Several processes on a machine without GPUs compute on its CPU, whatever launched them. Raises InputError when the
     processes aren't connected, or the hardware doesn't support the precision.
     """
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched > 1 and not torch.accelerator.is_available():  # accelerate must be told to connect the processes
         os.environ["ACCELERATE_USE_CPU"] = "true"
-    precision = choose_precision(mixed_precision)
     watchdog = watchdog or Watchdog()
     timeout = _patience(watchdog.stall_seconds)
+    set_before = AcceleratorState._shared_state.get("_mixed_precision", precision)
+    if set_before != precision:
+        raise InputError(
+            f"an Accelerator with precision {set_before} exists in this Python process, and this run is to have "
+            f"{precision}: restart Python, or set --run.mixed-precision {set_before}"
+        )
     die_with_launcher()
     _connect_after_restart(timeout)
     try:
@@ -97,8 +111,10 @@ def start_accelerator(
             kwargs_handlers=[InitProcessGroupKwargs(timeout=timeout)],
         )
     except ValueError as error:
-        raise InputError(f"this machine cannot train in {precision}: {error}") from error
+        raise InputError(f"accelerate cannot start with precision {precision}: {error}") from error
     if accelerator.device.type == "cpu":
+        if precision == "fp16":  # accelerate would train in float32
+            raise InputError("precision fp16 needs a GPU; on a CPU set --run.mixed-precision to bf16 or no")
         torch.set_num_threads(cpu_threads(asked_threads))
     if accelerator.num_processes != launched:
         raise InputError(

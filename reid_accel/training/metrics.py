@@ -5,6 +5,7 @@ Legend: B images of a micro-batch, A attribute groups.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -81,16 +82,17 @@ def epoch_numbers(sums: Mapping[str, float], config: LossConfig) -> dict[str, An
     }
 
 
-def require_finite(sums: Mapping[str, float], first_step: int, parts_per_step: int, checkpoints: str) -> None:
+def require_finite(sums: Mapping[str, float], first_step: int, parts_per_step: int, checkpoints: Path) -> None:
     """Raise InputError, naming the step, if a loss of the epoch was not finite.
 
     Such a loss corrupts the weights, so every later one is not finite either, and the number of finite ones gives the
-    step. parts_per_step: processes times accumulation steps.
+    step. parts_per_step: processes times accumulation steps. checkpoints: the run's folder of checkpoints.
     """
     if np.isfinite(sums["loss"]):
         return
     step = first_step + int(sums["finite_losses"]) // parts_per_step
+    intact = f"Earlier checkpoints are intact in {checkpoints}. " if any(checkpoints.glob("step-????????")) else ""
     raise InputError(
-        f"the loss is not finite at step {step + 1}. Earlier checkpoints are intact in {checkpoints}. Lower "
+        f"the loss is not finite at step {step + 1}. {intact}Lower "
         "--optim.learning-rate, clip gradients (--optim.clip-norm 5), or train in float32 (--run.mixed-precision no)"
     )

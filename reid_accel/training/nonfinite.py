@@ -38,6 +38,6 @@ class NonFiniteSkipper:
         if skipped_steps > self.limit:
             raise InputError(
                 f"the gradient is not finite at step {step}, and {self.limit} such steps were skipped already "
-                "(--train.skip-nonfinite). Earlier checkpoints are intact. Lower --optim.learning-rate, or train in "
+                "(--train.skip-nonfinite). Lower --optim.learning-rate, or train in "
                 "float32 (--run.mixed-precision no)"
             )

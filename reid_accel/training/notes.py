@@ -9,7 +9,7 @@ from reid_accel.config.recipes import DEFAULT_RECIPE
 from reid_accel.config.schema import Config
 from reid_accel.data.dataset import ImageDataset
 from reid_accel.data.sets import SYNTHETIC
-from reid_accel.hardware import num_cores
+from reid_accel.hardware import CPU_BF16_WIDTH_PX, num_cores
 from reid_accel.reporting.provenance import software
 from reid_accel.training.build import skips_steps
 from reid_accel.training.trainer import Trainer
@@ -62,7 +62,13 @@ def notes(trainer: Trainer, load: float = 0.0) -> list[str]:
             "train.batch-norm frozen keeps the statistics of pretrained weights, but this run starts from random ones: "
             "the backbone's batch norms have no effect"
         )
-    if trainer.accelerator.device.type == "cpu" and busy_machine(torch.get_num_threads(), load):
+    on_cpu = trainer.accelerator.device.type == "cpu"
+    if on_cpu and trainer.accelerator.mixed_precision == "bf16" and config.model.width_px < CPU_BF16_WIDTH_PX:
+        found.append(
+            f"bf16 on a CPU can give NaN gradients with images narrower than {CPU_BF16_WIDTH_PX} px "
+            f"(--model.width-px {config.model.width_px}): --run.mixed-precision auto or no avoids them"
+        )
+    if on_cpu and busy_machine(torch.get_num_threads(), load):
         found.append(
             f"other processes keep this machine busy (load {load:.1f}): several threads can be slower than one. "
             "Consider --run.cpu-threads 1"

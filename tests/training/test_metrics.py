@@ -67,8 +67,11 @@ def test_sums_continue_from_a_checkpoint(small_market: Path) -> None:
     assert EpochSums.restored(total, built.accelerator).over_processes(built.accelerator) == total
 
 
-def test_the_first_step_with_a_bad_loss_is_named() -> None:
+def test_the_first_step_with_a_bad_loss_is_named_and_checkpoints_if_there_are_any(tmp_path: Path) -> None:
     sums = {"loss": float("nan"), "finite_losses": 9.0}
-    with pytest.raises(InputError, match="not finite at step 104"):
-        require_finite(sums, first_step=100, parts_per_step=3, checkpoints="run/checkpoints")
-    require_finite({"loss": 1.0, "finite_losses": 9.0}, 100, 3, "")
+    with pytest.raises(InputError, match=r"not finite at step 104\. Lower"):
+        require_finite(sums, first_step=100, parts_per_step=3, checkpoints=tmp_path / "checkpoints")
+    (tmp_path / "checkpoints" / "step-00000100").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"104\. Earlier checkpoints are intact in .*checkpoints\. Lower"):
+        require_finite(sums, first_step=100, parts_per_step=3, checkpoints=tmp_path / "checkpoints")
+    require_finite({"loss": 1.0, "finite_losses": 9.0}, 100, 3, tmp_path)

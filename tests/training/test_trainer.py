@@ -64,6 +64,9 @@ def test_what_users_may_not_expect_is_noted(small_market: Path, monkeypatch: pyt
     assert not noted("--train.skip-nonfinite=1")
     assert "random initial weights: set it to 0" in noted("--optim.frozen-epochs=2")[0]
     assert "batch norms have no effect" in noted("--train.batch-norm=frozen")[0]
+    monkeypatch.setattr(Accelerator, "mixed_precision", "bf16")
+    assert "images narrower than 64 px (--model.width-px 32)" in noted()[0]
+    assert not noted("--model.width-px=64")
     monkeypatch.setattr(Accelerator, "mixed_precision", "fp16")
     assert "any number of such steps" in noted("--train.skip-nonfinite=1")[0]
     assert not noted()

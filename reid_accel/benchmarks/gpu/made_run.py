@@ -34,7 +34,7 @@ from reid_accel.data.dataset import ImageDataset
 from reid_accel.data.listing import ImageFile
 from reid_accel.data.splits import TrainingSet
 from reid_accel.distributed.setup import start_accelerator
-from reid_accel.hardware import choose_kernels, compile_if_possible, tf32
+from reid_accel.hardware import choose_kernels, choose_precision, compile_if_possible, tf32
 from reid_accel.models.losses import total
 from reid_accel.models.outputs import Outputs
 from reid_accel.training.build import build_model, build_trainer
@@ -109,7 +109,8 @@ def made_trainer(setup: Setup, config: Config, images: TrainingSet, *, dropout: 
         os.environ["ACCELERATE_USE_CPU"] = "true"
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         AcceleratorState._reset_state(reset_partial_state=True)  # otherwise the first trainer's precision is kept
-    accelerator = start_accelerator(config.run.mixed_precision, asked_threads=config.run.cpu_threads)
+    precision = choose_precision(config.run.mixed_precision, config.model.width_px)
+    accelerator = start_accelerator(precision, asked_threads=config.run.cpu_threads)
     choose_kernels(deterministic=config.run.deterministic)
     try:
         with tf32(config.run.tf32):
