@@ -144,7 +144,8 @@ def test_frozen_statistics_make_two_processes_one(folder: Path) -> None:
     def losses(run: str, processes: int, statistics: str) -> torch.Tensor:
         words = ["frozen-neck"] if statistics == "frozen" else []
         flags = settings(folder, run, f"--train.batch-norm={statistics}", "--train.epochs=5", "--optim.name=sgd")
-        launch(FAULTY, *words, *flags, "--optim.learning-rate=0.05", folder=folder, processes=processes)
+        flags += ["--optim.learning-rate=0.05", "--optim.weight-decay=0.02"]
+        launch(FAULTY, *words, *flags, folder=folder, processes=processes)
         lines = [json.loads(line) for line in (folder / run / "metrics.jsonl").read_text().splitlines()]
         return torch.tensor([line["loss"] for line in lines if "validation_mAP" not in line][:20])
 
