@@ -9,7 +9,8 @@ pytestmark = pytest.mark.launch
 
 
 def test_the_quickstart_reaches_its_floor(tmp_path: Path) -> None:
-    launch(PACKAGE / "train.py", "--data.cache-dir=cache", folder=tmp_path)
+    # one thread: several would wait for each other where other tests run at the same time
+    launch(PACKAGE / "train.py", "--data.cache-dir=cache", "--run.cpu-threads=1", folder=tmp_path)
     report = read_json(tmp_path / "runs/quickstart/report.json")
     scores = [entry for entry in report["retrieval"] if entry["split"].startswith("query")]
     assert [entry["protocol"] for entry in scores] == ["market1501"]
