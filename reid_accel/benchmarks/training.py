@@ -3,7 +3,6 @@
 Legend: B images of a micro-batch.
 """
 
-import os
 import statistics
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -20,7 +19,7 @@ import torch
 from reid_accel.benchmarks.counting import copy_rate, count_work, peak_mib, product_rate, synchronize
 from reid_accel.data.dataset import Ints
 from reid_accel.files import write_json
-from reid_accel.hardware import tf32
+from reid_accel.hardware import num_cores, tf32
 from reid_accel.models.losses import Pairs, total
 from reid_accel.models.reid import ReIDModel
 from reid_accel.training.dataloader import Batch, DeviceInput, TrainingInput
@@ -278,7 +277,7 @@ def _hardware(trainer: Trainer) -> str:
     device, processes = trainer.accelerator.device, trainer.accelerator.num_processes
     if device.type == "cuda":
         return f"{processes} x {torch.cuda.get_device_name(device)}, torch {torch.__version__}"
-    return f"{processes} process(es) on {len(os.sched_getaffinity(0))} cores, torch {torch.__version__}"
+    return f"{processes} process(es) on {num_cores()} cores, torch {torch.__version__}"
 
 
 def print_figures(console: "Console", figures: TrainingFigures, trainer: Trainer) -> None:

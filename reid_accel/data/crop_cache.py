@@ -28,6 +28,7 @@ from reid_accel.data.cache_dir import writable_cache
 from reid_accel.data.images import ImageSize, as_array, may_stay_small, open_image, read_image, to_pixels
 from reid_accel.errors import InputError
 from reid_accel.files import replacing_folder, write_json
+from reid_accel.hardware import num_cores
 
 FORMAT = 2
 CROPS_FILE = "crops.npy"
@@ -123,12 +124,8 @@ def _read(folder: Path, number: int, verify: bool) -> CropCache:
 def _checksums(crops: npt.NDArray[np.uint8]) -> list[int]:
     flat = crops.reshape(-1)
     pieces = [flat[start : start + CHECKED_BYTES] for start in range(0, len(flat), CHECKED_BYTES)]
-    with ThreadPoolExecutor(_cores()) as pool:  # zlib works outside the GIL
+    with ThreadPoolExecutor(num_cores()) as pool:  # zlib works outside the GIL
         return list(pool.map(zlib.crc32, pieces))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 def _build(folder: Path, paths: Sequence[Path], decoding: Decoding) -> CropCache:
@@ -170,7 +167,7 @@ def _remove_abandoned(folder: Path) -> None:
 def _decode_all(file: Path, paths: Sequence[Path], decoding: Decoding) -> dict[str, Any]:
     """Write the crops; returns the content of the index."""
     size = decoding.size
-    with ThreadPoolExecutor(_cores()) as pool:  # Pillow decodes outside the GIL
+    with ThreadPoolExecutor(num_cores()) as pool:  # Pillow decodes outside the GIL
         own_size = _common_size(pool, paths, size)
         width, height = own_size or (size.width_px, size.height_px)
         crops = _allocate(file, (len(paths), 3, height, width))

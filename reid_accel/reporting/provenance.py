@@ -1,7 +1,6 @@
 """Provenance of a report: software versions and hardware."""
 
 import functools
-import os
 import platform
 import subprocess
 from importlib.metadata import version
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from reid_accel.hardware import num_cores
 from reid_accel.reporting.schema import Hardware, SoftwareVersions
 from reid_accel.version import __version__
 
@@ -65,6 +65,6 @@ def _cpu_name() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    cores = len(os.sched_getaffinity(0))
+    cores = num_cores()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return f"{names[0] if names else platform.machine()}, {cores} cores"

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from reid_accel.benchmarks.gpu.rows import LeftOutError
+from reid_accel.hardware import num_cores
 from reid_accel.reporting.provenance import commit
 
 
@@ -55,7 +56,7 @@ def machine(device: torch.device) -> dict[str, str]:
         facts["memory"] = f"{torch.cuda.get_device_properties(device).total_memory / 2**30:.0f} GiB"
     return {
         **facts,
-        "cores": str(len(os.sched_getaffinity(0))),
+        "cores": str(num_cores()),
         "threads": str(torch.get_num_threads()),
         "torch": torch.__version__,
         "python": platform.python_version(),
