@@ -1,20 +1,63 @@
-"""Atomic writes: a reader sees the old file or folder or the new one, never an incomplete one.
+"""Reading regular files only, and atomic writes: a reader sees the old file or folder or the new one, never a part.
 
 Temporary names are `.NAME.PROCESS.part`, and `.NAME.PROCESS.old` for a folder that is being replaced. All permissions
 follow the umask, even for files that a library (e.g. safetensors) makes readable by their owner only.
 """
 
+import errno
 import json
 import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.\d+\.(?P<kind>part|old)")
+
+
+def regular_only(path: str, flags: int) -> int:
+    """An opener for `open`: a FIFO, socket or device raises OSError instead of blocking, a folder as usual."""
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "not a regular file", path)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read its bytes; see `regular_only`."""
+    return open(path, "rb", opener=regular_only)
+
+
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file; see `regular_only`."""
+    with open(path, encoding="utf-8", opener=regular_only) as file:
+        return file.read()
+
+
+def check_regular(path: Path) -> None:
+    """Raise OSError unless a file can be read; call it before a library opens a path that may be a FIFO or device."""
+    open_regular(path).close()
+
+
+def shown(name: str | Path) -> str:
+    r"""A file name fit for terminals and text files: bytes that aren't UTF-8 and unprintable characters are escaped.
+
+    >>> shown("a\udcff\x1b[0m.jpg")
+    'a\\xff\\x1b[0m.jpg'
+    """
+    return "".join(letter if letter.isprintable() else _escaped(letter) for letter in str(name))
+
+
+def _escaped(letter: str) -> str:
+    if "\udc80" <= letter <= "\udcff":  # a byte that isn't UTF-8, as Python keeps it in names
+        return f"\\x{ord(letter) - 0xDC00:02x}"
+    return letter.encode("unicode_escape").decode("ascii")
 
 
 @contextmanager

@@ -1,13 +1,24 @@
 """Atomic files and folders."""
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
 import torch
+from helpers.time_limit import within
 from safetensors.torch import save_file
 
-from reid_accel.files import remove_leftovers, replacing, replacing_folder, write_text
+from reid_accel.files import (
+    check_regular,
+    open_regular,
+    read_text,
+    remove_leftovers,
+    replacing,
+    replacing_folder,
+    shown,
+    write_text,
+)
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -80,3 +91,51 @@ def test_leftovers_of_killed_processes_are_cleaned_up(tmp_path: Path) -> None:
     remove_leftovers(tmp_path)
     assert content(tmp_path) == {"model/file": "displaced", "step-1/file": "new", ".notes.old": "not ours"}
     assert sorted(path.name for path in tmp_path.iterdir()) == [".git", ".notes.old", "model", "step-1"]
+
+
+@pytest.mark.parametrize("kind", ["FIFO", "socket", "device", "link to a FIFO"])
+@pytest.mark.parametrize("read", [open_regular, read_text, check_regular])
+def test_what_is_no_regular_file_is_refused_at_once(
+    tmp_path: Path, read: object, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # a socket's path must be short
+    path = Path("/dev/zero" if kind == "device" else "image.jpg")
+    with socket.socket(socket.AF_UNIX) as server:
+        if kind == "socket":
+            server.bind(str(path))
+        elif kind == "FIFO":
+            os.mkfifo(path)
+        elif kind != "device":
+            os.mkfifo("other")
+            path.symlink_to("other")
+        with within(5), pytest.raises(OSError, match=r"not a regular file|No such device or address"):
+            read(path)  # type: ignore[operator]
+
+
+def test_regular_files_and_links_to_them_are_read(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes("ä\n".encode())
+    (tmp_path / "link").symlink_to("file")
+    for name in ("file", "link"):
+        check_regular(tmp_path / name)
+        assert read_text(tmp_path / name) == "ä\n"
+        with open_regular(tmp_path / name) as file:
+            assert file.read() == "ä\n".encode()
+    with pytest.raises(IsADirectoryError):
+        read_text(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        read_text(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("0001_c1s1_Ünïcode 日本.jpg", "0001_c1s1_Ünïcode 日本.jpg"),
+        (os.fsdecode(b"a\xff.jpg"), "a\\xff.jpg"),
+        ("red\x1b[31m\n.jpg", "red\\x1b[31m\\n.jpg"),
+        ("\u202egpj.jpg", "\\u202egpj.jpg"),
+        ("lone \ud800", "lone \\ud800"),
+    ],
+)
+def test_names_are_shown_without_bytes_that_change_a_terminal_or_cannot_be_encoded(name: str, text: str) -> None:
+    assert shown(name) == shown(Path(name)) == text
+    text.encode("utf-8")
