@@ -2,7 +2,6 @@
 
 import os
 import time
-from pathlib import Path
 from typing import Any
 
 from reid_accel.benchmarks.gpu.rows import checked
@@ -11,8 +10,9 @@ from reid_accel.benchmarks.gpu.worker import Ended, Started
 CRASHING_PART, HANGING_PART, LAST_PART = 1, 3, 5
 
 
-def misbehaving(first: int, device: str, folder: Path, data: Path | None, deadline: float, sender: Any) -> None:
+def misbehaving(first: int, *given: Any) -> None:
     """One part kills its process, one never ends, the others pass; LAST_PART is the last one."""
+    sender = given[-1]
     sender.send({"device": "made up"})
     for index in range(first, LAST_PART + 1):
         sender.send(Started(index))
@@ -24,6 +24,6 @@ def misbehaving(first: int, device: str, folder: Path, data: Path | None, deadli
         sender.send(Ended(index))
 
 
-def dead_at_once(first: int, device: str, folder: Path, data: Path | None, deadline: float, sender: Any) -> None:
+def dead_at_once(*given: Any) -> None:
     """A process that can't even start its parts."""
     os._exit(3)

@@ -44,7 +44,7 @@ def small_run(setup: Setup, precision: str = "no", **run: object) -> tuple[Confi
     """A run of five steps per epoch, with augmentation."""
     batch_size = 32 if setup.large else 8
     config = made_config(setup, batch_size, precision, ALL_AUGMENTATIONS, **run)
-    return config, made_images(config, 5 * batch_size, identities=batch_size)
+    return config, made_images(config, 5 * batch_size)
 
 
 def step_against_cpu(setup: Setup) -> Iterator[Row]:

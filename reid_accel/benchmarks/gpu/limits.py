@@ -27,6 +27,7 @@ from reid_accel.training.out_of_memory import OutOfMemoryAdvice
 from reid_accel.training.trainer import Trainer
 
 MEMORY_LIMIT_GIB = 3.0
+LARGE_BATCH, SMALL_BATCH = 64, 16
 FITTING_ON_CPU = 4
 
 
@@ -87,8 +88,8 @@ def _exchange_nothing(device: torch.device) -> bool:
 
 def out_of_memory(setup: Setup) -> Iterator[Row]:
     """The error of a step that doesn't fit into memory names a batch size that does."""
-    config = made_config(setup, 64 if setup.large else 16)
-    images = made_images(config, 2 * config.train.batch_size, identities=8)
+    config = made_config(setup, LARGE_BATCH if setup.large else SMALL_BATCH)
+    images = made_images(config, 2 * config.train.batch_size)
     title = "out of memory: the error names a size that fits"
     with made_trainer(setup, config, images) as trainer, _limited_memory(setup, trainer):
         try:

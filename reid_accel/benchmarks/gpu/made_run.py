@@ -77,9 +77,15 @@ def made_config(
     )
 
 
-def made_images(config: Config, number: int, identities: int = 64) -> TrainingSet:
+def num_people(train: TrainConfig) -> int:
+    """At least as many people as a batch holds."""
+    return max(64, train.batch_size // train.images_per_identity)
+
+
+def made_images(config: Config, number: int) -> TrainingSet:
     """Images of people of different colors, half the network's size as in Market-1501; some lack attributes."""
     rng = np.random.default_rng(0)
+    identities = num_people(config.train)
     pid_N = 1 + np.arange(number) % identities
     height, width = config.model.height_px // 2, config.model.width_px // 2
     color_I3 = rng.integers(40, 216, (identities + 1, 3, 1, 1), dtype=np.int16)

@@ -1,10 +1,10 @@
 """All parts of the benchmark, the most important first, with the time that each needs."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from reid_accel.benchmarks.gpu import correctness, limits, ranking, real_images, scoring, speed, usual_loop
-from reid_accel.benchmarks.gpu.rows import CORRECTNESS, REAL, SCORING, TRAINING, Row
+from reid_accel.benchmarks.gpu.rows import CORRECTNESS, REAL, SCORING, SECTIONS, TRAINING, Row
 from reid_accel.benchmarks.gpu.setup import Setup
 
 
@@ -35,13 +35,21 @@ RIGHT_PARTS = (
 COMPILED = Part(CORRECTNESS, "torch.compile on and off", correctness.compiled_against_eager, 60)
 
 
-def all_parts(*, large: bool) -> tuple[Part, ...]:
-    """The parts at sizes for a GPU, or at small sizes for the CPU."""
+def all_parts(*, large: bool, sections: Iterable[str] = SECTIONS) -> tuple[Part, ...]:
+    """The parts of the given sections, at sizes for a GPU or at small sizes for the CPU."""
+    chosen = {SECTIONS[name] for name in sections}
+    return tuple(part for part in _parts(large) if part.section in chosen)
+
+
+def _parts(large: bool) -> tuple[Part, ...]:
     batches, workers = (speed.BATCHES, (8, 16)) if large else (speed.SMALL_BATCHES, (1,))
     training = [Part(TRAINING, f"batch {size}", speed.speed_at(size), 12) for size in batches]
     training += [Part(TRAINING, f"usual loop, {count} workers", usual_loop.usual_loop(count), 15) for count in workers]
-    training.append(Part(TRAINING, "profile", speed.profiled_loop, 10))
-    compiled = [Part(TRAINING, "batch 256, compiled", speed.speed_at(256, compiled=True), 60)] if large else []
+    profiled = (batches[0], 256) if large else batches[:1]
+    training += [Part(TRAINING, f"profile, batch {size}", speed.profiled_loop(size), 10) for size in profiled]
+    compiled = [
+        Part(TRAINING, f"batch {size}, compiled", speed.speed_at(size, compiled=True), 60) for size in profiled if large
+    ]
     scores = [
         Part(SCORING, "embedding", scoring.embedding_speed, 10),
         Part(SCORING, "ranking", scoring.ranking_speed(scoring.MARKET), 6),

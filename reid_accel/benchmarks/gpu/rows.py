@@ -12,6 +12,8 @@ TRAINING = "Training"
 SCORING = "Scoring"
 REAL = "Real images"
 SCALING = "Several processes"
+SECTIONS = {"correctness": CORRECTNESS, "training": TRAINING, "scoring": SCORING, "real": REAL}
+"""The sections on one device, by their names in options."""
 
 Status = Literal["passed", "failed", "measured", "goal met", "goal missed", "left out", "not measured"]
 

@@ -18,7 +18,7 @@ from types import FrameType
 import torch
 
 from reid_accel.benchmarks.gpu.parts import Part, all_parts
-from reid_accel.benchmarks.gpu.rows import Row, correctness_failed, markdown, write_results
+from reid_accel.benchmarks.gpu.rows import SECTIONS, Row, correctness_failed, markdown, write_results
 from reid_accel.benchmarks.gpu.scaling import scaling
 from reid_accel.benchmarks.gpu.setup import Setup, machine, missing_device
 from reid_accel.benchmarks.gpu.usual_loop import compared
@@ -43,6 +43,7 @@ class Options:
     device: str = "cuda"
     json: Path | None = None
     data: Path | None = None
+    sections: Sequence[str] = tuple(SECTIONS)
 
 
 @dataclass
@@ -54,11 +55,12 @@ class Results:
     rows: list[Row] = field(default_factory=list)
     done: int = 0
     """The number of finished parts."""
+    begun: float = field(default_factory=time.monotonic)
 
     def add(self, row: Row) -> None:
         """Print a row and write all rows, so that they are kept however the command ends."""
         self.rows.append(row)
-        print(row.line(), flush=True)
+        print(f"{time.monotonic() - self.begun:5.0f} s  {row.line()}", flush=True)
         self.write()
 
     def write(self) -> None:
@@ -90,6 +92,9 @@ def parse_options(arguments: Sequence[str]) -> Options:
         "--json", type=Path, metavar="FILE", help="write the rows as JSON, and as Markdown to the same name with .md"
     )
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="a data set in Market-1501's layout")
+    parser.add_argument(
+        "--sections", nargs="+", choices=SECTIONS, default=tuple(SECTIONS), help="what to measure (default: everything)"
+    )
     return Options(**vars(parser.parse_args(arguments)))
 
 
@@ -140,7 +145,7 @@ def interruptible() -> Iterator[None]:
 def _measure(options: Options, results: Results) -> None:
     """Run all parts; after a part that crashed or hung, a new process continues with the next one."""
     deadline = time.monotonic() + options.budget
-    parts = all_parts(large=options.device == "cuda")
+    parts = all_parts(large=options.device == "cuda", sections=options.sections)
     reason = f"the budget of {options.budget:g} s was spent"
     try:
         with tempfile.TemporaryDirectory(prefix="reid_accel_bench_") as folder:
@@ -158,7 +163,7 @@ def _run_worker(options: Options, folder: Path, parts: Sequence[Part], deadline:
     """Run the remaining parts in a process until all are done or one crashes or hangs."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    setup = (options.device, folder, options.data, deadline)
+    setup = (options.device, folder, options.data, deadline, options.sections)
     process = context.Process(target=work, args=(results.done, *setup, sender))
     process.start()
     sender.close()

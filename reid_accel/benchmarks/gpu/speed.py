@@ -102,10 +102,13 @@ def _operations_per_image(trainer: Trainer, batch: Batch) -> float:
     return count_work(forward_backward)[0] / 4
 
 
-def profiled_loop(setup: Setup) -> Iterator[Row]:
-    """The kernels that training spends its time in, and the share of time that the device is idle."""
+def profiled_loop(batch_size: int) -> Callable[[Setup], Iterator[Row]]:
+    """A part that lists the kernels training spends its time in, and the share of time that the device is idle."""
+    return lambda setup: _profiled_loop(setup, batch_size)
+
+
+def _profiled_loop(setup: Setup, batch_size: int) -> Iterator[Row]:
     require_bf16(setup.device)
-    batch_size = 256 if setup.large else 8
     require_memory(setup.device, 4 + GIB_PER_IMAGE * batch_size)
     config = made_config(setup, batch_size, "bf16")
     activity = ProfilerActivity.CUDA if setup.large else ProfilerActivity.CPU
@@ -119,7 +122,12 @@ def profiled_loop(setup: Setup) -> Iterator[Row]:
     seconds_of = {name: sum(stop - start for start, stop in each) for name, each in spans.items()}
     total = sum(seconds_of.values())
     for name, seconds in sorted(seconds_of.items(), key=lambda item: -item[1])[:KERNELS_SHOWN]:
-        yield Row(TRAINING, f"profile: {name[:60]}", "measured", f"{100 * seconds / total:.1f} % of the kernels' time")
+        yield Row(
+            TRAINING,
+            f"profile, batch {batch_size}: {name[:60]}",
+            "measured",
+            f"{100 * seconds / total:.1f} % of the kernels' time",
+        )
     idle = _idle_share([span for each in spans.values() for span in each])
     title = f"profile, batch {batch_size}: device idle"
     yield Row(TRAINING, title, "measured", f"{100 * idle:.1f} % of the time", {"idle": idle})

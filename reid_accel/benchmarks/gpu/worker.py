@@ -43,7 +43,15 @@ class Ended:
     index: int
 
 
-def work(first: int, device: str, folder: Path, data: Path | None, deadline: float, sender: Connection) -> None:
+def work(
+    first: int,
+    device: str,
+    folder: Path,
+    data: Path | None,
+    deadline: float,
+    sections: Sequence[str],
+    sender: Connection,
+) -> None:
     """Run the parts from number `first` on and send their rows; runs in its own process."""
     os.setsid()  # Ctrl-C is for the parent, which ends this process and its children
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -54,7 +62,7 @@ def work(first: int, device: str, folder: Path, data: Path | None, deadline: flo
         os.environ.pop(name, None)  # set by a launcher of one process
     setup = Setup(torch.device(device, 0) if device == "cuda" else torch.device(device), folder, data, deadline)
     sender.send(machine(setup.device))
-    parts = all_parts(large=setup.large)
+    parts = all_parts(large=setup.large, sections=sections)
     for index in range(first, len(parts)):
         sender.send(Started(index))
         for row in rows_of(parts[index], setup):

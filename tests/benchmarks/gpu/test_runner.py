@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers import bench_workers
@@ -16,12 +17,14 @@ from helpers.launching import PACKAGE, REPOSITORY, environment, launch, read_jso
 from helpers.made_sets import make_market
 
 from reid_accel.bench import main
-from reid_accel.benchmarks.gpu import runner, setup
+from reid_accel.benchmarks.gpu import limits, runner, setup, speed
+from reid_accel.benchmarks.gpu.made_run import made_config, num_people
 from reid_accel.benchmarks.gpu.parts import Part, all_parts
 from reid_accel.benchmarks.gpu.rows import LeftOutError, Row, checked, markdown, within
 from reid_accel.benchmarks.gpu.setup import Setup
 from reid_accel.benchmarks.gpu.usual_loop import compared
 from reid_accel.benchmarks.gpu.worker import rows_of
+from reid_accel.data.sampler import identity_batches
 
 BLOCKING = Path(bench_workers.__file__).with_name("blocked_modules")
 ON_CPU = ("--device", "cpu")
@@ -160,6 +163,20 @@ def test_a_part_that_fails_gives_its_rows_and_then_its_error(tmp_path: Path) -> 
     assert not list(tmp_path.iterdir())
 
 
+def test_only_the_chosen_sections_are_measured() -> None:
+    assert runner.parse_options(["--sections", "scoring", "real"]).sections == ["scoring", "real"]
+    chosen = all_parts(large=True, sections=["scoring", "real"])
+    everything = [part.title for part in all_parts(large=True) if part.section in ("Scoring", "Real images")]
+    assert [part.title for part in chosen] == everything
+
+
+@pytest.mark.parametrize("batch_size", [*speed.BATCHES, limits.LARGE_BATCH])
+def test_there_are_enough_people_for_every_batch_that_a_gpu_gets(tmp_path: Path, batch_size: int) -> None:
+    train = made_config(Setup(torch.device("cuda"), tmp_path), batch_size).train
+    pid_N = np.arange(2 * batch_size) % num_people(train)
+    assert identity_batches(pid_N, train.batch_size, train.images_per_identity, seed=0, epoch=0).shape[1] == batch_size
+
+
 def test_a_part_for_which_there_is_no_time_is_not_started(tmp_path: Path) -> None:
     rows = list(rows_of(all_parts(large=False)[0], small_setup(tmp_path, deadline=time.monotonic() - 1)))
     assert [row.status for row in rows] == ["not measured"]
@@ -169,7 +186,7 @@ def test_a_part_that_crashes_or_hangs_does_not_take_the_others_along(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(runner, "work", bench_workers.misbehaving)
-    monkeypatch.setattr(runner, "all_parts", lambda large: all_parts(large=large)[: bench_workers.LAST_PART + 1])
+    monkeypatch.setattr(runner, "all_parts", lambda **options: all_parts(**options)[: bench_workers.LAST_PART + 1])
     monkeypatch.setattr(runner, "LEAST_PATIENCE_SECONDS", 0.5)
     monkeypatch.setattr(runner, "PATIENCE", 0)
     assert runner.main([*ON_CPU, "--json", str(tmp_path / "rows.json")]) == 1
