@@ -5,6 +5,7 @@ an image's position in a batch, and a checkpoint stores no generator state.
 Legend: B batch.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -52,6 +53,12 @@ class Draws:
         """The numbers of the given rows on a device (default: the host)."""
         rows_B = host_rows_B.to(device, non_blocking=True)
         return cls(seed, epoch, host_rows_B, rows_B, uniforms(seed, epoch, rows_B).float())
+
+    def split(self, sizes: Sequence[int]) -> Iterator["Draws"]:
+        """The numbers of consecutive groups of images."""
+        columns = (column.split(list(sizes)) for column in (self.host_rows_B, self.rows_B, self.numbers_Bn))
+        for host_rows_B, rows_B, numbers_Bn in zip(*columns, strict=True):
+            yield Draws(self.seed, self.epoch, host_rows_B, rows_B, numbers_Bn)
 
     def __getitem__(self, stream: Stream) -> Tensor:
         """B x num float32 numbers in [0, 1], on the device."""

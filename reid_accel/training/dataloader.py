@@ -4,7 +4,7 @@ Legend: N training images, P images of the pool that patches are cut from, B ima
 groups.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -23,6 +23,7 @@ from reid_accel.data.splits import TrainingSet
 from reid_accel.models.reid import Architecture
 
 POOL_SIZE = 256
+BATCHES_DRAWN = 64  # random numbers are generated for this many batches at once
 PATCH_POOL_SEED = (0, 1)  # appended to the run's seed; the sampler's generators append the epoch only
 
 
@@ -79,13 +80,20 @@ class DeviceInput:
     def batches(self, row_lists: Sequence[Ints], epoch: int) -> Generator[Batch]:
         """See `TrainingInput`. The augmentation of an image is a function of (seed, epoch, row)."""
         with closing(self.crops.batches(self.row_N[rows_B] for rows_B in row_lists)) as read:
-            for rows_B, crops_B3HW in zip(row_lists, read, strict=True):
-                yield self.finish(torch.from_numpy(rows_B), crops_B3HW, epoch)
+            for draws, crops_B3HW in zip(self._draws(row_lists, epoch), read, strict=True):
+                yield self.finish(crops_B3HW, draws)
 
-    def finish(self, rows_B: Tensor, crops_B3HW: Tensor, epoch: int) -> Batch:
-        """Enlarge, augment and normalize stored crops, and add their labels. rows: on the host."""
+    def _draws(self, row_lists: Sequence[Ints], epoch: int) -> Iterator[Draws]:
+        """The random numbers of each batch; those of several batches at once, since a GPU waits for each kernel."""
+        for start in range(0, len(row_lists), BATCHES_DRAWN):
+            lists = row_lists[start : start + BATCHES_DRAWN]
+            rows = torch.from_numpy(np.concatenate(lists))
+            draws = Draws.of(self.config.train.seed, epoch, rows, self.labels.identity_N.device)
+            yield from draws.split([len(rows_B) for rows_B in lists])
+
+    def finish(self, crops_B3HW: Tensor, draws: Draws) -> Batch:
+        """Enlarge, augment and normalize stored crops, and add their labels."""
         size = self.architecture
-        draws = Draws.of(self.config.train.seed, epoch, rows_B, crops_B3HW.device)
         images_B3HW = enlarge(to_float(crops_B3HW), size)
         changed = augment(images_B3HW, draws, self.config.augment, size.mean, size.std, self.pool_P3HW)
         return self.labels.batch(normalize(changed, size.mean, size.std), draws.rows_B)
