@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reid_accel.terminal import open_output, visible
+
 if TYPE_CHECKING:
     from reid_accel.distributed.watchdog import Watchdog
 
@@ -108,15 +110,15 @@ gpu        correctness and speed on a GPU
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one benchmark; a user's mistake is reported as one sentence."""
+    open_output()
     words = list(sys.argv[1:] if arguments is None else arguments)
     name = words[0] if words else ""
     if name == "gpu":  # before importing packages that a bare GPU machine may lack
         sys.exit(bench_gpu(words[1:]))
     if name not in ("retrieval", "train"):
         is_help = name in ("-h", "--help")
-        print(
-            USAGE if is_help else f"there is no benchmark {name}\n{USAGE}", file=sys.stdout if is_help else sys.stderr
-        )
+        usage = USAGE if is_help else visible(f"there is no benchmark {name}\n{USAGE}")
+        print(usage, file=sys.stdout if is_help else sys.stderr)
         sys.exit(0 if is_help else 2)
 
     from reid_accel.distributed.setup import process_group_scope

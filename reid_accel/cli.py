@@ -13,7 +13,8 @@ import tyro
 from tyro.conf import Positional
 
 from reid_accel.config.recipes import launch_file_path, recipe_path, recipes, title_of
-from reid_accel.errors import InputError
+from reid_accel.errors import InputError, explaining_os_errors
+from reid_accel.terminal import open_output, shown_as_it_is, visible
 from reid_accel.version import __version__
 
 SUCCESS, PROBLEMS, MISUSE = 0, 1, 2
@@ -28,20 +29,14 @@ Images = Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")]
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit with its code: 0 success, 1 problems found, 2 misuse."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    open_output()
     try:
-        code = _run(words)
+        with explaining_os_errors():
+            code = _run(words)
     except InputError as error:
-        code = _misuse(str(error))
-    except BrokenPipeError:  # of `reid-accel recipes | head`
-        code = SUCCESS
-    except OSError as error:
-        code = _misuse(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        print(f"reid-accel: {visible(str(error))}", file=sys.stderr)
+        code = MISUSE
     sys.exit(code)
-
-
-def _misuse(sentence: str) -> int:
-    print(f"reid-accel: {sentence}", file=sys.stderr)
-    return MISUSE
 
 
 def _run(words: list[str]) -> int:
@@ -54,7 +49,8 @@ def _run(words: list[str]) -> int:
     if command == "bench":
         importlib.import_module("reid_accel.bench").main(words[1:])
         return SUCCESS
-    code = tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="reid-accel", description=DESCRIPTION, args=words)
+    with shown_as_it_is(words):
+        code = tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="reid-accel", description=DESCRIPTION, args=words)
     return int(code or SUCCESS)
 
 
@@ -110,11 +106,11 @@ def _recipes(name: Positional[str | None] = None) -> int:
         name: Recipe to print.
     """
     if name is not None:
-        print(recipe_path(name).read_text(encoding="utf-8"), end="")
+        print(visible(recipe_path(name).read_text(encoding="utf-8")), end="")
         return SUCCESS
     width = max(map(len, recipes()))
     for recipe, path in recipes().items():
-        print(f"{recipe:{width}}  {title_of(path)}")
+        print(visible(f"{recipe:{width}}  {title_of(path)}"))
     return SUCCESS
 
 
@@ -136,7 +132,8 @@ def _push(
     """
     from reid_accel.hub import push
 
-    print("\n".join(push(folder, repo_id, visibility=visibility, dry_run=dry_run).lines()))
+    for line in push(folder, repo_id, visibility=visibility, dry_run=dry_run).lines():
+        print(visible(line, kept=""))
     return SUCCESS
 
 
@@ -169,11 +166,12 @@ def _check_submission(
         else:
             problems = check_rank_lists(path, test_names, query_names, length)
         for problem in problems:  # the format that editors and CI systems turn into links
-            print(f"{path}:{problem.line}: {problem.message}")
+            print(visible(f"{path}:{problem.line}: {problem.message}", kept=""))
         if problems:
             code = PROBLEMS
         else:
-            print(f"{path}: a {kind} file without problems{_unchecked(kind, test_names, query_names)}")
+            unchecked = _unchecked(kind, test_names, query_names)
+            print(visible(f"{path}: a {kind} file without problems{unchecked}", kept=""))
     return code
 
 

@@ -121,7 +121,8 @@ def prepare(config: Config, watchdog: Watchdog, additions: Additions = NOTHING) 
     tracking = Tracking(folder, accelerator, config.run.trackers, to_dict(config), **kept)
     for note in notes(trainer, load):
         logger.warning(note)
-    logger.info(opening(folder, trainer, validation, steps, micro_batch))
+    for line in opening(folder, trainer, validation, steps, micro_batch):
+        logger.info(line)
     return Run(config, accelerator, console, folder, data, validation, trainer, identity, tracking, watchdog), progress
 
 

@@ -24,7 +24,7 @@ FLOORS = (
     ("data",),
     ("synthetic", "distributed"),
     ("attributes", "config"),
-    ("errors", "files", "hardware", "version"),
+    ("errors", "files", "hardware", "terminal", "version"),
 )
 MAY_USE_ACCELERATE = ("launcher", "train", "score", "predict", "bench", "benchmarks", "training", "distributed")
 MAY_USE_ACCELERATE += ("evaluation.final_report", "reporting.tracking")

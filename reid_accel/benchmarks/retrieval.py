@@ -8,7 +8,6 @@ import multiprocessing
 import os
 import platform
 import statistics
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -24,6 +23,7 @@ import torch
 from reid_accel.benchmarks.plain_retrieval import plain_mean_ap, plain_reranked_mean_ap
 from reid_accel.errors import InputError
 from reid_accel.files import write_json
+from reid_accel.reporting.console import PlainConsole
 from reid_accel.retrieval.api import evaluate
 from reid_accel.retrieval.features import Embeddings, Int64Array
 from reid_accel.retrieval.protocol import Settings
@@ -97,14 +97,12 @@ def run(*, quick: bool = False, device: str = "cpu", json_path: Path | None = No
     """Measure every size and print the table."""
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise InputError("no CUDA device found: omit --device")
-    from rich.console import Console
-
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    console = PlainConsole(width=WIDTH)
     sizes = QUICK if quick else FULL
     load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
     measured = []
     for size in sizes:
-        console.print(f"[dim]measuring {size.title} ...[/dim]")
+        console.print(f"measuring {size.title} ...", style="dim")
         # a fresh process: memory left over from one size would hide what the next one needs
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
             measured.append(process.submit(measure, size, device).result())

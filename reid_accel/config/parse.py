@@ -19,6 +19,7 @@ import yaml
 from reid_accel.config.help import registry
 from reid_accel.config.recipes import recipe_path
 from reid_accel.errors import InputError
+from reid_accel.terminal import shown_as_it_is, visible
 
 C = TypeVar("C")
 
@@ -68,7 +69,8 @@ def recipe_config(kind: type[C], name: str) -> C:
 
 
 def _parse(kind: type[Any], words: Sequence[str], **more: Any) -> Any:
-    return tyro.cli(kind, args=words, prog=_command(), console_outputs=_is_main_process(), registry=registry, **more)
+    with shown_as_it_is(words):
+        return tyro.cli(kind, args=words, prog=_command(), console_outputs=_is_main_process(), registry=registry, **more)
 
 
 def _command() -> str:
@@ -82,7 +84,7 @@ def _parse_recipe(kind: type[C], flags: Sequence[str], recipe: Path) -> C:
         return _parse(kind, flags)
     except SystemExit:
         if _is_main_process():
-            print(f"this setting is in the recipe {recipe}", file=sys.stderr)
+            print(visible(f"this setting is in the recipe {recipe}"), file=sys.stderr)
         raise
 
 

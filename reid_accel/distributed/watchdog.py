@@ -15,6 +15,8 @@ from typing import Any
 
 import torch.distributed as dist
 
+from reid_accel.terminal import visible
+
 FAILED, MISUSE = 1, 2
 BEAT_SECONDS = 1.0
 GONE_SECONDS = 60.0  # without a heartbeat; a launcher notices a dead process on its own machine at once
@@ -100,7 +102,7 @@ class Watchdog:
             if is_printed:
                 self._set("printed", self._machine)
             else:
-                print(f"process {self.rank} stops: {reason}", file=sys.stderr, flush=True)
+                print(visible(f"process {self.rank} stops: {reason}"), file=sys.stderr, flush=True)
             self._set("failed", reason)
             time.sleep(2 * BEAT_SECONDS)
         except (RuntimeError, OSError):  # the store is gone
@@ -121,7 +123,7 @@ class Watchdog:
 
     def _end(self, reason: str, *, is_printed: bool = False) -> None:
         if not is_printed:
-            print(f"process {self.rank} stops: {reason}", file=sys.stderr, flush=True)
+            print(visible(f"process {self.rank} stops: {reason}"), file=sys.stderr, flush=True)
         if self.rank == 0:  # it may host the store: the others must read first
             time.sleep(2 * BEAT_SECONDS)
         os._exit(MISUSE if is_printed else FAILED)

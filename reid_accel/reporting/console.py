@@ -1,6 +1,9 @@
-"""Console output of process 0: errors, the log, a progress bar, the report's tables."""
+"""Console output of process 0: errors, the log, a progress bar, the report's tables.
 
-import errno
+Everything that is printed goes through `PlainConsole` or `terminal.visible`: square brackets, escape sequences and
+whatever else comes from outside is shown, never interpreted.
+"""
+
 import logging
 import os
 import sys
@@ -10,14 +13,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich import box
-from rich.console import Console
-from rich.markup import escape
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from reid_accel.errors import InputError
+from reid_accel.errors import InputError, explaining_os_errors
 from reid_accel.reporting.metrics import (
     ScoreTable,
     attribute_tables,
@@ -27,18 +30,36 @@ from reid_accel.reporting.metrics import (
     retrieval_tables,
 )
 from reid_accel.reporting.schema import Report, Retrieval, count, percent
+from reid_accel.terminal import open_output, printable, visible
 
 MISUSE = 2
 INTERRUPTED = 130
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 WIDTH = 100
 
 logger = logging.getLogger("reid_accel")  # all modules log to its children
 
 
+class PlainConsole(Console):
+    """A console that shows strings as they are: no markup, emoji names or escape sequences; any encoding; no reader."""
+
+    def __init__(self, *, stderr: bool = False, quiet: bool = False, width: int | None = None) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, stderr=stderr, quiet=quiet)
+        if width is not None and not self.is_terminal:
+            self.width = width
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Every text passes here before colors are added."""
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else printable(text, self.encoding), style, control)
+
+    def on_broken_pipe(self) -> None:
+        """The reader is gone: go on without output (rich would exit)."""
+        self.quiet = True
+
+
 def open_console(is_main_process: bool, log_level: str = "info") -> Console:
     """The terminal on process 0; a silent console on the others. The package's log is printed there from now on."""
-    console = Console(quiet=not is_main_process, highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+    console = PlainConsole(quiet=not is_main_process, width=WIDTH)
     logger.handlers = [_ConsoleHandler(console)]
     logger.setLevel(log_level.upper())
     logger.propagate = False  # a handler of the root logger would print every line again
@@ -55,32 +76,33 @@ class _ConsoleHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record; on a terminal, above the progress bar."""
         mark = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
-        self._console.print(Text.assemble((mark, "yellow"), self.format(record)), soft_wrap=True)
+        text = visible(record.getMessage(), kept="\t")  # a name with a line break must not look like another message
+        if record.exc_info:
+            text += f"\n{visible(logging.Formatter().formatException(record.exc_info))}"
+        self._console.print(Text.assemble((mark, "yellow"), text), soft_wrap=True)
 
 
 @contextmanager
 def sentences_for_users() -> Iterator[None]:
-    """Turn an InputError into a framed sentence and exit code 2, without a traceback.
+    """Turn InputErrors and the operating system's errors into a framed sentence and exit code 2, without a traceback.
 
     Usually all processes fail with the same error: process 0 prints it, and the launcher then ends the others. A
     process that is still running after ten seconds has a different error and prints it, too.
     """
+    open_output()
     try:
-        yield
+        with explaining_os_errors():
+            yield
     except KeyboardInterrupt as error:  # outside the training loop, which handles it
-        print(f"interrupted: {str(error) or 'the files written so far are complete'}", file=sys.stderr)
+        print(f"interrupted: {visible(str(error)) or 'the files written so far are complete'}", file=sys.stderr)
         sys.exit(INTERRUPTED)
-    except (InputError, OSError) as error:
-        if isinstance(error, OSError) and error.errno not in NO_SPACE:
-            raise
-        message = str(error)
-        if isinstance(error, OSError):
-            message = f"no space: {error}. Earlier files are complete; free some space and resume"
+    except InputError as error:
         rank = int(os.environ.get("RANK", "0"))
         if rank:
             time.sleep(10)
         title = "stopped" if rank == 0 else f"process {rank} stopped"
-        Console(stderr=True, highlight=False).print(Panel(message, title=title, border_style="red"), markup=False)
+        logger.debug("the error in full:", exc_info=True)
+        PlainConsole(stderr=True).print(Panel(Text(visible(str(error))), title=title, border_style="red"))
         sys.exit(MISUSE)
 
 
@@ -166,25 +188,30 @@ def print_tables(console: Console, tables: Iterable[ScoreTable]) -> None:
 def _table(scores: ScoreTable) -> Table:
     """The first column is text and may wrap, the others are numbers and may not; headings break at spaces."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), header_style="bold", show_edge=False, collapse_padding=True)
-    table.add_column(escape(scores.label), overflow="fold", min_width=14)
+    table.add_column(_text(scores.label), overflow="fold", min_width=14)
     for heading in scores.headings:
-        table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
+        table.add_column(_text(heading.replace(" ", "\n")), justify="right", no_wrap=True)
     for row in scores.rows:
-        label = escape("\n".join((row.label, *row.details)))
-        table.add_row(label, *map(escape, row.cells), style="yellow" if row.is_below_baseline else "")
+        cells = ("\n".join((row.label, *row.details)), *row.cells)
+        table.add_row(*map(_text, cells), style="yellow" if row.is_below_baseline else "")
     return table
 
 
-def _sentences(report: Report) -> Iterable[str]:
+def _sentences(report: Report) -> Iterable[Text]:
     best, junk, data = headline(report), report["junk"], report["data"]
     if best is not None:
         numbers = f"mAP {percent(best['mAP'])}, rank-1 {percent(best['cmc'].get('1'))}"
-        yield f"[bold]{numbers}[/] ({escape(protocol_label(best))}; {escape(best['split'])})"
+        yield _text(f" ({protocol_label(best)}; {best['split']})", numbers, "bold")
     if junk is not None:
-        yield f"Junk score: {junk_sentence(junk)}"
+        yield _text(f"Junk score: {junk_sentence(junk)}")
     for warning in data["warnings"]:
-        yield f"[yellow]Warning:[/] {escape(warning)}"
+        yield _text(f" {warning}", "Warning:", "yellow")
     skipped = data["skipped_images"]
     if skipped:
         first = f"{skipped[0]['name']}: {skipped[0]['reason']}"
-        yield f"[yellow]Warning:[/] images skipped: {count(len(skipped))}, e.g. {escape(first)}"
+        yield _text(f" images skipped: {count(len(skipped))}, e.g. {first}", "Warning:", "yellow")
+
+
+def _text(content: str, start: str = "", style: str = "") -> Text:
+    """Text for any console, not only for ours, after a styled start."""
+    return Text.assemble((start, style), visible(content))

@@ -17,11 +17,11 @@ from reid_accel.training.trainer import Trainer
 
 def opening(
     folder: Path, trainer: Trainer, validation: ImageDataset | None, steps_per_epoch: int, micro_batch_size: int
-) -> str:
+) -> tuple[str, str, str]:
     """Network, data, schedule, hardware and folder of a run, in three lines."""
     config, accelerator, versions = trainer.config, trainer.accelerator, software()
     held_out = f"{len(validation):,} for validation" if validation is not None else "no validation"
-    lines = (
+    return (
         f"{config.run.name}: {config.model.backbone} at {config.model.height_px}x{config.model.width_px}, "
         f"{len(trainer.data.images):,} training images of {trainer.data.num_identities} identities, {held_out}",
         f"{config.train.epochs} epochs x {steps_per_epoch} steps x {config.train.batch_size} images on "
@@ -29,7 +29,6 @@ def opening(
         f"{accelerator.mixed_precision}, seed {config.train.seed}",
         f"reid_accel {versions['reid_accel']}, torch {versions['torch']}; run folder {folder}",
     )
-    return "\n".join(lines)
 
 
 def notes(trainer: Trainer, load: float = 0.0) -> list[str]:

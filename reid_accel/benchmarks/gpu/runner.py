@@ -24,7 +24,8 @@ from reid_accel.benchmarks.gpu.setup import Setup, machine, missing_device
 from reid_accel.benchmarks.gpu.usual_loop import compared
 from reid_accel.benchmarks.gpu.worker import Ended, Started, work
 from reid_accel.data.layouts import check_layout
-from reid_accel.errors import InputError
+from reid_accel.errors import InputError, explaining_os_errors
+from reid_accel.terminal import open_output, visible
 
 MISUSE = 2
 PATIENCE = 4  # a part that takes this many times its estimate is considered hung
@@ -60,7 +61,7 @@ class Results:
     def add(self, row: Row) -> None:
         """Print a row and write all rows, so that they are kept however the command ends."""
         self.rows.append(row)
-        print(f"{time.monotonic() - self.begun:5.0f} s  {row.line()}", flush=True)
+        print(visible(f"{time.monotonic() - self.begun:5.0f} s  {row.line()}", kept=""), flush=True)
         self.write()
 
     def write(self) -> None:
@@ -71,10 +72,12 @@ class Results:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; returns its exit code: 1 if a correctness check failed, 2 for invalid options, else 0."""
+    open_output()
     try:
-        return run(parse_options(arguments))
+        with explaining_os_errors():
+            return run(parse_options(arguments))
     except InputError as error:
-        print(f"stopped: {error}", file=sys.stderr)
+        print(f"stopped: {visible(str(error))}", file=sys.stderr)
         return MISUSE
 
 
@@ -111,7 +114,7 @@ def run(options: Options) -> int:
     for row in list(compared(results.rows)):
         results.add(row)
     results.write()
-    print("\n" + markdown(results.rows, results.machine), flush=True)
+    print(visible("\n" + markdown(results.rows, results.machine)), flush=True)
     return 1 if correctness_failed(results.rows) else 0
 
 
@@ -230,4 +233,4 @@ def _measure_scaling(options: Options, processes: int, results: Results) -> None
     if os.environ.get("RANK", "0") == "0":
         for row in rows:
             results.add(row)
-        print("\n" + markdown(results.rows, results.machine), flush=True)
+        print(visible("\n" + markdown(results.rows, results.machine)), flush=True)
