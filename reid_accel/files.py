@@ -16,6 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from reid_accel.terminal import visible
+
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.\d+\.(?P<kind>part|old)")
 
 
@@ -51,13 +53,7 @@ def shown(name: str | Path) -> str:
     >>> shown("a\udcff\x1b[0m.jpg")
     'a\\xff\\x1b[0m.jpg'
     """
-    return "".join(letter if letter.isprintable() else _escaped(letter) for letter in str(name))
-
-
-def _escaped(letter: str) -> str:
-    if "\udc80" <= letter <= "\udcff":  # a byte that isn't UTF-8, as Python keeps it in names
-        return f"\\x{ord(letter) - 0xDC00:02x}"
-    return letter.encode("unicode_escape").decode("ascii")
+    return visible(str(name), kept="")
 
 
 @contextmanager

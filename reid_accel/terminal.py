@@ -40,10 +40,9 @@ def printable(text: str, encoding: str) -> str:
 
 
 def _escaped(character: str) -> str:
-    number = ord(character)
-    if number in _BYTES:
-        number -= 0xDC00
-    return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}" if number < 65536 else f"\\U{number:08x}"
+    if ord(character) in _BYTES:
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:
@@ -102,8 +101,7 @@ def _lasting(stream: TextIO | None, number: int) -> TextIO:
         return stream
     lasting: Any = _LastingFile(raw.fileno(), "w", closefd=False)
     lasting = lasting if raw is stream.buffer else io.BufferedWriter(lasting)
-    flags = {"line_buffering": stream.line_buffering, "write_through": stream.write_through}
-    return io.TextIOWrapper(lasting, stream.encoding, PLAIN, **flags)
+    return io.TextIOWrapper(lasting, stream.encoding, PLAIN, None, stream.line_buffering, stream.write_through)
 
 
 @contextmanager

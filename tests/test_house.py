@@ -24,7 +24,8 @@ FLOORS = (
     ("data",),
     ("synthetic", "distributed"),
     ("attributes", "config"),
-    ("errors", "files", "hardware", "terminal", "version"),
+    ("errors", "files", "hardware", "version"),
+    ("terminal",),
 )
 MAY_USE_ACCELERATE = ("launcher", "train", "score", "predict", "bench", "benchmarks", "training", "distributed")
 MAY_USE_ACCELERATE += ("evaluation.final_report", "reporting.tracking")

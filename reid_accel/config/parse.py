@@ -70,7 +70,9 @@ def recipe_config(kind: type[C], name: str) -> C:
 
 def _parse(kind: type[Any], words: Sequence[str], **more: Any) -> Any:
     with shown_as_it_is(words):
-        return tyro.cli(kind, args=words, prog=_command(), console_outputs=_is_main_process(), registry=registry, **more)
+        return tyro.cli(
+            kind, args=words, prog=_command(), console_outputs=_is_main_process(), registry=registry, **more
+        )
 
 
 def _command() -> str:

@@ -52,6 +52,10 @@ class PlainConsole(Console):
         for text, style, control in super().render(renderable, options):
             yield Segment(text if control else printable(text, self.encoding), style, control)
 
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Strings are measured as they will be shown."""
+        return super().render_str(printable(text, self.encoding), **options)
+
     def on_broken_pipe(self) -> None:
         """The reader is gone: go on without output (rich would exit)."""
         self.quiet = True
