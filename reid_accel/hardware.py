@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 import torch.nn as nn
 
+from reid_accel.config.environment import flag, launcher_precision, number
+
 CPU_BF16_WIDTH_PX = 64
 """Narrower images give NaN gradients in bf16 on CPUs: oneDNN's backward pass of convolutions with stride 2 is wrong for
 maps that are 1 or 2 pixels wide."""
@@ -26,13 +28,19 @@ def cpu_threads(asked: int) -> int:
     wished = os.environ.get("OMP_NUM_THREADS", "1")
     if wished != "1":
         return torch.get_num_threads()
-    neighbors = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(1, num_cores() // neighbors)
+    return max(1, num_cores() // max(1, number("LOCAL_WORLD_SIZE", 1)))
 
 
 def num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    """Cores that this process may use; all of them where the system can't say (macOS, Windows)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def exact_float(device: torch.device) -> torch.dtype:
+    """float64, or float32 on devices that have no float64 (Apple's MPS, some XPUs)."""
+    return torch.float64 if device.type in ("cpu", "cuda") else torch.float32
 
 
 def load_average() -> float:
@@ -48,12 +56,24 @@ def choose_precision(asked: str, image_width_px: int) -> str:
     """
     if asked != "auto":
         return asked
-    launcher = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    if launcher in ("fp16", "bf16"):
+    launcher = launcher_precision()
+    if launcher is not None:
         return launcher
-    if torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU", "false").lower() != "true":
+    device = _accelerates_device()
+    if device == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
-    return "bf16" if image_width_px >= CPU_BF16_WIDTH_PX and _cpu_computes_bf16() else "no"
+    return "bf16" if device == "cpu" and image_width_px >= CPU_BF16_WIDTH_PX and _cpu_computes_bf16() else "no"
+
+
+def _accelerates_device() -> str:
+    """The kind of device that Accelerate will choose."""
+    if flag("ACCELERATE_USE_CPU"):
+        return "cpu"
+    asked = os.environ.get("ACCELERATE_TORCH_DEVICE")
+    if asked is not None:
+        return asked.partition(":")[0]
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return "cpu" if found is None else found.type
 
 
 def _cpu_computes_bf16() -> bool:

@@ -21,6 +21,7 @@ from typing import Any
 from accelerate import Accelerator
 from rich.console import Console
 
+from reid_accel.config.environment import ignored_settings
 from reid_accel.config.parse import to_dict, to_yaml
 from reid_accel.config.schema import Config
 from reid_accel.data.dataset import ImageDataset
@@ -119,7 +120,7 @@ def prepare(config: Config, watchdog: Watchdog, additions: Additions = NOTHING) 
         (folder / STOPPED_FILE).unlink(missing_ok=True)
     kept = {"resume_step": progress.step, "resume_lines": progress.logged_lines}
     tracking = Tracking(folder, accelerator, config.run.trackers, to_dict(config), **kept)
-    for note in notes(trainer, load):
+    for note in (*ignored_settings(config), *notes(trainer, load)):
         logger.warning(note)
     for line in opening(folder, trainer, validation, steps, micro_batch):
         logger.info(line)

@@ -63,10 +63,14 @@ def test_runs_of_one_process_can_have_different_precisions(small_market: Path, t
         train("fp16")
     for precision in ("no", "bf16"):
         assert train(precision).report["hardware"]["mixed_precision"] == precision
-    Accelerator(mixed_precision="bf16")  # the caller's own
-    with pytest.raises(InputError, match="an Accelerator with precision bf16 exists in this Python process"):
-        train("fp16")
-    assert Accelerator().mixed_precision == "bf16"
+    callers = Accelerator(mixed_precision="bf16")
+    assert (
+        reid_accel.train_model(
+            small(tmp_path, run={"dir": str(tmp_path / "beside"), "mixed_precision": "no", "cpu_threads": 1}, **more)
+        ).report["hardware"]["mixed_precision"]
+        == "no"
+    )
+    assert callers.mixed_precision == Accelerator().mixed_precision == "bf16"
     AcceleratorState._reset_state(reset_partial_state=True)
 
 

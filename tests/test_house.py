@@ -23,8 +23,9 @@ FLOORS = (
     ("augment",),
     ("data",),
     ("synthetic", "distributed"),
+    ("hardware",),
     ("attributes", "config"),
-    ("errors", "files", "hardware", "version"),
+    ("errors", "files", "version"),
     ("terminal",),
 )
 MAY_USE_ACCELERATE = ("launcher", "train", "score", "predict", "bench", "benchmarks", "training", "distributed")

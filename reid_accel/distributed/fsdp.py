@@ -11,7 +11,6 @@ from typing import Any
 import torch
 import torch.nn as nn
 from accelerate import Accelerator
-from accelerate.utils import parse_flag_from_env
 from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -25,10 +24,6 @@ from reid_accel.errors import InputError
 def check_sharding(accelerator: Accelerator, config: RunConfig) -> None:
     """Raise InputError for settings that sharding doesn't support."""
     wanted = config.shard_weights
-    if parse_flag_from_env("ACCELERATE_USE_FSDP"):
-        raise InputError(
-            "the launch file enables Accelerate's FSDP; use launch/multi_gpu.yaml and --run.shard-weights instead"
-        )
     if wanted and accelerator.num_processes == 1:
         raise InputError("run.shard-weights needs several processes, this run has one: omit it")
     if wanted and accelerator.mixed_precision == "fp16":

@@ -1,16 +1,17 @@
 """Coordination of the processes on one machine."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
 
+from reid_accel.config.environment import number
+
 
 def is_local_main() -> bool:
     """Whether this is the first process of its machine."""
-    return not _is_distributed() or int(os.environ.get("LOCAL_RANK", "0")) == 0
+    return not _is_distributed() or number("LOCAL_RANK", 0) == 0
 
 
 @contextmanager

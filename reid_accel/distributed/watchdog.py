@@ -15,6 +15,7 @@ from typing import Any
 
 import torch.distributed as dist
 
+from reid_accel.config.environment import number
 from reid_accel.terminal import visible
 
 FAILED, MISUSE = 1, 2
@@ -28,7 +29,7 @@ def die_with_launcher() -> None:
 
     Otherwise a process that waits for the others to connect could wait for hours.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if number("WORLD_SIZE", 1) > 1:
         threading.Thread(target=_watch_launcher, args=(os.getppid(),), daemon=True).start()
 
 

@@ -1,9 +1,9 @@
 """Checks of run folders, without torch so that they can run before it is imported."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
+from reid_accel.config.environment import number
 from reid_accel.config.schema import RunConfig
 from reid_accel.errors import InputError
 
@@ -18,7 +18,7 @@ def holds_a_run(folder: Path) -> bool:
 
 def resumed_after_restart(config: RunConfig) -> RunConfig:
     """The settings of a run; it resumes if a launcher has restarted its processes after a failure."""
-    restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    restarts = number("TORCHELASTIC_RESTART_COUNT", 0)
     if restarts == 0:
         return config
     return replace(config, resume=config.resume or "auto", overwrite=False)

@@ -21,6 +21,7 @@ from reid_accel.data.splits import TrainingSet
 from reid_accel.distributed.collectives import Group
 from reid_accel.distributed.fsdp import full_tensor
 from reid_accel.distributed.watchdog import Watchdog
+from reid_accel.errors import InputError
 from reid_accel.models.losses import LossTerms, Pairs, loss_terms, total
 from reid_accel.models.metric_losses import moved_centers
 from reid_accel.models.outputs import Outputs
@@ -33,6 +34,26 @@ from reid_accel.training.metrics import EpochSums
 from reid_accel.training.nonfinite import NonFiniteSkipper
 from reid_accel.training.optim import set_rate
 from reid_accel.training.schedule import lr_multiplier
+
+
+class UpdateCount:
+    """Counts the updates that an optimizer itself makes, without waiting for the device."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self.number = 0
+        optimizer.register_step_post_hook(self._count)
+
+    def _count(self, *_: object) -> None:
+        self.number += 1
+
+    def require_one(self, before: int, step: int, *, at_the_end: bool) -> None:
+        """Raise InputError unless step `step` (from 0) made one update, and made it after its last micro-batch."""
+        if self.number != before + 1 or not at_the_end:
+            raise InputError(
+                f"step {step + 1} made {self.number - before} updates of the weights instead of one after its last "
+                "micro-batch: something outside the run's settings has changed Accelerate's gradient accumulation; "
+                "start without it, and set --train.accumulation-steps"
+            )
 
 
 @dataclass(frozen=True)
@@ -52,6 +73,10 @@ class Trainer:
     class_weights: tuple[Tensor, ...] | None = None
     own_losses: Mapping[str, Loss] = field(default_factory=dict)
     watchdog: Watchdog = field(default_factory=Watchdog)
+    updates: "UpdateCount" = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "updates", UpdateCount(self.optimizer.optimizer))
 
     @property
     def steps_per_epoch(self) -> int:
@@ -117,7 +142,7 @@ class Trainer:
         set_rate(self.optimizer, self._lr_multiplier(step), backbone_frozen=frozen)
         # torch's own random numbers (dropout, stochastic depth) are a function of seed, step and process
         torch.manual_seed(_torch_seed(config.train.seed, step, accelerator.process_index))
-        given, applied = sums, True
+        given, applied, updates_before = sums, True, self.updates.number
         if self.skipper is not None:
             self.skipper.before_step()
         for part, batch in enumerate(islice(batches, config.train.accumulation_steps)):
@@ -135,6 +160,8 @@ class Trainer:
                     self.optimizer.step()
                 self.optimizer.zero_grad()
             sums = sums.add(terms, loss, outputs, batch)
+        if applied and not self.optimizer.step_was_skipped:
+            self.updates.require_one(updates_before, step, at_the_end=accelerator.sync_gradients)
         if applied and self.ema is not None:
             self.ema.update(self.unwrapped, step)
         return sums if applied else given

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from reid_accel.config.schema import RunConfig
 from reid_accel.distributed.fsdp import check_sharding
+from reid_accel.distributed.setup import start_accelerator
 from reid_accel.errors import InputError
 
 
@@ -82,5 +83,5 @@ def test_sharding_that_cannot_be_had_is_refused(monkeypatch: pytest.MonkeyPatch)
         check_sharding(accelerator, RunConfig(shard_weights=True))
     check_sharding(accelerator, RunConfig())
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(InputError, match="shard-weights instead"):
-        check_sharding(accelerator, RunConfig())
+    with pytest.raises(InputError, match="to shard weights, use --run"):
+        start_accelerator("no")
