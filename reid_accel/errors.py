@@ -1,16 +1,39 @@
-"""The exception for mistakes that a user can fix, and what the operating system's errors say in one sentence."""
+"""The exception for mistakes that a user can fix, the system's errors in one sentence, and a file's content in short."""
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+
+LONGEST_MESSAGE = 2000
 
 
 class InputError(ValueError):
     """A user's input cannot be used; the message names the problem and the remedy.
 
-    The scripts print it as one sentence without a traceback; any other exception is a bug or a machine failure.
+    The scripts print it as one sentence without a traceback; any other exception is a bug or a machine failure. The
+    middle of a message that quotes too much of a file is left out.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(shortened(message, LONGEST_MESSAGE))
+
+
+def shortened(text: object, limit: int = 60) -> str:
+    """The text, or its beginning and end if it has more than `limit` characters."""
+    text = str(text)
+    if len(text) <= limit:
+        return text
+    end = limit // 3
+    return f"{text[: limit - end]} … {text[-end:]}"
+
+
+def listed(words: Iterable[object], limit: int = 5) -> str:
+    """The first words, shortened and printable, and how many more there are."""
+    words = list(words)
+    shown = [shortened(word if str(word).isprintable() else repr(word)) for word in words[:limit]]
+    more = f" and {len(words) - limit:,} more" if len(words) > limit else ""
+    return ", ".join(shown) + more
 
 
 _NO_RIGHTS = "change its owner or its permissions, or choose another place"

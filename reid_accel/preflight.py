@@ -9,6 +9,7 @@ from pathlib import Path
 from reid_accel.config.parse import parse
 from reid_accel.config.recipes import DEFAULT_RECIPE
 from reid_accel.config.schema import Config, DataConfig, PredictionConfig, ScoringConfig, name_and_folder
+from reid_accel.data.checks import check_names
 from reid_accel.data.layouts import check_layout
 from reid_accel.data.listing import find_images
 from reid_accel.errors import InputError
@@ -74,7 +75,7 @@ def check_prediction(config: PredictionConfig) -> None:
     """Raise InputError when the model or the images don't exist."""
     check_model_name(config.model)
     for images in (config.queries, config.test):
-        find_images(Path(images))
+        check_names((path.name for path in find_images(Path(images))), images)
     _check_results_folder(config.dir)
 
 

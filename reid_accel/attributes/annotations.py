@@ -4,18 +4,23 @@ Both are read as a mapping from pid to the person's class indices in `MARKET_GRO
 """
 
 import csv
-import zlib
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from reid_accel.attributes.mat_file import read_mat_fields
 from reid_accel.attributes.vocabulary import MARKET_COLUMNS, annotation_columns, class_indices
-from reid_accel.errors import InputError
+from reid_accel.errors import InputError, listed, shortened
 from reid_accel.files import replacing, write_text
 
 _MAT_TEXT_BYTES = 116  # length of the descriptive text at the start of a MAT-file
+
+LARGEST_CSV_BYTES = 64 * 2**20
+_NUMBER = re.compile(r"-?\d{1,30}", re.ASCII)
 
 PersonAttributes = Mapping[int, tuple[int, ...]]
 
@@ -26,44 +31,24 @@ def read_market_mat(path: Path) -> dict[str, dict[int, tuple[int, ...]]]:
     The order of fields differs between the halves, so fields are read by name.
     Raises InputError when the file isn't Market-1501's annotation.
     """
-    content = _load_mat(path)
-    if "market_attribute" not in content:
-        raise InputError(f"{path} has no variable 'market_attribute'; it must be Market-1501's annotation")
-    halves = content["market_attribute"].item()
-    names = content["market_attribute"].dtype.names or ()
-    return {half: _read_half(path, half, dict(zip(names, halves, strict=True))) for half in ("train", "test")}
+    return {half: _read_half(f"{path}, half {half!r}", fields) for half, fields in read_mat_fields(path).items()}
 
 
-def _load_mat(path: Path) -> dict[str, Any]:
-    import scipy.io  # imported late: it takes a quarter of a second, and most commands don't need it
-    from scipy.io.matlab import MatReadError
-
-    # scipy's errors for non-MATLAB files, which depend on the position of the first wrong byte
-    wrong_values = (ValueError, TypeError, LookupError, ArithmeticError)
-    try:
-        content: dict[str, Any] = scipy.io.loadmat(path, squeeze_me=True, struct_as_record=True)
-    except (MatReadError, NotImplementedError, OSError, zlib.error, *wrong_values) as error:
-        raise InputError(f"{path} cannot be read as a MATLAB file: {error}") from error
-    return content
-
-
-def _read_half(path: Path, half: str, halves: Mapping[str, np.ndarray]) -> dict[int, tuple[int, ...]]:
-    if half not in halves:
-        raise InputError(f"{path} has no half {half!r}, only: {', '.join(halves)}")
-    record = halves[half]
-    fields = {name: np.atleast_1d(record[name].item()) for name in record.dtype.names or ()}
+def _read_half(where: str, fields: Mapping[str, Sequence[Any]]) -> dict[int, tuple[int, ...]]:
     missing = [name for name in ("image_index", *MARKET_COLUMNS) if name not in fields]
     if missing:
-        raise InputError(f"{path}, half {half!r}, lacks the fields: {', '.join(missing)}")
-    return dict(_read_person(f"{path}, half {half!r}", fields, row) for row in range(len(fields["image_index"])))
-
-
-def _read_person(where: str, fields: Mapping[str, np.ndarray], row: int) -> tuple[int, tuple[int, ...]]:
-    name = str(fields["image_index"][row])
-    try:
-        return int(name), class_indices({column: int(fields[column][row]) for column in MARKET_COLUMNS})
-    except (IndexError, ValueError) as error:
-        raise InputError(f"{where}, person {name}: {error}") from error
+        raise InputError(f"{where}, lacks the fields: {listed(missing)}")
+    people: dict[int, tuple[int, ...]] = {}
+    for row, name in enumerate(fields["image_index"]):
+        try:
+            pid = whole_number(str(name))
+            attributes = class_indices({column: fields[column][row] for column in MARKET_COLUMNS})
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{where}, person {name}: {error}") from error
+        if pid in people:
+            raise InputError(f"{where}: person {name} is listed twice")
+        people[pid] = attributes
+    return people
 
 
 def write_market_mat(path: Path, train: Mapping[int, Sequence[int]], test: Mapping[int, Sequence[int]]) -> None:
@@ -90,21 +75,17 @@ def read_course_csv(path: Path) -> dict[int, tuple[int, ...]]:
     Raises InputError with the line number for missing or extra columns, values out of range, and ids that are not
     numbers or not unique.
     """
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        try:
-            lines = [row for row in csv.reader(file) if row]
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise InputError(f"{path} is not a UTF-8 CSV file: {error}") from error
+    lines = _csv_lines(path)
     if not lines:
         raise InputError(f"{path} is empty; expected the header id,{','.join(MARKET_COLUMNS)}")
-    header = [column.strip() for column in lines[0]]
+    header = [column.strip() for column in lines[0][1]]
     _check_header(path, header)
     people: dict[int, tuple[int, ...]] = {}
-    for number, fields in enumerate(lines[1:], start=2):
+    for number, fields in lines[1:]:
         if len(fields) != len(header):
             raise InputError(f"{path}, row {number}: expected {len(header)} fields, got {len(fields)}")
         try:
-            row = {column: int(value) for column, value in zip(header, fields, strict=True)}
+            row = {column: whole_number(value) for column, value in zip(header, fields, strict=True)}
             attributes = class_indices(row)
         except ValueError as error:
             raise InputError(f"{path}, row {number}: {error}") from error
@@ -114,14 +95,40 @@ def read_course_csv(path: Path) -> dict[int, tuple[int, ...]]:
     return people
 
 
+def _csv_lines(path: Path) -> list[tuple[int, list[str]]]:
+    """The lines that aren't blank, with their numbers."""
+    try:
+        if path.stat().st_size > LARGEST_CSV_BYTES:
+            raise InputError(f"{path} has more than {LARGEST_CSV_BYTES >> 20} MB; it must have one row per person")
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file)
+            return [(reader.line_num, row) for row in reader if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} is not a UTF-8 CSV file: {error}") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def whole_number(text: str) -> int:
+    """A whole number in 64 bits, written in digits. Raises ValueError for anything else."""
+    if not _NUMBER.fullmatch(text.strip()):
+        raise ValueError(f"{shortened(text)!r} is not a whole number")
+    number = int(text)
+    if abs(number) >= 2**63:
+        raise ValueError(f"the number {shortened(text)} is too large (64 bits)")
+    return number
+
+
 def _check_header(path: Path, header: Sequence[str]) -> None:
     expected = ["id", *MARKET_COLUMNS]
     missing = [column for column in expected if column not in header]
     extra = [column for column in header if column not in expected]
-    if missing or extra or len(header) != len(expected):
+    twice = [column for column, times in Counter(header).items() if times > 1]
+    if missing or extra or twice:
         raise InputError(
-            f"{path}: the header must have the 28 columns {','.join(expected)}; "
-            f"missing: {', '.join(missing) or 'none'}; unexpected: {', '.join(extra) or 'none'}"
+            f"{path}: the header must have the 28 columns {','.join(expected)}, each once; it has {len(header):,}, "
+            f"missing: {listed(missing) or 'none'}; unexpected: {listed(extra) or 'none'}; "
+            f"more than once: {listed(twice) or 'none'}"
         )
 
 

@@ -5,7 +5,7 @@ that it can check files written by other code.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,7 +20,8 @@ from reid_accel.attributes.vocabulary import (
     annotation_columns,
     column_maximum,
 )
-from reid_accel.errors import InputError
+from reid_accel.data.checks import name_problem
+from reid_accel.errors import InputError, listed
 from reid_accel.files import write_text
 
 UPPER_MULTICOLOR = "upmulticolor"
@@ -34,8 +35,8 @@ HEADER_30 = (
     *LOWER_COLUMNS,
     LOWER_MULTICOLOR,
 )
-SEPARATORS = ',:"'
 DEFAULT_LENGTH = 50
+SHOWN_PER_LINE = 5
 
 Kind = Literal["classification", "rank lists"]
 
@@ -86,9 +87,9 @@ def write_rank_lists(path: Path, query_names: Sequence[str], ranked_names: Seque
 def _refuse_names(names: Sequence[str], what: str, check_spelling: bool = True) -> None:
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
-        raise InputError(f"{what}: {_listed(twice)} appears more than once; file names must be unique")
+        raise InputError(f"{what}: {listed(twice)} appears more than once; file names must be unique")
     for name in names if check_spelling else ():
-        problem = _name_problem(name)
+        problem = name_problem(name)
         if problem:
             raise InputError(f"{what}: {problem}; rename the image")
 
@@ -218,11 +219,11 @@ def _header_problems(header: Sequence[str]) -> Iterator[str]:
     unknown = [column for column in header if column not in expected]
     twice = [column for column, times in Counter(header).items() if times > 1]
     if missing:
-        yield f"header: missing columns {_listed(missing)}"
+        yield f"header: missing columns {listed(missing)}"
     if unknown:
-        yield f"header: unknown columns {_listed([repr(column) for column in unknown])}"
+        yield f"header: unknown columns {listed([repr(column) for column in unknown])}"
     if twice:
-        yield f"header: duplicate columns {_listed([repr(column) for column in twice])}"
+        yield f"header: duplicate columns {listed([repr(column) for column in twice])}"
     if not missing and not unknown and not twice:
         yield f"header: wrong column order, expected {','.join(expected)}"
 
@@ -254,40 +255,23 @@ def _list_problems(pieces: Sequence[str], known: frozenset[str] | None, expected
     names = [piece.strip() for piece in pieces]
     if any(piece != f" {name}" for piece, name in zip(pieces, names, strict=True)):
         yield "names must be separated by a comma and one space, with one space after the colon"
-    for name in names:
-        yield from _spelling(name)
+    misspelled = [problem for name in names for problem in _spelling(name)]
+    yield from misspelled[:SHOWN_PER_LINE]
+    if len(misspelled) > SHOWN_PER_LINE:
+        yield f"{len(misspelled) - SHOWN_PER_LINE:,} more names of the list are misspelled"
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
-        yield f"more than once in the list: {_listed([_short(name) for name in twice])}"
+        yield f"more than once in the list: {listed([_short(name) for name in twice])}"
     unknown = [name for name in names if known is not None and name not in known]
     if unknown:
-        yield f"not a test image: {_listed([_short(name) for name in unknown])}"
+        yield f"not a test image: {listed([_short(name) for name in unknown])}"
     if len(names) != expected:
         yield f"{len(names)} names in the list, expected {expected}"
 
 
 def _spelling(name: str) -> list[str]:
-    problem = _name_problem(name)
+    problem = name_problem(name)
     return [problem] if problem else []
-
-
-def _name_problem(name: str) -> str | None:
-    """Why `name` can't be the file name of an image in these files, None when it can."""
-    shown = _short(name)
-    if not name:
-        return "a file name is missing"
-    if name != name.strip():
-        return f"whitespace around the file name {shown}"
-    if not name.isprintable() or "\ufffd" in name:
-        return f"the file name {shown} contains an unprintable character"
-    if any(separator in name for separator in SEPARATORS):
-        return f"the file name {shown} contains a comma, a colon or a quotation mark"
-    if "/" in name or "\\" in name:
-        return f"{shown} must be a file name without a folder"
-    stem, dot, suffix = name.rpartition(".")
-    if not dot or not stem or not suffix:
-        return f"{shown} is not the file name of an image (016903.jpg)"
-    return None
 
 
 def _identity_problems(
@@ -308,13 +292,7 @@ def _identity_problems(
     if missing:
         plural = {"query": "queries"}.get(what, f"{what}s")
         counted = f"1 {what} is" if len(missing) == 1 else f"{len(missing):,} {plural} are"
-        yield Problem(last_line, f"{counted} missing: {_listed(missing)}")
-
-
-def _listed(words: Iterable[str], limit: int = 5) -> str:
-    words = [word if word.isprintable() else repr(word) for word in words]
-    more = f" and {len(words) - limit:,} more" if len(words) > limit else ""
-    return ", ".join(words[:limit]) + more
+        yield Problem(last_line, f"{counted} missing: {listed(missing)}")
 
 
 def _short(text: str, limit: int = 60) -> str:

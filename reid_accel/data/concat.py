@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 from reid_accel.attributes.vocabulary import UNKNOWN, AttributeGroup
 from reid_accel.data.listing import ImageFile, Listing
-from reid_accel.errors import InputError
+from reid_accel.errors import InputError, listed
+
+LARGEST_PID = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,14 @@ def joined(main: Listing, others: Mapping[str, Listing]) -> SplitListing:
         for group in listing.groups:
             if groups.setdefault(group.name, group) != group:
                 raise InputError(
-                    f"data.also: the attribute {group.name} has the values {', '.join(group.values)} in {name} and "
-                    f"{', '.join(groups[group.name].values)} elsewhere; these sets cannot be combined"
+                    f"data.also: the attribute {group.name} has the values {listed(group.values)} in {name} and "
+                    f"{listed(groups[group.name].values)} elsewhere; these sets cannot be combined"
                 )
+    if main.groups and len(groups) > len(main.groups):
+        raise InputError(
+            f"data.also adds the attributes {listed(sorted(set(groups) - {group.name for group in main.groups}))}, "
+            "which the main set lacks, so the model could not be scored on it: omit that set or its annotation file"
+        )
     images: list[ImageFile] = []
     largest = added_people = 0
     for name, listing in (*others.items(), ("", main)):
@@ -43,6 +50,8 @@ def joined(main: Listing, others: Mapping[str, Listing]) -> SplitListing:
         places = [place.get(group_name) for group_name in groups]
         images += (_renumbered(image, name, added_people, places) for image in own)
         largest += max([0, *(image.pid for image in own)])
+    if largest > LARGEST_PID:
+        raise InputError("data.also: the person numbers of all sets add up to more than 64 bits; use smaller numbers")
     fingerprint = "+".join(listing.fingerprint for listing in (main, *others.values()))
     return SplitListing(tuple(images), tuple(groups.values()), fingerprint, added_people)
 

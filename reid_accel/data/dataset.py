@@ -4,6 +4,7 @@ Legend: N images, A attribute groups, H W pixels.
 """
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,11 @@ import numpy.typing as npt
 
 from reid_accel.attributes.vocabulary import AttributeGroup
 from reid_accel.data.crop_cache import CropCache, Decoding, open_crop_cache
+from reid_accel.data.left_out import left_out
 from reid_accel.data.listing import UNKNOWN_CAMERA, ImageFile, find_images, fingerprint_of, unlabeled_images
 from reid_accel.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 Ints = npt.NDArray[np.int64]
 
@@ -48,7 +52,7 @@ class ImageDataset:
             pid_N=np.array([image.pid for image in images], np.int64),
             camera_N=np.array([image.camera for image in images], np.int64),
             attributes_NA=np.array(attributes, np.int64).reshape(len(images), len(groups)),
-            row_N=np.arange(len(images)),
+            row_N=np.arange(len(images), dtype=np.int64),
             groups=groups,
             crop_cache=crop_cache,
         )
@@ -56,7 +60,7 @@ class ImageDataset:
     @classmethod
     def in_memory(cls, crops_N3HW: npt.NDArray[np.uint8], pid_N: Ints, camera_N: Ints | None = None) -> "ImageDataset":
         """Images without files or attributes, named by number."""
-        cameras = np.full(len(pid_N), UNKNOWN_CAMERA) if camera_N is None else camera_N
+        cameras = np.full(len(pid_N), UNKNOWN_CAMERA, np.int64) if camera_N is None else camera_N
         files = [
             ImageFile(Path(f"{row:08d}"), f"{row:08d}", int(pid), int(camera))
             for row, (pid, camera) in enumerate(zip(pid_N, cameras, strict=True))
@@ -133,6 +137,10 @@ def decode_images(
 
 def open_unlabeled(place: Path, decoding: Decoding) -> tuple[ImageDataset, tuple[SkippedImage, ...]]:
     """Decode an image, or all images below a folder, without labels. Raises InputError if there are none."""
-    images = unlabeled_images(find_images(place))
+    paths = find_images(place)
+    missing = left_out(place, {str(path) for path in paths}) if place.is_dir() else ""
+    if missing:
+        logger.warning(f"files in {place} are left out: {missing}")
+    images = unlabeled_images(paths)
     fingerprint = fingerprint_of(place, {"": images})
     return decode_images(images, (), decoding, fingerprint=fingerprint, title=str(place))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from reid_accel.attributes.annotations import PersonAttributes, read_course_csv, read_market_mat
+from reid_accel.attributes.annotations import PersonAttributes, read_course_csv, read_market_mat, whole_number
 from reid_accel.attributes.vocabulary import MARKET_GROUPS
 from reid_accel.data.listing import (
     ImageFile,
@@ -23,7 +23,7 @@ from reid_accel.data.listing import (
     require_layout,
     unlabeled_images,
 )
-from reid_accel.errors import InputError
+from reid_accel.errors import InputError, shortened
 
 
 class Layout(Protocol):
@@ -162,9 +162,14 @@ class Msmt17:
         means distractor."""
         match = self._line.fullmatch(line)
         if match is None:
-            raise InputError(f"{where}: expected PERSON/PERSON_NUMBER_CAMERA_....jpg and a person number, got {line!r}")
+            raise InputError(
+                f"{where}: expected PERSON/PERSON_NUMBER_CAMERA_....jpg and a person number, got {shortened(line)!r}"
+            )
         path = folder / match[1]
-        return ImageFile(path, path.name, int(match[3]) + 1, int(match[2]))
+        try:
+            return ImageFile(path, path.name, whole_number(str(int(match[3]) + 1)), whole_number(match[2]))
+        except ValueError as error:
+            raise InputError(f"{where}: {error}") from error
 
 
 @dataclass(frozen=True)

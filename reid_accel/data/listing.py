@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from reid_accel.attributes.annotations import PersonAttributes
+from reid_accel.attributes.annotations import PersonAttributes, whole_number
 from reid_accel.attributes.vocabulary import UNKNOWN, AttributeGroup
-from reid_accel.errors import InputError
+from reid_accel.data.left_out import left_out
+from reid_accel.errors import InputError, listed
 
 JUNK_PID = -1
 DISTRACTOR_PID = 0
 UNLABELED_PID = -2
 UNKNOWN_CAMERA = -1
 
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 _PERSON_AND_CAMERA = re.compile(r"([-\d]+)_c(\d+)")
 
 
@@ -53,13 +54,15 @@ def parse_name(name: str) -> tuple[int, int]:
     (-1, 1)
     """
     match = _PERSON_AND_CAMERA.match(name)
+    problem = ""
     try:
         if match:
-            return int(match[1]), int(match[2])
-    except ValueError:  # "1-2_c3": digits and dashes, but not a number
-        pass
+            return whole_number(match[1]), whole_number(match[2])
+    except ValueError as error:  # digits and dashes as in "1-2_c3", or too many digits
+        problem = f" ({error})"
     raise InputError(
-        f"the file name {name!r} has no person and camera: expected PERSON_cCAMERA..., e.g. 0002_c1s1_000451_03.jpg"
+        f"the file name {name!r} has no person and camera{problem}: expected PERSON_cCAMERA..., e.g. "
+        "0002_c1s1_000451_03.jpg"
     )
 
 
@@ -67,12 +70,20 @@ def list_images(folder: Path) -> list[Path]:
     """The image files of a folder, sorted by name, without hidden files. Raises InputError if there are none."""
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}")
-    paths = sorted(
-        path for path in folder.iterdir() if path.suffix.lower() in IMAGE_ENDINGS and not path.name.startswith(".")
-    )
+    paths = sorted(path for path in folder.iterdir() if _is_image(path))
     if not paths:
-        raise InputError(f"{folder} contains no images ({', '.join(IMAGE_ENDINGS)})")
+        raise _no_images(folder)
     return paths
+
+
+def _is_image(path: Path) -> bool:
+    """Whether a file is an image by its name; a folder never is."""
+    return path.suffix.lower() in IMAGE_ENDINGS and not path.name.startswith(".") and not path.is_dir()
+
+
+def _no_images(folder: Path) -> InputError:
+    there = left_out(folder, ())
+    return InputError(f"{folder} contains no images ({', '.join(IMAGE_ENDINGS)})" + (f", but {there}" if there else ""))
 
 
 def find_images(place: Path) -> list[Path]:
@@ -86,10 +97,10 @@ def find_images(place: Path) -> list[Path]:
         return [place]
     if not place.is_dir():
         raise InputError(f"there is no folder or image {place}")
-    found = (path for path in place.rglob("*") if path.suffix.lower() in IMAGE_ENDINGS)
+    found = (path for path in place.rglob("*") if _is_image(path))
     paths = sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(place).parts))
     if not paths:
-        raise InputError(f"{place} contains no images ({', '.join(IMAGE_ENDINGS)})")
+        raise _no_images(place)
     first = {path.name: path for path in reversed(paths)}
     for path in paths:
         if first[path.name] != path:
@@ -149,6 +160,17 @@ def annotation_warnings(
         return []
     shown = ", ".join(str(pid) for pid in missing[:5]) + (", ..." if len(missing) > 5 else "")
     return [f"{file_name} has no attributes for {len(missing)} of {len(pids)} identities ({shown})"]
+
+
+def nobody_warnings(images: Sequence[ImageFile]) -> tuple[str, ...]:
+    """A warning if training images have person numbers that mark distractors and junk, which are left out."""
+    names = [image.name for image in images if image.pid <= 0]
+    if not names:
+        return ()
+    return (
+        f"{len(names):,} of {len(images):,} training images have a person number below 1 and are left out "
+        f"({listed(names, 3)}): 0 marks distractors and -1 junk. If 0 is a person, number people from 1",
+    )
 
 
 def fingerprint_of(root: Path, splits: Mapping[str, Sequence[ImageFile]], more: Iterable[Path] = ()) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from reid_accel.config.schema import DataConfig, name_and_folder
 from reid_accel.data.cache_dir import writable_cache
+from reid_accel.data.checks import check_added_listing, check_listing
 from reid_accel.data.concat import SplitListing, joined
 from reid_accel.data.crop_cache import Decoding
 from reid_accel.data.dataset import ImageDataset, SkippedImage, decode_images
@@ -66,10 +67,12 @@ def _list_sets(config: DataConfig, listing: Listing | None, cache_dir: Path) -> 
     if listing is None:
         synthetic = SyntheticMarket(train_identities=config.synthetic_identities, seed=config.synthetic_seed)
         listing = list_dataset(config.name, config.root, cache_dir=writable_cache(cache_dir), synthetic=synthetic)
+    check_listing(listing)
     others: dict[str, Listing] = {}
     for entry in config.also:
         name, root = name_and_folder(entry, "data.also")
-        others[f"{name}:{Path(root).name}"] = list_dataset(name, root, cache_dir=cache_dir)
+        other = others[f"{name}:{Path(root).name}"] = list_dataset(name, root, cache_dir=cache_dir)
+        check_added_listing(entry, other)
     if len(others) < len(config.also):
         raise InputError(f"data.also has two folders of the same name: {', '.join(config.also)}")
     warnings = [warning for one in (listing, *others.values()) for warning in one.warnings]

@@ -11,11 +11,11 @@ from typing import Any
 
 import datasets
 
-from reid_accel.attributes.vocabulary import AttributeGroup
+from reid_accel.attributes.vocabulary import UNKNOWN, AttributeGroup
 from reid_accel.data.cache_dir import CACHE_ROOT, writable_cache
-from reid_accel.data.listing import ImageFile, Listing, fingerprint_of
+from reid_accel.data.listing import ImageFile, Listing, fingerprint_of, nobody_warnings
 from reid_accel.data.sets import list_dataset
-from reid_accel.errors import InputError
+from reid_accel.errors import InputError, listed, shortened
 from reid_accel.files import replacing
 from reid_accel.synthetic.market import SyntheticMarket
 
@@ -54,9 +54,9 @@ def _table(split: str, images: tuple[ImageFile, ...], listing: Listing) -> datas
     features: dict[str, Any] = {
         "image": datasets.Image(),
         "name": datasets.Value("string"),
-        "pid": datasets.Value("int32"),
-        "camera": datasets.Value("int16"),
-        "row": datasets.Value("int32"),
+        "pid": datasets.Value("int64"),
+        "camera": datasets.Value("int64"),
+        "row": datasets.Value("int64"),
     }
     columns: dict[str, list[Any]] = {
         "image": [str(image.path.absolute()) for image in images],
@@ -80,14 +80,16 @@ def listing_of(tables: Tables, folder: Path) -> Listing:
     Raises InputError when a split or a column is missing.
     """
     if set(tables) not in ({"train", "query", "gallery"}, {"train", "queries", "test"}):
-        raise InputError(f"a data set has the splits train, query, gallery or train, queries, test, not {set(tables)}")
+        raise InputError(
+            f"a data set has the splits train, query, gallery or train, queries, test, not {listed(sorted(tables))}"
+        )
     for split, table in tables.items():
         missing = [column for column in REQUIRED_COLUMNS if column not in table.column_names]
         if missing:
-            raise InputError(f"the split {split} lacks the columns {', '.join(missing)}")
+            raise InputError(f"the split {split} lacks the columns {listed(missing)}")
     groups = groups_of(tables["train"])
-    splits = {split: _files(table, groups, folder) for split, table in tables.items()}
-    return Listing(splits, groups, fingerprint_of(folder, splits))
+    splits = {split: _files(split, table, groups, folder) for split, table in tables.items()}
+    return Listing(splits, groups, fingerprint_of(folder, splits), nobody_warnings(splits["train"]))
 
 
 def groups_of(table: datasets.Dataset) -> tuple[AttributeGroup, ...]:
@@ -99,23 +101,44 @@ def groups_of(table: datasets.Dataset) -> tuple[AttributeGroup, ...]:
     )
 
 
-def _files(table: datasets.Dataset, groups: tuple[AttributeGroup, ...], folder: Path) -> tuple[ImageFile, ...]:
+def _files(
+    split: str, table: datasets.Dataset, groups: tuple[AttributeGroup, ...], folder: Path
+) -> tuple[ImageFile, ...]:
+    missing = [group.name for group in groups if group.name not in table.column_names]
+    if missing:
+        raise InputError(f"the split {split} lacks the attributes of train: {listed(missing)}")
     files = []
     for row, content in enumerate(table.cast_column("image", datasets.Image(decode=False))):
-        path = _file(content["image"], folder)
+        where = f"row {row} of the split {split}"
         name = str(content.get("name") or f"{row:08d}")
-        attributes = tuple(int(content[group.name]) for group in groups)
-        files.append(ImageFile(path, name, int(content["pid"]), int(content["camera"]), attributes))
+        path = _file(content["image"], folder, where)
+        pid, camera = _label(content, "pid", where), _label(content, "camera", where)
+        attributes = (
+            UNKNOWN if content[group.name] is None else _label(content, group.name, where) for group in groups
+        )
+        files.append(ImageFile(path, name, pid, camera, tuple(attributes)))
     return tuple(files)
 
 
-def _file(image: Mapping[str, Any], folder: Path) -> Path:
+def _label(content: Mapping[str, Any], column: str, where: str) -> int:
+    """A whole number in 64 bits. Raises InputError for anything else, an empty cell included."""
+    value = content[column]
+    if not isinstance(value, int) or not -(2**63) <= value < 2**63:
+        raise InputError(f"{where}: {column} must be a whole number, got {shortened(repr(value))}")
+    return value
+
+
+def _file(image: Mapping[str, Any] | None, folder: Path, where: str) -> Path:
     """The image's own file, or a file in `folder` with the bytes stored in the table, named by their hash."""
+    if image is None or (image["bytes"] is None and not image["path"]):
+        raise InputError(f"{where} has no image: remove the row")
     content = image["bytes"]
     if content is None:
         return Path(image["path"])
     path = folder / f"{hashlib.sha256(content).hexdigest()[:32]}.img"
-    if not path.is_file() or path.stat().st_size != len(content):
+    if not path.is_file() or path.read_bytes() != content:
+        if path.exists():
+            logger.warning(f"the file {path} was changed since it was written from the table: writing it again")
         with replacing(path, sync=False) as temporary:
             temporary.write_bytes(content)
     return path

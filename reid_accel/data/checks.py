@@ -1,0 +1,88 @@
+"""What scoring and the files of predictions need of names and labels, checked before any image is decoded."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from reid_accel.attributes.vocabulary import UNKNOWN, AttributeGroup
+from reid_accel.data.listing import ImageFile, Listing
+from reid_accel.errors import InputError, listed, shortened
+
+SEPARATORS = ',:"'
+
+
+def check_listing(listing: Listing) -> None:
+    """Raise InputError, naming the file, if the main set of a run can't be trained on, scored, or written about."""
+    for split, images in listing.splits.items():
+        if not images:
+            raise InputError(f"the split {split} has no images")
+        _check_attributes(split, images, listing.groups)
+        _check_unique(split, images)
+    _check_queries(listing.splits.get("query", ()))
+    for split in ("queries", "test") if "gallery" not in listing.splits else ():
+        images = listing.splits[split]
+        check_names((image.name for image in images), f"{split} ({images[0].path.parent})")
+
+
+def check_added_listing(name: str, listing: Listing) -> None:
+    """Raise InputError if the training images of an additional set can't be used; its other splits are not."""
+    _check_attributes(f"train of {name}", listing.splits["train"], listing.groups)
+
+
+def _check_queries(images: Sequence[ImageFile]) -> None:
+    wrong = [image for image in images if image.pid <= 0]
+    if wrong:
+        raise InputError(
+            f"{len(wrong)} of {len(images)} queries have a person number below 1 "
+            f"({listed(f'{image.path}: {image.pid}' for image in wrong[:1])}): 0 marks distractors and -1 junk, which "
+            "belong only into the gallery. Remove these queries; if 0 is a person, number people from 1"
+        )
+
+
+def _check_unique(split: str, images: Sequence[ImageFile]) -> None:
+    name, times = Counter(image.name for image in images).most_common(1)[0]
+    if times > 1:
+        paths = [image.path for image in images if image.name == name]
+        raise InputError(
+            f"{split} has {times} images called {shortened(name)} ({listed(paths, 2)}), but results identify images "
+            "by name: rename or remove all but one"
+        )
+
+
+def _check_attributes(split: str, images: Sequence[ImageFile], groups: Sequence[AttributeGroup]) -> None:
+    for image in images:
+        for group, value in zip(groups, image.attributes, strict=True):
+            if not UNKNOWN <= value < len(group.values):
+                raise InputError(
+                    f"{split}, image {shortened(image.name)}: the attribute {group.name} has the value {value}; it "
+                    f"must be from 0 to {len(group.values) - 1}, or {UNKNOWN} if unknown"
+                )
+
+
+def check_names(names: Iterable[str], place: str) -> None:
+    """Raise InputError unless the files of predictions can contain all these file names."""
+    for name in names:
+        problem = name_problem(name)
+        if problem:
+            raise InputError(
+                f"{place}: {problem}, so that the files of predictions could not be written: rename the image (in a "
+                "table: give it another name in the column `name`)"
+            )
+
+
+def name_problem(name: str) -> str | None:
+    """Why `name` can't be the file name of an image in the files of predictions, None when it can."""
+    shown = repr(shortened(name))
+    if not name:
+        return "a file name is missing"
+    if name != name.strip():
+        return f"whitespace around the file name {shown}"
+    if not name.isprintable() or "\ufffd" in name:
+        return f"the file name {shown} contains an unprintable character"
+    if any(separator in name for separator in SEPARATORS):
+        return f"the file name {shown} contains a comma, a colon or a quotation mark"
+    if "/" in name or "\\" in name:
+        return f"{shown} must be a file name without a folder"
+    stem, dot, suffix = name.rpartition(".")
+    if not dot or not stem or not suffix:
+        return f"{shown} is not the file name of an image (016903.jpg)"
+    return None
