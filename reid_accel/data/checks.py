@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from reid_accel.attributes.vocabulary import UNKNOWN, AttributeGroup
 from reid_accel.data.listing import ImageFile, Listing
-from reid_accel.errors import InputError, listed, shortened
+from reid_accel.errors import InputError, shortened
 
 SEPARATORS = ',:"'
 
@@ -32,9 +32,9 @@ def _check_queries(images: Sequence[ImageFile]) -> None:
     wrong = [image for image in images if image.pid <= 0]
     if wrong:
         raise InputError(
-            f"{len(wrong)} of {len(images)} queries have a person number below 1 "
-            f"({listed(f'{image.path}: {image.pid}' for image in wrong[:1])}): 0 marks distractors and -1 junk, which "
-            "belong only into the gallery. Remove these queries; if 0 is a person, number people from 1"
+            f"{len(wrong)} of {len(images)} queries have a person number below 1 (the first is {wrong[0].path}): 0 "
+            "marks distractors and -1 junk, which belong only into the gallery. Remove these queries; if 0 is a "
+            "person, number people from 1"
         )
 
 
@@ -43,7 +43,7 @@ def _check_unique(split: str, images: Sequence[ImageFile]) -> None:
     if times > 1:
         paths = [image.path for image in images if image.name == name]
         raise InputError(
-            f"{split} has {times} images called {shortened(name)} ({listed(paths, 2)}), but results identify images "
+            f"{split} has {times} images called {shortened(name)} ({paths[0]} and {paths[1]}), but results identify images "
             "by name: rename or remove all but one"
         )
 

@@ -113,11 +113,13 @@ def _files(
         name = str(content.get("name") or f"{row:08d}")
         path = _file(content["image"], folder, where)
         pid, camera = _label(content, "pid", where), _label(content, "camera", where)
-        attributes = (
-            UNKNOWN if content[group.name] is None else _label(content, group.name, where) for group in groups
-        )
-        files.append(ImageFile(path, name, pid, camera, tuple(attributes)))
+        attributes = tuple(_attribute(content, group.name, where) for group in groups)
+        files.append(ImageFile(path, name, pid, camera, attributes))
     return tuple(files)
+
+
+def _attribute(content: Mapping[str, Any], column: str, where: str) -> int:
+    return UNKNOWN if content[column] is None else _label(content, column, where)
 
 
 def _label(content: Mapping[str, Any], column: str, where: str) -> int:

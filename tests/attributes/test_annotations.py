@@ -88,9 +88,42 @@ ONES = ",".join(["1"] * 27)
         (f"{HEADER}\n5,{ONES}\n5,{ONES}\n", "row 3: person 5 is listed twice"),
         (f"{HEADER}\nfive,{ONES}\n", "row 2"),
         (f"{HEADER}\n5,{ONES},1\n", "row 2: expected 28 fields, got 29"),
+        (f"{HEADER}\n\n5,{ONES}\n\n6,{ONES},1\n", "row 5: expected 28 fields, got 29"),
+        (f"{HEADER}\n1_0,{ONES}\n", "row 2: '1_0' is not a whole number"),
+        (f"{HEADER}\n٣,{ONES}\n", "row 2: '٣' is not a whole number"),
+        (f"{HEADER}\n{'9' * 25},{ONES}\n", r"row 2: the number 9{25} is too large \(64 bits\)"),
+        (f"{HEADER}\n5,1.0{ONES[1:]}\n", "row 2: '1.0' is not a whole number"),
+        (f"{HEADER},age\n", "more than once: age"),
     ],
 )
 def test_broken_csv_is_refused_with_the_row(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "a.csv").write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=message):
+        read_course_csv(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ",".join(f"column{number}" for number in range(10**6)),
+        ",".join(["id"] * 10**6),
+        f"{HEADER},{'x' * 100_000}\n",
+        f"{HEADER}\n{',' * 10**6}\n",
+        f"{HEADER}\n{'x' * 100_000},{ONES}\n",
+        f"{HEADER}\n{'9' * 100_000},{ONES}\n",
+        f"{HEADER}\n{'x' * 200_000},{ONES}\n",
+    ],
+    ids=("columns", "equal columns", "a long name", "fields", "a long id", "a long number", "a too long field"),
+)
+def test_the_sentence_about_a_huge_csv_is_short(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=r"a\.csv") as info:
+        read_course_csv(tmp_path / "a.csv")
+    assert len(str(info.value)) < 1000
+
+
+def test_a_csv_of_another_kind_of_size_is_not_read(tmp_path: Path) -> None:
+    with open(tmp_path / "a.csv", "wb") as file:
+        file.truncate(2**40)  # sparse
+    with pytest.raises(InputError, match=r"has more than 64 MB; it must have one row per person"):
         read_course_csv(tmp_path / "a.csv")

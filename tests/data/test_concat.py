@@ -11,6 +11,7 @@ from reid_accel.attributes.vocabulary import MARKET_GROUPS, AttributeGroup
 from reid_accel.config.schema import DataConfig, ModelConfig
 from reid_accel.data.concat import joined
 from reid_accel.data.layouts import MarketLayout
+from reid_accel.data.listing import Listing
 from reid_accel.data.open import open_data
 from reid_accel.data.splits import split_training_images
 from reid_accel.errors import InputError
@@ -42,6 +43,22 @@ def test_one_set_alone_is_unchanged(small_market: Path) -> None:
     listing = MarketLayout().read(small_market)
     alone = joined(listing, {})
     assert (alone.images, alone.groups, alone.added_people) == (listing.splits["train"], listing.groups, 0)
+
+
+def test_added_person_numbers_have_64_bits(small_market: Path) -> None:
+    listing = MarketLayout().read(small_market)
+
+    def of_people(largest: int) -> Listing:
+        train = tuple(image._replace(pid=largest - image.pid) for image in listing.splits["train"])
+        return replace(listing, splits={**listing.splits, "train": train})
+
+    both = joined(of_people(2**62), {"other": of_people(2**40)})
+    pids = np.array([image.pid for image in both.images], np.int64)
+    assert sorted(set(pids.tolist())) == [2**40 - p for p in range(6, 0, -1)] + [
+        2**40 - 1 + 2**62 - p for p in range(6, 0, -1)
+    ]
+    with pytest.raises(InputError, match=r"data\.also.*64 bits"):
+        joined(of_people(2**62), {"one": of_people(2**62), "two": of_people(2**62)})
 
 
 def test_attributes_of_different_values_cannot_be_joined(tmp_path: Path) -> None:

@@ -130,3 +130,42 @@ def test_incomplete_tables_are_refused(small_market: Path, tmp_path: Path) -> No
         listing_of({**tables, "query": tables["query"].remove_columns(["pid", "camera"])}, tmp_path)
     with pytest.raises(InputError, match="has the splits train, query, gallery or train, queries, test"):
         listing_of({"train": tables["train"]}, tmp_path)
+
+
+def test_large_numbers_of_cameras_and_people_are_kept(small_market: Path, tmp_path: Path) -> None:
+    large = {"0001": (2**31 + 5, 40_000), "0007": (2**62 - 1, 2**33)}
+    for path in sorted(small_market.glob("*/000[17]_*")):
+        pid, camera = large[path.name[:4]]
+        path.rename(path.with_name(f"{pid}_c{camera}_{path.name[7:]}"))
+    tables = load("market-layout", small_market, cache_dir=tmp_path)
+    assert {(2**31 + 5, 40_000)} < set(zip(tables["train"]["pid"], tables["train"]["camera"], strict=True))
+    assert (2**62 - 1, 2**33) in set(zip(tables["query"]["pid"], tables["query"]["camera"], strict=True))
+    listing = listing_of(tables, tmp_path / "images")
+    assert listing.splits == MarketLayout().read(small_market).splits
+    config = DataConfig(name="market-layout", root=str(small_market), cache_dir=str(tmp_path / "cache"))
+    size = SimpleNamespace(height_px=32, width_px=16, interpolation="bilinear", fit="stretch")
+    data = open_data(config, size, listing=listing)
+    assert data.splits["query"].camera_N.max() == 2**33
+    assert (data.splits["query"].pid_N.dtype, data.splits["query"].camera_N.dtype) == (np.int64, np.int64)
+    require_matches(data)
+    training, _ = split_training_images(data, 0)
+    assert 2**31 + 5 in training.images.pid_N
+
+
+def test_a_changed_copy_of_a_tables_image_is_written_again(
+    small_market: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    paths = sorted((small_market / "query").iterdir())
+    columns = {
+        "image": [{"bytes": path.read_bytes(), "path": None} for path in paths],
+        "pid": list(range(1, 7)),
+        "camera": [1] * 6,
+    }
+    types = {"image": datasets.Image(), "pid": datasets.Value("int64"), "camera": datasets.Value("int64")}
+    table = datasets.Dataset.from_dict(columns, datasets.Features(types))
+    tables = {"train": table, "query": table, "gallery": table}
+    copy = listing_of(tables, tmp_path).splits["query"][2].path
+    content = copy.read_bytes()
+    copy.write_bytes(content[:-40] + bytes([content[-40] ^ 1]) + content[-39:])
+    assert listing_of(tables, tmp_path).splits["query"][2].path.read_bytes() == content
+    assert "was changed" in caplog.text
