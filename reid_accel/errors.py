@@ -1,4 +1,4 @@
-"""The exception for mistakes that a user can fix, the system's errors in one sentence, and a file's content in short."""
+"""The exception for mistakes that a user can fix, and how its message says what the system or a file says."""
 
 import errno
 import os

@@ -43,8 +43,8 @@ def _check_unique(split: str, images: Sequence[ImageFile]) -> None:
     if times > 1:
         paths = [image.path for image in images if image.name == name]
         raise InputError(
-            f"{split} has {times} images called {shortened(name)} ({paths[0]} and {paths[1]}), but results identify images "
-            "by name: rename or remove all but one"
+            f"{split} has {times} images called {shortened(name)} ({paths[0]} and {paths[1]}), but results identify "
+            "images by name: rename or remove all but one"
         )
 
 
