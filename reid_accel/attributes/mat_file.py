@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from reid_accel.errors import InputError, listed, shortened
 
@@ -143,7 +143,7 @@ def _check_size(path: Path) -> None:
     if path.stat().st_size > LARGEST_BYTES:
         raise ValueError(f"it has more than {LARGEST_BYTES >> 20} MB")
     content = path.read_bytes()
-    order = "little" if content[126:128] == b"IM" else "big"
+    order: Literal["little", "big"] = "little" if content[126:128] == b"IM" else "big"
     start, total = _HEADER_BYTES, 0
     while start + 8 <= len(content) and total <= LARGEST_BYTES:
         kind, size = (int.from_bytes(content[at : at + 4], order) for at in (start, start + 4))
