@@ -113,7 +113,9 @@ def prepare(config: Config, watchdog: Watchdog, additions: Additions = NOTHING) 
     steps = len(trainer.epoch_batches(epoch=0))
 
     folder = choose_run_folder(config.run, accelerator)
-    identity = RunFingerprint(to_dict(config), data.fingerprint(), accelerator.num_processes)
+    test_images = data.split_fingerprints()
+    training_images = test_images.pop("train")
+    identity = RunFingerprint(to_dict(config), training_images, accelerator.num_processes, test_images)
     progress = resume(config.run, folder / "checkpoints", trainer.state, identity)
     if accelerator.is_main_process:
         write_text(folder / "config.yaml", to_yaml(config))

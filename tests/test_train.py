@@ -446,3 +446,30 @@ def test_a_model_with_other_attributes_is_refused(small_market: Path, capsys: py
     assert "attributes do not match the data's: age differ" in " ".join(
         capsys.readouterr().err.replace("│", " ").split()
     )
+
+
+def test_mended_test_images_are_reported_and_changed_training_images_refused(
+    small_market: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = settings(small_market, "--run.dir=run", "--train.epochs=1", "--run.resume=auto")
+    train(common)
+    query = small_market / "query" / "0007_c1s1_000000_00.png"
+    query.rename(query.with_name("0007_c1s1_000009_00.png"))
+    capsys.readouterr()
+    train(common)
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert "names or labels in query have changed since the checkpoint was written" in said
+    assert "resuming from run/checkpoints/step-00000002" in said
+    image = small_market / "bounding_box_train" / "0001_c1s1_000000_00.png"
+    image.rename(image.with_name("0001_c1s1_000009_00.png"))
+    assert "the training set's files have changed since" in refused(capsys, common)
+
+
+def test_faults_of_test_data_end_a_run_before_its_first_step(
+    small_market: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    query = small_market / "query" / "0007_c1s1_000000_00.png"
+    query.rename(query.with_name("0000_c1s1_000000_00.png"))
+    sentence = refused(capsys, settings(small_market, "--run.dir=run"))
+    assert str(query.with_name("0000_c1s1_000000_00.png")) in sentence
+    assert not Path("run").exists()

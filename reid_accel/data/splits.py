@@ -30,7 +30,11 @@ class OpenedData:
 
     def fingerprint(self) -> str:
         """A hash of all names and labels."""
-        return "-".join(self.splits[split].fingerprint()[:8] for split in sorted(self.splits))
+        return "-".join(self.split_fingerprints().values())
+
+    def split_fingerprints(self) -> dict[str, str]:
+        """A hash of the names and labels of each split, in alphabetical order."""
+        return {split: self.splits[split].fingerprint()[:8] for split in sorted(self.splits)}
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +38,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunFingerprint:
-    """What must match for a checkpoint to be resumed; a different number of processes is only reported."""
+    """What must match for a checkpoint to be resumed; other test images or processes are only reported."""
 
     config: Mapping[str, Any]
     data_fingerprint: str
+    """Names and labels of the training images."""
     world_size: int = 1
+    test_fingerprints: Mapping[str, str] = field(default_factory=dict)
+    """Names and labels of each other split."""
 
 
 @dataclass(frozen=True)

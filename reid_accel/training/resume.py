@@ -10,7 +10,7 @@ from torch import Tensor
 from reid_accel.config.schema import RunConfig
 from reid_accel.distributed.collectives import Group
 from reid_accel.distributed.fsdp import shards_like
-from reid_accel.errors import InputError
+from reid_accel.errors import InputError, listed
 from reid_accel.training.checkpoint import (
     Checkpoint,
     RunFingerprint,
@@ -85,6 +85,7 @@ def load_checkpoint(path: Path, state: TrainingState, identity: RunFingerprint, 
             "the order of images and their augmentation stay the same; each process's batch statistics, dropout and "
             "the last bits of sums do not"
         )
+    _report_other_test_images(checkpoint, identity)
     progress = Progress.from_json(checkpoint.content["progress"])
     if differing:
         logger.warning(f"resuming with other settings ({'; '.join(differing)}); epoch {progress.epoch + 1} restarts")
@@ -120,9 +121,20 @@ def differences(checkpoint: Checkpoint, identity: RunFingerprint) -> list[str]:
         for name, value in now[section].items()
         if saved[section].get(name) != value and f"{section}.{name}" not in MAY_DIFFER
     ]
-    if checkpoint.content["data_fingerprint"] != identity.data_fingerprint:
-        differing.append("the data set's files have changed since")
+    # up to format 4: a hash of each split, that of `train` last
+    if checkpoint.content["data_fingerprint"].rpartition("-")[2] != identity.data_fingerprint.rpartition("-")[2]:
+        differing.append("the training set's files have changed since")
     return differing
+
+
+def _report_other_test_images(checkpoint: Checkpoint, identity: RunFingerprint) -> None:
+    saved = checkpoint.content.get("test_fingerprints", {})
+    changed = [split for split, value in identity.test_fingerprints.items() if saved.get(split, value) != value]
+    if changed:
+        logger.warning(
+            f"names or labels in {listed(changed)} have changed since the checkpoint was written: training continues "
+            "as before, and the final scores are those of the present files"
+        )
 
 
 def _about_epochs(checkpoint: Checkpoint, identity: RunFingerprint) -> str:

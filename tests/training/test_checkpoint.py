@@ -2,6 +2,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -198,6 +199,27 @@ def test_another_model_other_settings_and_other_images_are_refused(tmp_path: Pat
         load_checkpoint(path, TrainingState(model, optimizer), changed)
     with pytest.raises(InputError, match="files have changed since"):
         load_checkpoint(path, TrainingState(model, optimizer), RunFingerprint(SETTINGS, "others"))
+
+
+def test_other_test_images_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = network()
+    state = TrainingState(model, KINDS["adam"](model.parameters()))
+    was = replace(IDENTITY, test_fingerprints={"query": "a", "gallery": "b"})
+    path = save_checkpoint(tmp_path, state, Progress(step=1), was, keep=1)
+    load_checkpoint(path, state, was)
+    assert "have changed" not in caplog.text
+    load_checkpoint(path, state, replace(IDENTITY, test_fingerprints={"query": "a", "gallery": "c"}))
+    assert "names or labels in gallery have changed since" in caplog.text
+
+
+def test_the_fingerprint_of_all_splits_in_older_checkpoints_is_understood(tmp_path: Path) -> None:
+    model = network()
+    state = TrainingState(model, KINDS["adam"](model.parameters()))
+    older = replace(IDENTITY, data_fingerprint="gallery1-query111-train111")
+    path = save_checkpoint(tmp_path, state, Progress(step=1), older, keep=1)
+    load_checkpoint(path, state, replace(IDENTITY, data_fingerprint="train111"))
+    with pytest.raises(InputError, match="files have changed since"):
+        load_checkpoint(path, state, replace(IDENTITY, data_fingerprint="query111"))
 
 
 def test_resuming_anyway_logs_what_differs_and_restarts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
