@@ -56,6 +56,15 @@ def shown(name: str | Path) -> str:
     return visible(str(name), kept="")
 
 
+def is_utf8(name: str | Path) -> bool:
+    """Whether a file name is text: the bytes of others can't be written to text files, nor stand in tables."""
+    try:
+        str(name).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 @contextmanager
 def replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:
     """Yield a temporary file next to `path` that replaces `path` when the block ends without an exception.

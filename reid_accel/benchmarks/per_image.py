@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 import torchvision.transforms as T
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from reid_accel.config.schema import AugmentConfig, Config, ModelConfig
 from reid_accel.data.dataset import Ints
+from reid_accel.data.images import read_image
 from reid_accel.data.splits import TrainingSet
 from reid_accel.errors import InputError
 from reid_accel.models.backbone import normalization
@@ -76,9 +76,7 @@ class ImageFiles(Dataset[tuple[Tensor, int]]):
         return len(self.paths)
 
     def __getitem__(self, row: int) -> tuple[Tensor, int]:
-        with Image.open(self.paths[row]) as image:
-            changed = self.transform(image.convert("RGB"))
-        return changed, row
+        return self.transform(read_image(self.paths[row])), row
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor
 
 from reid_accel.data.cache_dir import writable_cache
-from reid_accel.data.images import ImageSize, as_array, may_stay_small, open_image, read_image, to_pixels
+from reid_accel.data.images import (
+    INTERPOLATIONS,
+    READER,
+    ImageSize,
+    as_array,
+    image_size,
+    may_stay_small,
+    read_crop,
+    to_pixels,
+)
 from reid_accel.errors import InputError
-from reid_accel.files import replacing_folder, write_json
+from reid_accel.files import check_regular, read_text, replacing_folder, shown, write_json
 from reid_accel.hardware import num_cores
 
 FORMAT = 2
@@ -76,7 +84,7 @@ def open_crop_cache(paths: Sequence[Path], decoding: Decoding, fingerprint: str)
     fingerprint: identifies the content of the data set and split; a changed folder gets a new cache.
     """
     size, cache_dir = decoding.size, decoding.cache_dir
-    settings = [fingerprint, size.height_px, size.width_px, size.interpolation, size.fit, len(paths)]
+    settings = [fingerprint, size.height_px, size.width_px, size.interpolation, size.fit, len(paths), READER]
     key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
     cache = _read_if_good(cache_dir / "crops" / key, len(paths), decoding)
     if cache is None:
@@ -86,7 +94,7 @@ def open_crop_cache(paths: Sequence[Path], decoding: Decoding, fingerprint: str)
             cache = _read_if_good(folder, len(paths), decoding)
         cache = cache or _build(folder, paths, decoding)
     else:
-        logger.debug(f"the decoded images of {paths[0].parent.name} are in {cache_dir / 'crops' / key}")
+        logger.debug(f"the decoded images of {shown(paths[0].parent.name)} are in {cache_dir / 'crops' / key}")
     if cache.unreadable and decoding.on_bad_image == "error":
         row, reason = min(cache.unreadable.items())
         raise InputError(
@@ -108,7 +116,8 @@ def _read_if_good(folder: Path, number: int, decoding: Decoding) -> CropCache | 
 
 def _read(folder: Path, number: int, verify: bool) -> CropCache:
     try:
-        index = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))
+        index = json.loads(read_text(folder / INDEX_FILE))
+        check_regular(folder / CROPS_FILE)
         crops = np.load(folder / CROPS_FILE, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise _UnusableError(f"incomplete: {error}") from error
@@ -175,14 +184,18 @@ def _decode_all(file: Path, paths: Sequence[Path], decoding: Decoding) -> dict[s
 
         def decode(row: int) -> None:
             try:
-                image = read_image(paths[row])
-                crops[row] = as_array(image) if own_size else to_pixels(image, size)
+                image = read_crop(paths[row])
+                if own_size is None:
+                    crops[row] = to_pixels(image, size)
+                else:  # a PNG may be turned by what follows its pixels
+                    same = image.size == own_size
+                    crops[row] = as_array(image if same else image.resize(own_size, INTERPOLATIONS[size.interpolation]))
             except InputError as error:
                 unreadable[row] = str(error)
 
         for done, _ in enumerate(pool.map(decode, range(len(paths)), chunksize=64), start=1):
             if done % PROGRESS_EVERY == 0 or done == len(paths):
-                logger.info(f"decoded {done:,} of {len(paths):,} images of {paths[0].parent.name}")
+                logger.info(f"decoded {done:,} of {len(paths):,} images of {shown(paths[0].parent.name)}")
     crops.flush()
     return {
         "format": FORMAT,
@@ -208,9 +221,8 @@ def _sizes(pool: ThreadPoolExecutor, paths: Sequence[Path]) -> Iterator[tuple[in
 
 def _size_of(path: Path) -> tuple[int, int] | None:
     try:
-        with open_image(path) as image:
-            return image.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return image_size(path)
+    except InputError:
         return None
 
 

@@ -17,6 +17,7 @@ from reid_accel.data.crop_cache import CropCache, Decoding, open_crop_cache
 from reid_accel.data.left_out import left_out
 from reid_accel.data.listing import UNKNOWN_CAMERA, ImageFile, find_images, fingerprint_of, unlabeled_images
 from reid_accel.errors import InputError
+from reid_accel.files import shown
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +92,7 @@ class ImageDataset:
 
     def fingerprint(self) -> str:
         """A hash of names and labels, independent of the folder."""
-        digest = hashlib.sha256("\n".join(self.name_N).encode())
+        digest = hashlib.sha256("\n".join(self.name_N).encode("utf-8", "surrogatepass"))
         for labels in (self.pid_N, self.camera_N, self.attributes_NA):
             digest.update(np.ascontiguousarray(labels).tobytes())
         return digest.hexdigest()[:16]
@@ -131,7 +132,7 @@ def decode_images(
     if len(unreadable) == len(decoded):
         raise InputError(f"none of the {len(decoded)} images of {title} can be read")
     readable = np.setdiff1d(decoded.row_N, np.fromiter(unreadable, np.int64, len(unreadable)))
-    skipped = tuple(SkippedImage(decoded.name_N[row], reason) for row, reason in unreadable.items())
+    skipped = tuple(SkippedImage(shown(decoded.name_N[row]), reason) for row, reason in unreadable.items())
     return decoded.select(readable), skipped
 
 

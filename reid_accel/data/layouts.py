@@ -4,6 +4,7 @@ A layout is a class with a name, a quick check, and `read`, which lists images a
 one: write the class, add it to `LAYOUTS`, and add its name to `DatasetName` in the settings.
 """
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -150,7 +151,7 @@ class Msmt17:
             raise InputError(f"{list_file} cannot be read: {error}") from error
         numbered = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
         images = [self._read_line(f"{list_file}, line {number}", line, folder) for number, line in numbered]
-        missing = [image.path for image in images if not image.path.is_file()]
+        missing = [image.path for image in images if not os.path.lexists(image.path)]
         if missing:
             raise InputError(f"{list_file}: {len(missing)} of {len(images)} images do not exist ({missing[0]}, ...)")
         if not images:

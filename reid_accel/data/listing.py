@@ -175,9 +175,22 @@ def nobody_warnings(images: Sequence[ImageFile]) -> tuple[str, ...]:
 
 def fingerprint_of(root: Path, splits: Mapping[str, Sequence[ImageFile]], more: Iterable[Path] = ()) -> str:
     """A hash of the root and of the names, sizes and modification times of all images and further existing files."""
-    digest = hashlib.sha256(str(root.resolve()).encode())
+    digest = hashlib.sha256(_encoded(str(root.resolve())))
     images = (image.path for split in sorted(splits) for image in splits[split])
     for path in (*images, *(file for file in more if file.is_file())):
-        status = path.stat()
-        digest.update(f"{path.parent.name}/{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+        digest.update(_encoded(f"{path.parent.name}/{path.name} {_state(path)}\n"))
     return digest.hexdigest()[:16]
+
+
+def _state(path: Path) -> str:
+    """Size and modification time of a file, or why it has none."""
+    try:
+        status = path.stat()
+    except OSError as error:  # a dangling link, or a circle of links: reported when it is read as an image
+        return str(error.strerror)
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
+def _encoded(name: str) -> bytes:
+    """The bytes of a file name, even if they are not UTF-8."""
+    return name.encode("utf-8", "surrogatepass")

@@ -16,7 +16,7 @@ from reid_accel.data.cache_dir import CACHE_ROOT, writable_cache
 from reid_accel.data.listing import ImageFile, Listing, fingerprint_of, nobody_warnings
 from reid_accel.data.sets import list_dataset
 from reid_accel.errors import InputError, listed, shortened
-from reid_accel.files import replacing
+from reid_accel.files import is_utf8, replacing, shown
 from reid_accel.synthetic.market import SyntheticMarket
 
 Tables = Mapping[str, datasets.Dataset]
@@ -59,7 +59,7 @@ def _table(split: str, images: tuple[ImageFile, ...], listing: Listing) -> datas
         "row": datasets.Value("int64"),
     }
     columns: dict[str, list[Any]] = {
-        "image": [str(image.path.absolute()) for image in images],
+        "image": [_text(image.path.absolute()) for image in images],
         "name": [image.name for image in images],
         "pid": [image.pid for image in images],
         "camera": [image.camera for image in images],
@@ -69,6 +69,12 @@ def _table(split: str, images: tuple[ImageFile, ...], listing: Listing) -> datas
         features[group.name] = datasets.ClassLabel(names=list(group.values))
         columns[group.name] = [image.attributes[number] for image in images]
     return datasets.Dataset.from_dict(columns, datasets.Features(features), split=datasets.NamedSplit(split))
+
+
+def _text(path: Path) -> str:
+    if not is_utf8(path):
+        raise InputError(f"the file name {shown(path)} is not UTF-8, which tables need; rename it")
+    return str(path)
 
 
 def listing_of(tables: Tables, folder: Path) -> Listing:

@@ -3,7 +3,7 @@
 Legend: B batch, D feature, H W pixels.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +14,25 @@ from torch import Tensor, nn
 
 from reid_accel.attributes.vocabulary import AttributeGroup
 from reid_accel.augment.ops import normalize
-from reid_accel.data.images import ImageSize, as_array, enlarge, may_stay_small, read_image, to_float, to_pixels
+from reid_accel.data.images import (
+    ImageSize,
+    as_array,
+    enlarge,
+    may_stay_small,
+    read_image,
+    readable,
+    to_float,
+    to_pixels,
+    to_rgb,
+)
 from reid_accel.errors import InputError
 from reid_accel.models.architecture import Architecture
 from reid_accel.models.outputs import Outputs
 
-Picture = str | Path | Image.Image | npt.NDArray[np.uint8]
+Picture = str | Path | Image.Image | npt.NDArray[np.uint8] | Tensor
 Pictures = Picture | Sequence[Picture]
+
+_KINDS = "a path, a PIL image, or an array (uint8, H x W x 3, RGB)"
 
 
 def outputs_in_batches(
@@ -30,25 +42,33 @@ def outputs_in_batches(
     if batch_size < 1:
         raise InputError(f"batch_size must be 1 or more, got {batch_size}")
     pictures = _as_list(images)
-    if not pictures:
-        raise InputError("there are no images to embed")
     model.eval()
-    device = next(model.parameters()).device
+    like = next(model.parameters())
     for first in range(0, len(pictures), batch_size):
-        yield model(prepared(pictures[first : first + batch_size], architecture, device))
+        yield model(prepared(pictures[first : first + batch_size], architecture, like, first))
 
 
 def _as_list(images: Pictures) -> list[Picture]:
-    if isinstance(images, np.ndarray):
+    if isinstance(images, (np.ndarray, Tensor)):
         return list(images) if images.ndim == 4 else [images]
-    return [images] if isinstance(images, (str, Path, Image.Image)) else list(images)
+    if isinstance(images, (str, Path, Image.Image)):
+        return [images]
+    if isinstance(images, (bytes, Mapping)) or not isinstance(images, Iterable):
+        raise InputError(f"images must be {_KINDS}, or a list of these, not of the type {type(images).__name__}")
+    return list(images)
 
 
-def prepared(pictures: Sequence[Picture], settings: Architecture, device: torch.device) -> Tensor:
-    """Pictures as the network's normalized input, B x 3 x H x W, preprocessed as in training."""
-    stored = [_as_stored(_as_rgb(picture), settings) for picture in pictures]
-    sized = [enlarge(to_float(torch.tensor(pixels, device=device)[None]), settings) for pixels in stored]
-    return normalize(torch.cat(sized), settings.mean, settings.std)
+def prepared(pictures: Sequence[Picture], settings: Architecture, like: Tensor, first: int = 0) -> Tensor:
+    """Pictures as the network's normalized input, B x 3 x H x W, preprocessed as in training.
+
+    like: a tensor of the dtype and on the device that the result shall have. first: the first picture's number, for
+    errors.
+    """
+    sized = [torch.empty((0, 3, settings.height_px, settings.width_px), device=like.device)]
+    for number, picture in enumerate(pictures, start=first):
+        pixels = _as_stored(_as_rgb(picture, number), settings)
+        sized.append(enlarge(to_float(torch.tensor(pixels, device=like.device)[None]), settings))
+    return normalize(torch.cat(sized), settings.mean, settings.std).to(like.dtype)
 
 
 def attribute_names(logits: Sequence[Tensor], groups: Sequence[AttributeGroup]) -> list[dict[str, str]]:
@@ -72,11 +92,23 @@ def _as_stored(image: Image.Image, size: ImageSize) -> npt.NDArray[np.uint8]:
     return as_array(image) if may_stay_small(*image.size, size) else to_pixels(image, size)
 
 
-def _as_rgb(picture: Picture) -> Image.Image:
+def _as_rgb(picture: Picture, number: int) -> Image.Image:
     if isinstance(picture, (str, Path)):
         return read_image(Path(picture))
     if isinstance(picture, Image.Image):
-        return picture.convert("RGB")
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-        raise InputError(f"an image array must be uint8, H x W x 3 (RGB), got {picture.dtype} {picture.shape}")
-    return Image.fromarray(picture)
+        with readable(f"image {number}"):
+            return to_rgb(picture)
+    if isinstance(picture, (np.ndarray, Tensor)):
+        return Image.fromarray(_checked(picture, number))
+    raise InputError(f"image {number} must be {_KINDS}, not of the type {type(picture).__name__}")
+
+
+def _checked(picture: npt.NDArray[np.uint8] | Tensor, number: int) -> npt.NDArray[np.uint8]:
+    shape = tuple(picture.shape)
+    if picture.dtype not in (np.uint8, torch.uint8) or len(shape) != 3 or shape[2] != 3:
+        raise InputError(
+            f"an image array must be uint8, H x W x 3 (RGB), got {picture.dtype} {shape} as image {number}"
+        )
+    if 0 in shape:
+        raise InputError(f"image {number} has no pixels: its shape is {shape}; leave empty crops out")
+    return picture.numpy(force=True) if isinstance(picture, Tensor) else picture

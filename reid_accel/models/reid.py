@@ -149,13 +149,13 @@ class ReIDModel(
         scores_BM = self.attribute_scores(logits) if logits else neck_BD.new_empty((len(neck_BD), 0)).float()
         reweighted_BM = scores_BM
         if self.reweighting is not None:
-            reweighted_BM = torch.sigmoid(self.reweighting(scores_BM).float()) * scores_BM
+            reweighted_BM = torch.sigmoid(self.reweighting(_like(self.reweighting, scores_BM)).float()) * scores_BM
         feature_BD = torch.cat([neck_BD.float(), reweighted_BM], dim=1)
         seen_BPU = torch.cat([neck_BPU.float(), reweighted_BM[:, None].expand(-1, neck_BPU.shape[1], -1)], dim=2)
         return Outputs(
             feature_BD=feature_BD,
             metric_feature_BE=self.neck.metric_feature(pooled_BPC, feature_BD),
-            identity_logits_BPI=self.identity_classifier(seen_BPU),
+            identity_logits_BPI=self.identity_classifier(_like(self.identity_classifier, seen_BPU)),
             attribute_logits=logits,
         )
 
@@ -166,18 +166,21 @@ class ReIDModel(
         return torch.cat([logit.float().softmax(1) for logit in logits], dim=1)
 
     def prepare(self, images: Sequence[Picture]) -> Tensor:
-        """Pictures as the network's normalized input, with the stored preprocessing, on the model's device."""
-        return prepared(images, self.architecture, next(self.parameters()).device)
+        """Pictures as the network's normalized input, with the stored preprocessing, in the model's dtype and place."""
+        return prepared(images, self.architecture, next(self.parameters()))
 
     @torch.no_grad()
     def embed(self, images: Pictures, *, batch_size: int = 128) -> Tensor:
-        """Features of one or several images, B x D, float32.
+        """Features of one or several images, B x D, float32, also if the model is in 16 or 64 bits.
 
-        images: paths, PIL images, or uint8 arrays H x W x 3 (RGB), of any size; a single one gives 1 x D. batch_size:
-        images per forward pass. Features have unit length if the model's metric is cosine. Sets the model to evaluation
-        mode. Raises InputError for an unreadable image.
+        images: paths, PIL images, or uint8 arrays or tensors H x W x 3 (RGB), of any size; a single one gives 1 x D, an
+        empty list 0 x D. Files and PIL images are read as in training: upright, the first image of several, deep gray
+        scaled to its range. batch_size: images per forward pass. Features have unit length if the model's metric is
+        cosine. Sets the model to evaluation mode. Raises InputError for an unreadable image or one without pixels.
         """
-        features = [outputs.feature_BD for outputs in outputs_in_batches(self, self.architecture, images, batch_size)]
+        features = [next(self.parameters()).new_empty((0, self.feature_size)).float()]
+        batches = outputs_in_batches(self, self.architecture, images, batch_size)
+        features.extend(outputs.feature_BD.float() for outputs in batches)
         return comparable(torch.cat(features), self.architecture.metric)
 
     @overload
@@ -202,9 +205,16 @@ class ReIDModel(
         parts = [
             outputs.attribute_logits for outputs in outputs_in_batches(self, self.architecture, images, batch_size)
         ]
+        if not parts:
+            return []
         logits = [torch.cat(group) for group in zip(*parts, strict=True)]
         named = attribute_probabilities if probabilities else attribute_names
         return named(logits, self.architecture.groups)
+
+
+def _like(layer: nn.Module, features: Tensor) -> Tensor:
+    """Features in the dtype of a layer's weights, for models in 16 or 64 bits."""
+    return features.to(next(layer.parameters()).dtype)
 
 
 def comparable(feature_BD: Tensor, metric: str) -> Tensor:

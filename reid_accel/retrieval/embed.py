@@ -114,7 +114,8 @@ def _windows(size: ImageSize) -> list[tuple[slice, slice]]:
 
 def _predict_batch(model: ReIDModel, views: Iterator[Tensor]) -> _Batch:
     # the class's own forward: accelerate wraps the instance's in autocast
-    seen = [ReIDModel.forward(model, view_B3HW) for view_B3HW in views]
+    dtype = next(model.parameters()).dtype
+    seen = [ReIDModel.forward(model, view_B3HW.to(dtype)) for view_B3HW in views]
     feature_BD = _mean([outputs.feature_BD for outputs in seen])
     embedding_BD = comparable(feature_BD, model.architecture.metric).float()
     logits = [outputs.attribute_logits for outputs in seen]

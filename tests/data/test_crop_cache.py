@@ -5,18 +5,24 @@ import resource
 import shutil
 import signal
 import tempfile
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from helpers.made_images import chunk, write_png
 from helpers.made_sets import draw_image
+from helpers.time_limit import within
 from PIL import Image
 
-from reid_accel.data import crop_cache
+from reid_accel.data import crop_cache, images
 from reid_accel.data.crop_cache import CROPS_FILE, INDEX_FILE, CropCache, Decoding, open_crop_cache
+from reid_accel.data.dataset import decode_images
 from reid_accel.data.images import ImageSize, read_image, to_pixels
+from reid_accel.data.listing import fingerprint_of, list_images, unlabeled_images
+from reid_accel.data.pixel_budget import PixelBudget
 from reid_accel.errors import InputError
 from reid_accel.files import write_json
 
@@ -253,3 +259,107 @@ def test_the_index_lists_unreadable_images(tmp_path: Path) -> None:
     opened(paths, tmp_path / "cache", on_bad_image="skip")
     index = json.loads(next((tmp_path / "cache").rglob(INDEX_FILE)).read_text())
     assert list(index["unreadable"]) == ["1"]
+
+
+def test_turned_images_have_their_upright_size(tmp_path: Path) -> None:
+    exif, rng = Image.Exif(), np.random.default_rng(0)
+    exif[0x0112] = 6
+    stored = rng.integers(0, 256, (10, 24, 3), np.uint8)
+    Image.fromarray(stored).save(tmp_path / "turned.png", exif=exif)
+    upright = stored[::-1].swapaxes(0, 1)
+    Image.fromarray(upright).save(tmp_path / "upright.png")
+    cache = opened([tmp_path / "turned.png", tmp_path / "upright.png"], tmp_path / "cache")
+    assert cache.crops_N3HW.shape == (2, 3, 24, 10), "both keep their size"
+    assert np.array_equal(cache.crops_N3HW[0], upright.transpose(2, 0, 1))
+    assert np.array_equal(cache.crops_N3HW[0], cache.crops_N3HW[1])
+
+
+def test_an_image_that_turns_out_to_lie_is_resized(tmp_path: Path) -> None:
+    exif, rng = Image.Exif(), np.random.default_rng(0)
+    exif[0x0112] = 6
+    content = chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
+    turned = write_png(tmp_path / "a.png", rng.integers(0, 256, (10, 16, 3), np.uint8), after=content)
+    paths = [turned, *noise_images(tmp_path, 2, (16, 10))]
+    cache = opened(paths, tmp_path / "cache", on_bad_image="skip")
+    assert cache.unreadable == {}
+    expected = read_image(turned).resize((16, 10), Image.Resampling.BILINEAR)
+    assert np.array_equal(cache.crops_N3HW[0], np.asarray(expected).transpose(2, 0, 1))
+
+
+def test_an_older_readers_pixels_are_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = noise_images(tmp_path / "images", 2)
+    first = opened(paths, tmp_path / "cache").crops_N3HW.copy()
+    for path in paths:
+        Image.open(path).rotate(180).save(path)
+    assert np.array_equal(opened(paths, tmp_path / "cache").crops_N3HW, first), "the control: the cache is used"
+    monkeypatch.setattr(crop_cache, "READER", crop_cache.READER + 1)
+    assert not np.array_equal(opened(paths, tmp_path / "cache").crops_N3HW, first)
+
+
+@pytest.mark.parametrize("name", [CROPS_FILE, INDEX_FILE])
+def test_a_cache_with_a_fifo_in_place_of_a_file_is_built_again(tmp_path: Path, name: str) -> None:
+    paths = noise_images(tmp_path / "images", 2)
+    first = opened(paths, tmp_path / "cache").crops_N3HW.copy()
+    (file,) = (tmp_path / "cache").rglob(name)
+    file.unlink()
+    os.mkfifo(file)
+    with within(20):
+        assert np.array_equal(opened(paths, tmp_path / "cache").crops_N3HW, first)
+
+
+def test_whatever_is_no_image_is_skipped_and_listed_with_its_name_escaped(tmp_path: Path) -> None:
+    paths = noise_images(tmp_path / "images", 3)
+    folder = tmp_path / "images"
+    (folder / "dangling.jpg").symlink_to("nowhere")
+    (folder / "circle.jpg").symlink_to("circle.jpg")
+    (folder / "folder.jpg").mkdir()
+    (folder / "empty.jpg").touch()
+    os.mkfifo(folder / "fifo.jpg")
+    draw_image(folder / os.fsdecode(b"\xff.png"))
+    Image.new("RGB", (9, 9), "white").save(folder / "white.png")
+    broken = ["circle.jpg", "dangling.jpg", "empty.jpg", "fifo.jpg", "folder.jpg", "white.png", r"\xff.png"]
+    listed = unlabeled_images(list_images(folder))
+    with within(20):
+        decoded, skipped = decode_images(
+            listed, (), Decoding(SIZE, tmp_path / "cache", "skip"), fingerprint="f", title="these"
+        )
+    assert decoded.name_N == tuple(path.name for path in paths)
+    assert [image.name for image in skipped] == broken
+    assert all(image.name in image.reason for image in skipped)
+    with pytest.raises(InputError, match=rf"cannot read the image .*{broken[0]}.*--data\.on-bad-image skip"):
+        opened(list_images(folder), tmp_path / "cache")
+
+
+def test_the_fingerprint_changes_when_a_dangling_link_is_mended(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"\xff.jpg")).symlink_to("there")
+    splits = {"": unlabeled_images(list_images(tmp_path))}
+    before = fingerprint_of(tmp_path, splits)
+    assert before == fingerprint_of(tmp_path, splits)
+    (tmp_path / "there").touch()
+    assert before != fingerprint_of(tmp_path, splits)
+
+
+def test_many_threads_together_decode_no_more_pixels_than_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths, busy, lock = noise_images(tmp_path / "images", 24, (100, 100)), [0, 0], threading.Lock()
+    real = images.to_rgb
+
+    def to_rgb(image: Image.Image) -> Image.Image:
+        with lock:
+            busy[0] += 1
+            busy[1] = max(busy)
+        time.sleep(0.01)
+        rgb = real(image)
+        with lock:
+            busy[0] -= 1
+        return rgb
+
+    monkeypatch.setattr(images, "to_rgb", to_rgb)
+    monkeypatch.setattr(crop_cache, "num_cores", lambda: 12)
+    monkeypatch.setattr(images, "DECODING", PixelBudget(3 * 100 * 100))
+    opened(paths, tmp_path / "cache")
+    assert busy[1] == 3
+    monkeypatch.setattr(images, "DECODING", PixelBudget(10**9))
+    opened(paths, tmp_path / "other")
+    assert busy[1] > 3, "the control: more without the bound"

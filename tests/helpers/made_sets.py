@@ -7,9 +7,11 @@ from PIL import Image
 
 
 def draw_image(path: Path, color: tuple[int, int, int] = (120, 130, 140), size: tuple[int, int] = (64, 128)) -> Path:
-    """A one-colored image file."""
+    """An image file of one color with a black pixel: one color alone counts as unreadable."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, color).save(path)
+    image = Image.new("RGB", size, color)
+    image.putpixel((0, 0), (0, 0, 0))
+    image.save(path)
     return path
 
 

@@ -2,23 +2,23 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from reid_accel.attributes.vocabulary import MARKET_GROUPS
+from reid_accel.attributes.vocabulary import MARKET_GROUPS, AttributeGroup
 from reid_accel.config.schema import ModelConfig
 from reid_accel.errors import InputError
 from reid_accel.models.architecture import Architecture
 from reid_accel.models.reid import ReIDModel
 
 
-def network(**facts: Any) -> ReIDModel:
+def network(neck: Literal["fc", "bn"] = "fc", **facts: Any) -> ReIDModel:
     torch.manual_seed(0)
-    settings = ModelConfig(backbone="test_resnet", pretrained=False, height_px=64, width_px=32)
+    settings = ModelConfig(backbone="test_resnet", pretrained=False, height_px=64, width_px=32, neck=neck)
     return ReIDModel(Architecture(model=settings, num_identities=2, **facts))
 
 
@@ -85,7 +85,15 @@ def test_probabilities_are_those_of_the_named_values(pictures: list[Image.Image]
     ("images", "sentence"),
     [
         ("absent.jpg", "cannot read the image absent.jpg"),
-        ([], "there are no images"),
+        (5, "images must be a path.*not of the type int"),
+        (b"0.jpg", "not of the type bytes"),
+        ({"a": 1}, "not of the type dict"),
+        ([None], "image 0 must be a path.*not of the type NoneType"),
+        ([np.ones((8, 8, 3), np.uint8), 1.5], "image 1 must be a path.*not of the type float"),
+        ("name\0.jpg", r"cannot read the image name\\x00\.jpg"),
+        (torch.zeros(48, 24, 3).half(), r"must be uint8.*got torch\.float16 \(48, 24, 3\) as image 0"),
+        (torch.zeros(48, 24, 3).bfloat16(), r"must be uint8.*got torch\.bfloat16"),
+        (torch.zeros((3, 48, 24), dtype=torch.uint8), r"H x W x 3 \(RGB\), got torch\.uint8 \(3, 48, 24\)"),
         (np.zeros((8, 8, 3), np.float32), "must be uint8"),
         ([np.zeros((8, 8), np.uint8)], r"must be uint8, H x W x 3 \(RGB\), got uint8 \(8, 8\)"),
     ],
@@ -97,3 +105,76 @@ def test_what_is_no_picture_is_refused(images: Any, sentence: str) -> None:
         network().embed(np.zeros((8, 8, 3), np.uint8), batch_size=0)
     with pytest.raises(InputError, match="without attributes"):
         network().attributes(np.zeros((8, 8, 3), np.uint8))
+
+
+@pytest.mark.parametrize("shape", [(0, 24, 3), (24, 0, 3), (0, 0, 3)])
+def test_a_crop_without_pixels_is_refused_with_its_number(shape: tuple[int, ...]) -> None:
+    model, good = network(), np.ones((48, 24, 3), np.uint8)
+    for empty in (np.zeros(shape, np.uint8), torch.zeros(shape, dtype=torch.uint8)):
+        with pytest.raises(InputError, match=r"image 3 has no pixels.*leave empty crops out"):
+            model.embed([good, good, good, empty], batch_size=2)
+    with pytest.raises(InputError, match="image 1: it has no pixels"):
+        model.embed([good, Image.new("RGB", (shape[1], shape[0]))])
+    with pytest.raises(InputError, match="image 0 has no pixels"):
+        model.prepare([np.zeros(shape, np.uint8)])
+
+
+@pytest.mark.parametrize("groups", [(), MARKET_GROUPS])
+@pytest.mark.parametrize("images", [[], (), np.zeros((0, 8, 8, 3), np.uint8)])
+def test_no_images_give_no_rows(images: Any, groups: tuple[AttributeGroup, ...]) -> None:
+    model = network(groups=groups)
+    features = model.embed(images)
+    assert features.shape == (0, model.feature_size)
+    assert features.dtype == torch.float32
+    assert model.prepare(images).shape == (0, 3, 64, 32)
+    if groups:
+        assert model.attributes(images) == model.attributes(images, probabilities=True) == []
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 2e-2), (torch.bfloat16, 6e-2), (torch.float64, 1e-5)])
+@pytest.mark.parametrize("neck", ["fc", "bn"])
+@pytest.mark.parametrize("groups", [(), MARKET_GROUPS])
+def test_a_model_in_any_precision_embeds(
+    pictures: list[Image.Image], dtype: torch.dtype, tolerance: float, neck: Any, groups: tuple[AttributeGroup, ...]
+) -> None:
+    model = network(neck=neck, groups=groups)
+    expected = model.embed(pictures)
+    model.to(dtype)
+    features = model.embed(pictures, batch_size=2)
+    assert features.dtype == torch.float32
+    assert (features - expected).abs().max() < tolerance * expected.abs().max()
+    assert model.prepare(pictures).dtype == dtype
+    if groups:
+        assert len(model.attributes(pictures)) == len(pictures)
+
+
+def test_uint8_tensors_are_taken_as_arrays_are(pictures: list[Image.Image]) -> None:
+    model, arrays = network(), [np.asarray(picture) for picture in pictures]
+    expected = model.embed(arrays)
+    assert torch.equal(model.embed([torch.tensor(array) for array in arrays]), expected)
+    assert torch.equal(model.embed(torch.tensor(np.stack(arrays))), expected)
+
+
+def test_an_image_opened_by_the_caller_is_read_as_its_file(tmp_path: Path) -> None:
+    rng, model = np.random.default_rng(1), network()
+    thermal = Image.fromarray(rng.integers(30_000, 31_000, (48, 24), np.uint16))
+    thermal.save(tmp_path / "thermal.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    lying = Image.fromarray(rng.integers(0, 256, (24, 48, 3), np.uint8))
+    lying.save(tmp_path / "lying.png", exif=exif)
+    lying.putalpha(Image.fromarray(rng.integers(0, 256, (24, 48), np.uint8)))
+    lying.save(tmp_path / "alpha.png")
+    for path in sorted(tmp_path.iterdir()):
+        with Image.open(path) as image:
+            assert torch.equal(model.embed(image), model.embed(path)), path.name
+    upright = np.asarray(Image.open(tmp_path / "lying.png")).transpose(1, 0, 2)[:, ::-1]
+    assert torch.equal(model.embed(tmp_path / "lying.png"), model.embed(upright))
+
+
+def test_an_opened_image_whose_file_is_damaged_is_a_sentence(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (128, 64, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:5000])
+    with Image.open(tmp_path / "a.png") as image, pytest.raises(InputError, match=r"cannot read image 0: .*truncated"):
+        network().embed([image])

@@ -19,6 +19,7 @@ from reid_accel.benchmarks.gpu.made_run import loss_of, made_config, made_images
 from reid_accel.benchmarks.gpu.rows import TRAINING, Row
 from reid_accel.benchmarks.gpu.setup import Setup, require_bf16
 from reid_accel.config.schema import Config, ModelConfig
+from reid_accel.data.images import read_image
 from reid_accel.data.splits import TrainingSet
 from reid_accel.training.dataloader import Batch
 from reid_accel.training.trainer import Trainer
@@ -35,8 +36,7 @@ class _Files(Dataset[tuple[Any, ...]]):
         return len(self.data.images)
 
     def __getitem__(self, row: int) -> tuple[Tensor, int, Tensor, int]:
-        with Image.open(self.folder / f"{row}.jpg") as image:
-            changed = self.transform(image.convert("RGB"))
+        changed = self.transform(read_image(self.folder / f"{row}.jpg"))
         attributes = torch.from_numpy(self.data.images.attributes_NA[row])
         return changed, int(self.data.identity_N[row]), attributes, row
 
