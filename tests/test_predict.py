@@ -109,3 +109,29 @@ def test_all_inputs_are_checked_before_anything_is_embedded(
     shutil.copytree(images, tmp_path / "twice" / "a")
     shutil.copytree(images, tmp_path / "twice" / "b")
     assert "have the same file name: rename one of them" in refused(capsys, model, images, tmp_path / "twice")
+
+
+def test_names_that_the_files_cannot_contain_are_refused_before_anything_is_embedded(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = next(path for path in images.iterdir() if path.is_file())
+    path.rename(path.with_name("a,b.png"))
+    monkeypatch.setattr(predict_script, "load_model", None)
+    said = refused(capsys, save_model(tmp_path / "model"), images, images)
+    assert "the file name 'a,b.png' contains a comma, a colon or a quotation mark" in said
+
+
+def test_files_that_are_left_out_and_names_like_formulas_are_named(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = next(path for path in images.iterdir() if path.is_file())
+    path.rename(path.with_name("=1+1.png"))
+    (images / "of" / "x.avif").touch()
+    predict(save_model(tmp_path / "model"), images, images)
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert f"files in {images} are left out: 1 .avif (of/x.avif)" in said
+    assert "1 image names in classification_test.csv look like formulas (=1+1.png)" in said
+    assert "1 image names in junk_scores.tsv look like formulas" in said
+    assert any(
+        line.startswith("=1+1.png,") for line in Path("runs/predict/classification_test.csv").read_text().split()
+    )

@@ -3,12 +3,14 @@
 What the course hands in, and useful for any folder of crops.
 """
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from reid_accel.attributes.vocabulary import MARKET_GROUPS
 from reid_accel.config.schema import PredictConfig
 from reid_accel.course.submission import write_classification, write_rank_lists
+from reid_accel.data.checks import formula_warning
 from reid_accel.distributed.collectives import Group
 from reid_accel.files import write_text
 from reid_accel.models.reid import Architecture
@@ -16,6 +18,8 @@ from reid_accel.retrieval.api import top_k
 from reid_accel.retrieval.embed import AttributePredictions
 from reid_accel.retrieval.features import Embeddings
 from reid_accel.retrieval.protocol import Settings
+
+logger = logging.getLogger(__name__)
 
 CLASSIFICATION_FILE = "classification_test.csv"
 RANK_LISTS_FILE = "reid_test.txt"
@@ -53,11 +57,13 @@ def write_predictions(
             for row, distance in zip(rows, values, strict=True)
         ]
         write_text(written[-1], "\n".join(["query\tid\tdistance", *lines]) + "\n")
+        _warn_of_formulas([*queries.name_N, *test.name_N], DISTANCES_FILE)
     if architecture.groups:
         written.append(write_junk_scores(folder, test.name_N, attributes))
     if architecture.groups == MARKET_GROUPS:
         written.append(folder / CLASSIFICATION_FILE)
         write_classification(written[-1], test.name_N, attributes.value_NA, config.multicolor_columns)
+        _warn_of_formulas(test.name_N, CLASSIFICATION_FILE)
     return written
 
 
@@ -66,4 +72,11 @@ def write_junk_scores(folder: Path, names: Sequence[str], attributes: AttributeP
     path = folder / JUNK_SCORES_FILE
     lines = [f"{name}\t{score:.6f}" for name, score in zip(names, attributes.junk_score_N.tolist(), strict=True)]
     write_text(path, "\n".join(["id\tjunk_score", *lines]) + "\n")
+    _warn_of_formulas(names, JUNK_SCORES_FILE)
     return path
+
+
+def _warn_of_formulas(names: Sequence[str], file_name: str) -> None:
+    warning = formula_warning(names, file_name)
+    if warning is not None:
+        logger.warning(warning)

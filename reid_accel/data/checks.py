@@ -1,13 +1,15 @@
 """What scoring and the files of predictions need of names and labels, checked before any image is decoded."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from reid_accel.attributes.vocabulary import UNKNOWN, AttributeGroup
 from reid_accel.data.listing import ImageFile, Listing
-from reid_accel.errors import InputError, shortened
+from reid_accel.errors import InputError, listed, shortened
 
 SEPARATORS = ',:"'
+_FORMULA = re.compile(r"[=+@]|-(?!\d+_c)")  # Market-1501's junk images are called -1_c...
 
 
 def check_listing(listing: Listing) -> None:
@@ -86,3 +88,17 @@ def name_problem(name: str) -> str | None:
     if not dot or not stem or not suffix:
         return f"{shown} is not the file name of an image (016903.jpg)"
     return None
+
+
+def formula_warning(names: Sequence[str], file_name: str) -> str | None:
+    """A warning if spreadsheets would compute file names instead of showing them; None if all are harmless.
+
+    The names can't be quoted: readers of these files compare them with the images' names.
+    """
+    formulas = [name for name in names if _FORMULA.match(name)]
+    if not formulas:
+        return None
+    return (
+        f"{len(formulas):,} image names in {file_name} look like formulas ({listed(formulas, 3)}): when you open it in "
+        "a spreadsheet, import that column as text"
+    )

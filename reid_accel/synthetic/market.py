@@ -6,9 +6,11 @@ same settings give the same bytes. Query images are not in the gallery, and trai
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
@@ -29,6 +31,8 @@ from reid_accel.synthetic.cameras import (
 )
 from reid_accel.synthetic.pedestrians import Person, sample_person
 
+logger = logging.getLogger(__name__)
+
 DRAWING_VERSION = 1
 """Increase it when the images for given settings change, so that old caches are not used."""
 
@@ -40,6 +44,7 @@ COURSE_ATTRIBUTES = "annotations_train.csv"
 DISTRACTOR_PID, JUNK_PID = 0, -1
 
 SETTINGS_FILE = "synthetic.json"
+CHECKSUM = "sha256"
 IMAGES_PER_CHUNK = 256
 
 # second number of a generator's seed, so that different kinds of generators differ (cameras have 1)
@@ -206,10 +211,35 @@ def write_synthetic_market(settings: SyntheticMarket, folder: Path, workers: int
 
 
 def cached_synthetic_market(settings: SyntheticMarket, cache_root: Path, workers: int = 1) -> Path:
-    """The set's folder under `cache_root`, written on first use and named by a hash of the settings."""
+    """The set's folder under `cache_root`, written on first use and named by a hash of the settings.
+
+    A set with missing or changed files is written again, with a warning.
+    """
     text = json.dumps(_description(settings), sort_keys=True)
-    name = f"synthetic-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-    return write_synthetic_market(settings, cache_root / name, workers)
+    folder = cache_root / f"synthetic-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    if folder.exists() and not _is_intact(settings, folder):
+        logger.warning(f"files of the drawn pedestrians in {folder} are missing or changed: drawing them again")
+        with replacing_folder(folder, keep_existing=partial(_is_intact, settings), sync=False) as temporary:
+            _write_all(settings, temporary, workers)
+    return write_synthetic_market(settings, folder, workers)
+
+
+def _is_intact(settings: SyntheticMarket, folder: Path) -> bool:
+    """Whether the folder has the files that were written, with their content."""
+    try:
+        found = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
+        return bool(found == _description(settings) | {CHECKSUM: _checksum_of(folder)})
+    except (OSError, ValueError):
+        return False
+
+
+def _checksum_of(folder: Path) -> str:
+    """SHA-256 of the names and contents of all files but the one with the settings."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.glob("*/**/*") if path.is_file()):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(folder).as_posix()} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
 
 
 def _description(settings: SyntheticMarket) -> dict[str, object]:
@@ -222,8 +252,9 @@ def _check_is_set(settings: SyntheticMarket, folder: Path) -> None:
         found = json.loads(marker.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{folder} exists but contains no synthetic set; choose another folder") from error
-    if found != _description(settings):
-        raise InputError(f"{folder} contains a synthetic set with other settings ({found}); choose another folder")
+    written = {name: value for name, value in found.items() if name != CHECKSUM} if isinstance(found, dict) else found
+    if written != _description(settings):
+        raise InputError(f"{folder} contains a synthetic set with other settings ({written}); choose another folder")
 
 
 def _write_all(settings: SyntheticMarket, folder: Path, workers: int) -> None:
@@ -241,7 +272,7 @@ def _write_all(settings: SyntheticMarket, folder: Path, workers: int) -> None:
     )
     write_market_mat(market / MARKET_ATTRIBUTES, train=train, test=test)
     write_course_csv(course / COURSE_ATTRIBUTES, train)
-    write_json(folder / SETTINGS_FILE, _description(settings))
+    write_json(folder / SETTINGS_FILE, _description(settings) | {CHECKSUM: _checksum_of(folder)})
 
 
 def _course_names(settings: SyntheticMarket, shots: Sequence[Shot]) -> list[Path]:

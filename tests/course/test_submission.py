@@ -186,6 +186,21 @@ def test_a_flaw_in_the_rank_lists_is_found_on_its_line(
     _assert_found(problems, line, words)
 
 
+def test_the_problems_of_a_huge_line_are_few_and_short(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    for text in (",".join(["id", *(f"column{number}" for number in range(10**5))]), "id," + "x" * 10**6):
+        path.write_text(f"{text}\n0.jpg{',1' * text.count(',')}\n")
+        problems = check_classification(path)
+        assert 0 < len(problems) < 10
+        assert max(len(problem.message) for problem in problems) < 1000
+    path.write_text("q.jpg: " + ", ".join(f"a b:{number}" for number in range(10**5)) + "\n")
+    problems = check_rank_lists(path)
+    assert "99,995 more names of the list are misspelled" in {problem.message for problem in problems}
+    assert len(problems) < 10
+    path.write_text("q.jpg: " + "x" * 10**6 + "\n")
+    assert max(len(problem.message) for problem in check_rank_lists(path)) < 1000
+
+
 def test_windows_line_endings_are_one_problem_not_one_per_line(rank_lists: Path) -> None:
     _edit(rank_lists, "\n", "\r\n", times=-1)
     assert check_rank_lists(rank_lists, NAMES, QUERIES, length=4) == [

@@ -12,7 +12,7 @@ from reid_accel.attributes.annotations import write_course_csv, write_market_mat
 from reid_accel.attributes.vocabulary import AttributeGroup
 from reid_accel.config.schema import DataConfig
 from reid_accel.data import crop_cache
-from reid_accel.data.checks import check_added_listing, check_listing
+from reid_accel.data.checks import check_added_listing, check_listing, formula_warning
 from reid_accel.data.layouts import MarketLayout
 from reid_accel.data.listing import ImageFile, Listing
 from reid_accel.data.open import open_data
@@ -192,3 +192,10 @@ def test_an_unknown_attribute_of_a_table_may_be_an_empty_cell(small_market: Path
         tables[split] = datasets.concatenate_datasets([table, datasets.Dataset.from_dict({"hat": hats}, label)], axis=1)
     values = [image.attributes for image in listing_of(tables, tmp_path / "images").splits["query"]]
     assert values == [(0,), (-1,), (-1,), (1,), (-1,), (-1,)]
+
+
+def test_names_that_look_like_formulas_are_counted_and_named() -> None:
+    warning = formula_warning(["=1+1.png", "+1.png", "@a.png", "-2+3.png", "-1_c1s1_000401_03.jpg", "1=1.png"], "a.csv")
+    assert warning is not None
+    assert warning.startswith("4 image names in a.csv look like formulas (=1+1.png, +1.png, @a.png and 1 more)")
+    assert formula_warning(["-1_c1s1_000401_03.jpg", "0002_c1.jpg", "1=1.png"], "a.csv") is None

@@ -1,5 +1,6 @@
 """The drawn mini-Market: what is promised about files, about what is seen, and about how hard it is."""
 
+import json
 import re
 import signal
 import subprocess
@@ -173,6 +174,35 @@ def test_a_finished_set_is_taken_as_it_is(tmp_path: Path) -> None:
     assert cached_synthetic_market(SMALL, tmp_path) == folder
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
     assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+
+
+@pytest.mark.parametrize("damage", ["a label", "an image", "a missing image", "an empty list", "no settings", "older"])
+def test_a_damaged_cached_set_is_drawn_again_with_a_warning(
+    small: Path, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / cached_synthetic_market(SMALL, tmp_path).name
+    annotation, settings = folder / "market/market_attribute.mat", folder / "synthetic.json"
+    image = sorted((folder / "market/query").iterdir())[1]
+    if damage == "a label":
+        content = bytearray(annotation.read_bytes())
+        content[-1] ^= 1
+        annotation.write_bytes(content)
+    elif damage == "an image":
+        image.write_bytes(image.read_bytes()[:-1] + b"x")
+    elif damage == "a missing image":
+        image.unlink()
+    elif damage == "an empty list":
+        (folder / "course/annotations_train.csv").write_bytes(b"")
+    elif damage == "no settings":
+        settings.unlink()
+    else:
+        written = json.loads(settings.read_text())
+        settings.write_text(json.dumps({name: written[name] for name in ("drawing_version", "settings")}))
+    assert contents(cached_synthetic_market(SMALL, tmp_path)) == contents(small)
+    assert "drawing them again" in caplog.text
+    caplog.clear()
+    cached_synthetic_market(SMALL, tmp_path)
+    assert caplog.text == ""
 
 
 def test_other_settings_get_another_cache_folder_and_never_the_same_one(small: Path, tmp_path: Path) -> None:
