@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import random
-import resource
 import shutil
 import signal
 import subprocess
@@ -27,15 +26,14 @@ from pathlib import Path
 os.environ.update(OMP_NUM_THREADS="1", ACCELERATE_USE_CPU="true", HF_HUB_OFFLINE="1", CUDA_VISIBLE_DEVICES="")
 
 import torch
-from helpers.launching import PACKAGE, SMALL_RUN, command, environment, log_of, read_json
+from helpers.forked import PATIENCE_SECONDS, ended, fork, kill
+from helpers.launching import PACKAGE, command, environment
 from helpers.made_sets import make_market
-from safetensors.torch import load_file
+from helpers.tiny_runs import differences, settings
 
 import reid_accel.train as train_script
 from reid_accel.training.checkpoint import newest_checkpoint, step_of
 
-EPOCHS, CHECKPOINT_STEPS = 3, 2
-PATIENCE_SECONDS = 120.0
 MANY_TRIES = 60  # a run that needs more has stopped making progress
 
 
@@ -130,15 +128,6 @@ def disturbed_run(
     run_to_the_end(folder, flags, processes)
 
 
-def settings(folder: Path, run: Path) -> list[str]:
-    """Three epochs of five steps, with all that has a state."""
-    return [
-        *SMALL_RUN, f"--data.root={folder / 'market'}", f"--data.cache-dir={run}.cache", f"--train.epochs={EPOCHS}",
-        "--augment.erase-probability=0.5", "--run.cpu-threads=1", f"--run.checkpoint-steps={CHECKPOINT_STEPS}",
-        f"--run.dir={run}",
-    ]  # fmt: skip
-
-
 def steps_lost(run: Path) -> int:
     """Steps that were logged and aren't in the newest whole checkpoint."""
     log = run / "metrics.jsonl"
@@ -147,69 +136,20 @@ def steps_lost(run: Path) -> int:
     return max((json.loads(line)["step"] for line in logged), default=0) - (step_of(newest) if newest else 0)
 
 
-def differences(whole: Path, run: Path) -> list[str]:
-    """In what a run isn't bit for bit the undisturbed one."""
-    found = []
-    for name in ("model", "ema", "optimizer"):
-        ours, theirs = (
-            load_file(max(path.glob("checkpoints/step-*")) / f"{name}.safetensors") for path in (run, whole)
-        )
-        if ours.keys() != theirs.keys() or any(not torch.equal(ours[key], theirs[key]) for key in ours):
-            found.append(f"the last state of the {name} differs")
-    if (run / "model/model.safetensors").read_bytes() != (whole / "model/model.safetensors").read_bytes():
-        found.append("the packaged model differs")
-    if read_json(run / "report.json")["retrieval"] != read_json(whole / "report.json")["retrieval"]:
-        found.append("the scores differ")
-    if log_of(run) != log_of(whole):
-        found.append("metrics.jsonl differs")
-    litter = [path.name for path in [*run.iterdir(), *(run / "checkpoints").iterdir()] if path.name.startswith(".")]
-    return found + [f"{name} was left behind" for name in litter]
-
-
 # one process: children of this one
 
 
-def fork(folder: Path, flags: list[str], limit_bytes: int | None = None) -> int:
-    """Start train.py's main in a child with a group of its own; returns the child's number."""
-    child = os.fork()
-    os.setpgid(child, child)  # in both: whoever comes first, the group is there when the parent kills it
-    if child:
-        return child
-    log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    if limit_bytes is not None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, resource.RLIM_INFINITY))
-    code = 70
-    try:
-        train_script.main(flags)
-        code = 0
-    except SystemExit as error:
-        code = error.code if isinstance(error.code, int) else 1
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-
-
-def ended(child: int, seconds: float) -> int | None:
-    """The exit code of a child that ends within the time, else None."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.002)
-    return None
+def train(folder: Path, flags: list[str], limit_bytes: int | None = None) -> int:
+    """Start train.py's main in a child; returns the child's number."""
+    return fork(lambda: train_script.main(flags), folder / "log.txt", limit_bytes)
 
 
 def kill_in_a_fork(folder: Path, flags: list[str], chance: random.Random) -> bool:
     """Start a run and kill it at a random time; true when it was done before."""
-    child = fork(folder, flags)
+    child = train(folder, flags)
     code = ended(child, chance.uniform(0.0, 1.6))
     if code is None:
-        os.killpg(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        kill(child)
         return False
     assert code == 0, f"exit code {code}"
     return True
@@ -227,7 +167,7 @@ def fill_the_disk(folder: Path, flags: list[str], chance: random.Random) -> bool
         filler.write_bytes(bytes(max(0, free - chance.randrange(4_000_000))))
     else:
         limit = chance.randrange(1, 1_000_000)
-    code = ended(fork(folder, flags, limit), PATIENCE_SECONDS)
+    code = ended(train(folder, flags, limit), PATIENCE_SECONDS)
     filler.unlink(missing_ok=True)
     assert code is not None, "it hangs on a full disk"
     said = (folder / "log.txt").read_text(errors="replace")
@@ -273,7 +213,7 @@ def workers_of(launcher: int) -> list[int]:
 def run_to_the_end(folder: Path, flags: list[str], processes: int) -> None:
     """A run that nothing disturbs."""
     if processes == 1:
-        code = ended(fork(folder, flags), PATIENCE_SECONDS)
+        code = ended(train(folder, flags), PATIENCE_SECONDS)
     else:
         with open(folder / "log.txt", "wb") as log:
             done = subprocess.run(
