@@ -3,13 +3,15 @@
     python tests/hostile.py --trials 2000 --flips 20000 --kills 1000 --full-disks 1000 --seed 0
 
 trials: damaged files of every kind that is read (bits, truncation, zeros, noise, garbage, bad names, directories,
-FIFOs and links in their places). flips: single bits of the JSON files of a checkpoint, saved features, a crop cache
-and a model, each bit at most once. kills and full disks: a run of 15 steps is disturbed at its n-th file operation, for
-as many different n as asked, then resumed and compared with the undisturbed run, bit for bit. The same seed attacks the
-same places. Prints a table in Markdown; exit code 1 when a column that must be 0 isn't. Needs Linux, not root.
+FIFOs and links in their places). flips: single bits of the JSON files of a checkpoint, saved features and a model, each
+bit at most once. kills and full disks: a run of 15 steps, and scoring that saves features, are disturbed at their n-th
+file operation, for as many different n as asked; then they are done again and compared with undisturbed ones, bit for
+bit. The same seed attacks the same places. Prints a table in Markdown; exit code 1 when one of the last five columns
+isn't 0. Needs Linux, not root.
 
 Columns: right, the same result as from the intact file; other content, another valid file in a format without checksum
-(pixels, settings, labels); sentence, exit code 2 with a sentence; silent, a wrong result without a word.
+(pixels, settings, labels); sentence, exit code 2 with a sentence; silent, a wrong result without a word; lost, what was
+there before is gone, or work can't go on.
 """
 
 import argparse
@@ -26,9 +28,9 @@ from typing import Any
 os.environ.update(OMP_NUM_THREADS="1", ACCELERATE_USE_CPU="true", HF_HUB_OFFLINE="1", CUDA_VISIBLE_DEVICES="")
 
 import torch
-from helpers.attacks import FORBIDDEN, Row, grade, table
+from helpers.attacks import Row, grade, table
 from helpers.damage import damage, flip, rename
-from helpers.file_operations import FileOperations
+from helpers.disturbed_work import campaign, saving_features, training
 from helpers.forked import Ended, in_a_child
 from helpers.readable_files import (
     Specimen,
@@ -38,12 +40,9 @@ from helpers.readable_files import (
     read_model,
     specimens,
 )
-from helpers.tiny_runs import differences, settings
 
-import reid_accel.train as train_script
 from reid_accel.errors import InputError
 from reid_accel.reporting.console import open_console
-from reid_accel.training.checkpoint import read_checkpoint
 
 FLIPS_PER_CHILD = 100
 
@@ -65,11 +64,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows = [
             *damaged_files(folder, given.trials, given.seed, given.only),
             *flipped_bits(folder, given.flips, given.seed),
-            killed(folder, given.kills, given.seed),
-            *full_disks(folder, given.full_disks, given.seed),
+            *disturbed(folder, given.kills, given.full_disks, given.seed),
         ]
     print(table([row for row in rows if row.grades]))
     sys.exit(1 if any(row.trouble for row in rows) else 0)
+
+
+def disturbed(folder: Path, kills: int, full_disks: int, seed: int) -> list[Row]:
+    """kill -9 and full disks, in training and in scoring."""
+    wanted = {"kill": kills, "full": full_disks, "full once": full_disks}
+    works = [make(folder) for make in (training, saving_features) if any(wanted.values())]
+    return [campaign(folder, work, kind, number, seed) for work in works for kind, number in wanted.items() if number]
 
 
 # damaged files
@@ -170,90 +175,6 @@ def read_flipped(one: Specimen, place: Path, bits: Sequence[int]) -> list[tuple[
             ends.append((2, str(error), None))
     (place / one.file).write_bytes(intact)
     return ends
-
-
-# kill -9 and full disks
-
-
-def train(folder: Path, run: Path, operations: FileOperations | None) -> Ended:
-    """A run that resumes what is there, disturbed or not; its result is the number of file operations."""
-
-    def work() -> int:
-        if operations is not None:
-            operations.install()
-        train_script.main([*settings(folder, run), "--run.resume=auto"])
-        return operations.done if operations is not None else 0
-
-    return in_a_child(work, folder / "log.txt")
-
-
-def places(folder: Path, kind: str, wanted: int, seed: int) -> list[int]:
-    """Numbers of file operations, spread over a run: all, or as many as wanted."""
-    if not wanted:
-        return []
-    run = folder / "counted"
-    end = train(folder, run, FileOperations(run, kind))
-    assert end.code == 0, end.said
-    remove(run)
-    numbers = range(1, int(end.result) + 1)
-    return sorted(random.Random(f"{seed} {kind}").sample(numbers, min(wanted, len(numbers))))
-
-
-def killed(folder: Path, wanted: int, seed: int) -> Row:
-    """kill -9 in the n-th file operation, sometimes again while resuming; then the run must end as if nothing was."""
-    row = Row("kill -9 at a file operation", forbidden=(*FORBIDDEN, "sentence"))
-    for number in places(folder, "kill", wanted, seed):
-        run, chance, where = folder / "run", random.Random(f"{seed} {number}"), [number]
-        end = train(folder, run, FileOperations(run, "kill", number))
-        while end.code == -9 and chance.random() < 0.25:
-            where.append(chance.randrange(1, 60))
-            end = train(folder, run, FileOperations(run, "kill", where[-1]))
-        row.add(*after_fault(folder, run, end, f"operation {where}"))
-        remove(run)
-    return row
-
-
-def full_disks(folder: Path, wanted: int, seed: int) -> list[Row]:
-    """No space at the n-th write, for good or only once; then there is space again and the run is resumed."""
-    rows = [Row("no space from the n-th write on"), Row("no space at the n-th write only")]
-    for kind, row in zip(("full", "full once"), rows, strict=True):
-        for number in places(folder, kind, wanted, seed):
-            run = folder / "run"
-            end = train(folder, run, FileOperations(run, kind, number))
-            row.add(*after_fault(folder, run, end, f"write {number}"))
-            remove(run)
-    return rows
-
-
-def after_fault(folder: Path, run: Path, end: Ended, where: str) -> tuple[str, str, str]:
-    """Grade, description and output of a disturbed run, after it was resumed and has ended."""
-    if end.code not in (0, 2, -9) or (end.code == 2 and grade(end, []) != "sentence"):
-        return grade(end, []), f"{where}: exit code {end.code}", end.said
-    damaged = [error for path in sorted(run.glob("checkpoints/step-*")) if (error := why_damaged(path))]
-    resumed = train(folder, run, None)
-    if resumed.code != 0:
-        return "sentence" if grade(resumed, []) == "sentence" else "trace", f"{where}: cannot go on", resumed.said
-    differing = damaged + differences(folder / "whole", run)
-    litter = [path.name for path in Path(f"{run}.cache").rglob(".*") if end.code != -9]
-    differing += [f"{name} was left in the cache" for name in litter]
-    if differing:
-        return "silent", f"{where}: {'; '.join(differing)}", end.said
-    return "sentence" if end.code == 2 else "right", where, end.said
-
-
-def why_damaged(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint that has its final name."""
-    try:
-        read_checkpoint(checkpoint)
-    except InputError as error:
-        return str(error)
-    return None
-
-
-def remove(run: Path) -> None:
-    """Delete a run with its cache."""
-    for path in (run, Path(f"{run}.cache")):
-        shutil.rmtree(path, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -38,8 +38,8 @@ def test_a_small_campaign_finds_nothing_that_gives_way(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     campaigns = [line.split("|")[1].strip() for line in done.stdout.splitlines() if line.startswith("| ")][1:]
-    assert {name.split(":")[0].split(" ")[0] for name in campaigns} == {"damaged", "flipped", "kill", "no"}
-    assert done.stdout.count("| 0 | 0 | 0 | 0 |\n") == len(campaigns)
+    assert {name.split(":")[0].split(" ")[0] for name in campaigns} == {"damaged", "flipped", "training", "saving"}
+    assert done.stdout.count("| 0 | 0 | 0 | 0 | 0 |\n") == len(campaigns)
 
 
 def sentence() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 from helpers.forked import Ended, is_proper
 
-GRADES = ("right", "other content", "sentence", "silent", "trace", "hang", "crash")
-FORBIDDEN = ("silent", "trace", "hang", "crash")
+GRADES = ("right", "other content", "sentence", "silent", "lost", "trace", "hang", "crash")
+FORBIDDEN = ("silent", "lost", "trace", "hang", "crash")
 
 
 @dataclass
@@ -19,12 +19,11 @@ class Row:
     campaign: str
     grades: Counter[str] = field(default_factory=Counter)
     trouble: list[str] = field(default_factory=list)
-    forbidden: tuple[str, ...] = FORBIDDEN
 
     def add(self, grade: str, what: str, said: str = "") -> None:
         """Count a trial; what went wrong is kept with the end of what was said."""
         self.grades[grade] += 1
-        if grade in self.forbidden:
+        if grade in FORBIDDEN:
             self.trouble.append(f"{self.campaign}: {grade}: {what}: {gist(said)}")
             print(self.trouble[-1], file=sys.stderr, flush=True)
 
@@ -42,7 +41,7 @@ def table(rows: Sequence[Row]) -> str:
         f"| {row.campaign} | {row.grades.total()} | {' | '.join(str(row.grades[grade]) for grade in GRADES)} |"
         for row in rows
     ]
-    return "\n".join([f"| attack | trials | {' | '.join(GRADES)} |", "|---" + "|---:" * 8 + "|", *lines])
+    return "\n".join([f"| attack | trials | {' | '.join(GRADES)} |", "|---" + "|---:" * 9 + "|", *lines])
 
 
 def grade(end: Ended, right: Sequence[Any]) -> str:

@@ -78,13 +78,18 @@ def make_results(folder: Path) -> None:
     make_market(folder / "market", identities=14, images=4)
     whole = folder / "whole"
     train = partial(train_script.main, settings(folder, whole))
-    score = partial(score_script.main, [
-        f"--model={whole / 'model'}", "--data.name=market-layout", f"--data.root={folder / 'market'}",
-        f"--data.cache-dir={whole}.cache", f"--features={folder / 'features'}", f"--dir={folder / 'scored'}",
-    ])  # fmt: skip
+    score = partial(score_script.main, [*scoring(folder, folder / "features"), f"--dir={folder / 'scored'}"])
     for work in (train, score):
         done = in_a_child(work, folder / "made.txt")
         assert done.code == 0, done.said
+
+
+def scoring(folder: Path, features: Path) -> list[str]:
+    """Settings that score the finished run's model and save features."""
+    return [
+        f"--model={folder / 'whole/model'}", "--data.name=market-layout", f"--data.root={folder / 'market'}",
+        f"--data.cache-dir={folder / 'whole'}.cache", f"--features={features}",
+    ]  # fmt: skip
 
 
 def digest(*parts: Any) -> str:
