@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional
 
+from reid_accel.config.launch_file import check_launch_file
 from reid_accel.config.recipes import launch_file_path, recipe_path, recipes, title_of
 from reid_accel.errors import InputError, explaining_os_errors
 from reid_accel.terminal import open_output, shown_as_it_is, visible
@@ -80,6 +81,8 @@ def take_launch_options(words: Sequence[str]) -> tuple[list[str], int, Path | No
     if not processes.isdecimal() or int(processes) < 1:
         raise InputError(f"--nproc must be the number of processes, 1 or more, got {processes!r}")
     launch_file = launch_file_path(values["--launch"]) if "--launch" in values else None
+    if launch_file is not None:
+        check_launch_file(launch_file)
     return rest, int(processes), launch_file
 
 

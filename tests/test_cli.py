@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from helpers.launching import REPOSITORY, command, environment
 
 import reid_accel
@@ -182,6 +183,20 @@ def test_launch_options_are_taken_out_of_the_arguments() -> None:
         "2",
     ]
     assert take_launch_options(["--run.name", "x"]) == (["--run.name", "x"], 1, None)
+
+
+def test_the_answers_of_accelerate_config_do_not_reach_our_own_launcher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = "distributed_type: DEEPSPEED\nmachine_rank: 1\nnum_machines: 2\nnum_processes: 4\ngpu_ids: '0'\n"
+    (tmp_path / "default_config.yaml").write_text(answers + "mixed_precision: bf16\nmain_process_ip: 10.0.0.1\n")
+    for module in ("accelerate.commands.config.config_args", "accelerate.commands.launch"):
+        monkeypatch.setattr(f"{module}.default_config_file", str(tmp_path / "default_config.yaml"))
+    parsed = launch_command_parser().parse_args([*launcher_arguments(2, None), "-m", "x"])
+    arguments, _, _ = _validate_launch_command(parsed)
+    assert (arguments.multi_gpu, arguments.use_deepspeed) == (True, False)
+    assert (arguments.num_processes, arguments.num_machines, arguments.machine_rank) == (2, 1, 0)
+    assert (arguments.mixed_precision, arguments.gpu_ids) == ("no", "all")
 
 
 @pytest.mark.launch

@@ -1,5 +1,6 @@
 """Validation of settings: an error names the setting, the requirement, and the value."""
 
+import os
 from operator import index
 from typing import Any, Literal, SupportsIndex, get_args, get_origin, get_type_hints
 
@@ -27,6 +28,16 @@ def check_choices(config: Any, section: str) -> None:
         if get_origin(hint) is Literal:
             choices, value = get_args(hint), getattr(config, name)
             check(value in choices, f"{section}.{name.replace('_', '-')}", f"one of {choices}", value)
+
+
+def in_home(path: str) -> str:
+    """A path with a `~` at its start replaced by the user's home folder. Raises InputError if there is none."""
+    if not path.startswith("~"):
+        return path
+    expanded = os.path.expanduser(path)
+    if expanded == path:
+        raise InputError(f"{path}: there is no such home folder; give the path without ~")
+    return expanded
 
 
 def check_positive(name: str, value: object) -> None:

@@ -11,13 +11,14 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 import yaml
 
 from reid_accel.config.help import registry
 from reid_accel.config.recipes import recipe_path
+from reid_accel.config.yaml_text import read_yaml
 from reid_accel.errors import InputError
 from reid_accel.terminal import shown_as_it_is, visible
 
@@ -148,10 +149,7 @@ def _take_help_section(kind: type, words: list[str]) -> tuple[Any | None, list[s
 
 def recipe_flags(kind: type, recipe: Path) -> list[str]:
     """A recipe as command-line flags; raises InputError at unknown names, with the nearest known one."""
-    try:
-        content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"the recipe {recipe} cannot be read: {error}") from error
+    content = read_yaml(recipe)
     if content is None:
         return []
     return _flags(kind, content, prefix="", recipe=recipe)
@@ -160,24 +158,51 @@ def recipe_flags(kind: type, recipe: Path) -> list[str]:
 def _flags(kind: type, content: Any, prefix: str, recipe: Path) -> list[str]:
     if not isinstance(content, Mapping):
         raise InputError(f"{recipe}: {prefix.rstrip('.') or 'the file'} must hold `name: value` lines, got {content!r}")
-    known, sections = [f.name for f in dataclasses.fields(kind)], _sections(kind)
+    known, sections, hints = [f.name for f in dataclasses.fields(kind)], _sections(kind), get_type_hints(kind)
     flags: list[str] = []
     for name, value in content.items():
         if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1)
+            near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {prefix}{near[0]}?" if near else f" (known: {', '.join(known)})"
             raise InputError(f"{recipe}: there is no setting {prefix}{name}{hint}")
         if name in sections:
             flags += _flags(sections[name], value, f"{prefix}{name}.", recipe)
         else:
-            flags += _flag(f"{prefix}{name}", value)
+            flags += _flag(f"{prefix}{name}", value, hints[name], recipe)
     return flags
 
 
-def _flag(name: str, value: Any) -> list[str]:
-    if isinstance(value, bool):
-        section, _, last = name.rpartition(".")
-        return [f"--{name}" if value else f"--{section}{'.' if section else ''}no-{last}"]
-    if isinstance(value, list):
-        return [f"--{name}", *(str(item) for item in value)]
-    return [f"--{name}", str(value)]
+def _flag(name: str, value: Any, hint: Any, recipe: Path) -> list[str]:
+    """One setting as a flag. A value can't become another flag, whatever it is."""
+    if hint is bool:
+        return [_bool_flag(name, value, recipe)]
+    if get_origin(hint) is not tuple:
+        if not isinstance(value, str | None):
+            raise InputError(f"{recipe}: {name} must be one value, got {value!r}")
+        if value is None and type(None) not in get_args(hint):
+            raise InputError(f"{recipe}: {name} has no value: give one, or remove the line")
+        return [f"--{name}={value}"]
+    items = value if isinstance(value, list) else [value]
+    for item in items:
+        if not isinstance(item, str) or (item.startswith("-") and not _is_number(item)):
+            raise InputError(f"{recipe}: {name} must be a list of values that don't start with -, got {item!r}")
+    return [f"--{name}", *items]
+
+
+def _bool_flag(name: str, value: Any, recipe: Path) -> str:
+    word = value.lower() if isinstance(value, str) else ""
+    if word not in _BOOLEANS:
+        raise InputError(f"{recipe}: {name} must be true or false, got {value!r}")
+    section, _, last = name.rpartition(".")
+    return f"--{name}" if _BOOLEANS[word] else f"--{section}{'.' if section else ''}no-{last}"
+
+
+_BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from reid_accel.config.checks import in_home
 from reid_accel.errors import InputError
 
 DEFAULT_RECIPE = "quickstart"
@@ -41,6 +42,7 @@ def _shipped(folder: str) -> dict[str, Path]:
 def _by_name(name: str, known: dict[str, Path], kind: str) -> Path:
     if name in known:
         return known[name]
-    if not Path(name).is_file():
+    path = Path(in_home(name))
+    if not path.is_file():
         raise InputError(f"there is no {kind} {name}: give the path of a YAML file, or one of {', '.join(known)}")
-    return Path(name)
+    return path
