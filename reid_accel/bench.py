@@ -113,6 +113,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     open_output()
     words = list(sys.argv[1:] if arguments is None else arguments)
     name = words[0] if words else ""
+    if name in ("gpu", "train", "retrieval") and not Path("/proc/self/statm").exists():
+        print("the benchmarks need Linux, which tells how much memory a process uses", file=sys.stderr)
+        sys.exit(2)
     if name == "gpu":  # before importing packages that a bare GPU machine may lack
         sys.exit(bench_gpu(words[1:]))
     if name not in ("retrieval", "train"):

@@ -12,6 +12,8 @@ from enum import Enum
 import torch
 from torch import Tensor
 
+from reid_accel.hardware import exact_float
+
 
 class Stream(Enum):
     """A random choice: the index of its first number among an image's numbers, and how many it takes.
@@ -52,6 +54,8 @@ class Draws:
     def of(cls, seed: int, epoch: int, host_rows_B: Tensor, device: torch.device | None = None) -> "Draws":
         """The numbers of the given rows on a device (default: the host)."""
         rows_B = host_rows_B.to(device, non_blocking=True)
+        if exact_float(rows_B.device) != torch.float64:  # computed on the host, then the same numbers
+            return cls(seed, epoch, host_rows_B, rows_B, uniforms(seed, epoch, host_rows_B).float().to(device))
         return cls(seed, epoch, host_rows_B, rows_B, uniforms(seed, epoch, rows_B).float())
 
     def split(self, sizes: Sequence[int]) -> Iterator["Draws"]:

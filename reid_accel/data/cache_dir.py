@@ -43,10 +43,11 @@ def _try_to_write(folder: Path) -> None:
 
 
 def _temporary_cache() -> Path:
-    folder = Path(tempfile.gettempdir()) / f"reid_accel-{os.getuid()}"
+    user = os.getuid() if hasattr(os, "getuid") else None  # Windows: each user has a temporary folder
+    folder = Path(tempfile.gettempdir()) / ("reid_accel" if user is None else f"reid_accel-{user}")
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
-        if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        if folder.is_symlink() or (user is not None and folder.stat().st_uid != user):
             raise InputError(f"{folder} belongs to another user; choose a cache folder with --data.cache-dir")
         _try_to_write(folder)
     except OSError as error:

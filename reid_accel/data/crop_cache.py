@@ -5,6 +5,7 @@ their size if it is the same for all and not larger than the network's input; el
 A killed build leaves no incomplete cache. If two processes build at the same time, both use the first complete cache.
 """
 
+import errno
 import hashlib
 import json
 import logging
@@ -16,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +45,7 @@ INDEX_FILE = "index.json"
 CHECKED_BYTES = 64 * 2**20  # per checksum
 ABANDONED_SECONDS = 24 * 3600.0
 PROGRESS_EVERY = 4096
+ZEROS_WRITTEN = 2**20  # at a time
 
 logger = logging.getLogger(__name__)
 
@@ -146,7 +148,8 @@ def _build(folder: Path, paths: Sequence[Path], decoding: Decoding) -> CropCache
         ) as temporary:
             index = _decode_all(temporary / CROPS_FILE, paths, decoding)
             write_json(temporary / INDEX_FILE, index)
-            own = _read(temporary, len(paths), verify=False)
+            # Windows doesn't rename a folder with a mapped file in it
+            own = None if os.name == "nt" else _read(temporary, len(paths), verify=False)
     except OSError as error:
         raise InputError(
             f"the crop cache cannot be written to {folder.parent}: {error}. Free some space there or set "
@@ -154,7 +157,9 @@ def _build(folder: Path, paths: Sequence[Path], decoding: Decoding) -> CropCache
         ) from error
     try:
         return _read(folder, len(paths), verify=False)
-    except _UnusableError:  # another process is replacing it; our own is mapped and stays readable
+    except _UnusableError as error:  # another process is replacing it; our own is mapped and stays readable
+        if own is None:
+            raise InputError(f"another process is replacing the crop cache {folder}: start again") from error
         return own
 
 
@@ -230,5 +235,21 @@ def _allocate(file: Path, shape: tuple[int, ...]) -> "np.memmap[Any, np.dtype[np
     """A new memory-mapped array, preallocated: a full disk raises OSError now instead of a bus error later."""
     crops = np.lib.format.open_memmap(file, "w+", np.uint8, shape)
     with open(file, "rb+") as opened:
-        os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)
+        _reserve(opened, file.stat().st_size)
     return crops
+
+
+def _reserve(file: BinaryIO, size: int) -> None:
+    """Reserve the disk space of a file of zeros, by writing them where the system can't reserve it otherwise."""
+    try:
+        if hasattr(os, "posix_fallocate"):  # not on macOS and Windows
+            os.posix_fallocate(file.fileno(), 0, size)
+            return
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):  # not on every file system
+            raise
+    header = file.read(ZEROS_WRITTEN)
+    file.seek(0)
+    file.write(header)
+    for start in range(len(header), size, ZEROS_WRITTEN):
+        file.write(bytes(min(ZEROS_WRITTEN, size - start)))

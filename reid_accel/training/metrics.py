@@ -15,6 +15,7 @@ from torch import Tensor
 
 from reid_accel.config.schema import LossConfig
 from reid_accel.errors import InputError
+from reid_accel.hardware import exact_float
 from reid_accel.models.losses import LossTerms
 from reid_accel.models.outputs import Outputs
 from reid_accel.training.dataloader import Batch
@@ -24,7 +25,7 @@ TERM = "losses."  # prefix of the loss terms' names among the sums
 
 @dataclass(frozen=True)
 class EpochSums:
-    """Sums over this process's micro-batches by name, on the device until they are read."""
+    """Sums over this process's micro-batches by name, on the device until they are read; float64 where it has that."""
 
     values: Mapping[str, Tensor]
 
@@ -34,9 +35,9 @@ class EpochSums:
         values = {
             name: value if accelerator.is_main_process else 0.0 for name, value in {"images": 0.0, **sums}.items()
         }
-        return cls(
-            {name: torch.tensor(values[name], dtype=torch.float64, device=accelerator.device) for name in values}
-        )
+        device = accelerator.device
+        exact = exact_float(device)
+        return cls({name: torch.tensor(values[name], dtype=exact, device=device) for name in values})
 
     def over_processes(self, accelerator: Accelerator) -> dict[str, float]:
         """The sums over all processes; every process must call it."""
@@ -46,12 +47,12 @@ class EpochSums:
 
     def add(self, terms: LossTerms, loss: Tensor, outputs: Outputs, batch: Batch) -> "EpochSums":
         """The sums with one more micro-batch."""
-        images = len(batch.identity_B)
+        images, exact = len(batch.identity_B), self.values["images"].dtype
         counted: dict[str, Tensor | float] = {
             "images": images,
-            "finite_losses": loss.detach().isfinite().double(),
-            "loss": loss.detach().double() * images,
-            **{f"{TERM}{name}": term.detach().double() * images for name, term in terms.items()},
+            "finite_losses": loss.detach().isfinite(),
+            "loss": loss.detach().to(exact) * images,
+            **{f"{TERM}{name}": term.detach().to(exact) * images for name, term in terms.items()},
             **right_answers(outputs, batch),
         }
         zero = torch.zeros_like(self.values["images"])
@@ -66,7 +67,7 @@ def right_answers(outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         chosen_BA = torch.stack([logit.argmax(1) for logit in outputs.attribute_logits], dim=1)
         counts["right_attributes"] = (chosen_BA == batch.attributes_BA).sum()  # unknown (-1) is never chosen
         counts["known_attributes"] = (batch.attributes_BA >= 0).sum()
-    return {name: count.double() for name, count in counts.items()}
+    return counts
 
 
 def epoch_numbers(sums: Mapping[str, float], config: LossConfig) -> dict[str, Any]:
