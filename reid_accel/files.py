@@ -160,10 +160,12 @@ def remove_leftovers(parent: Path) -> None:
 
 def _sync(path: Path) -> None:
     """Flush a file or folder to disk. Windows can't open folders, and flushes only files that are open for writing."""
-    on_windows = os.name == "nt"
-    if on_windows and path.is_dir():
-        return
-    descriptor = os.open(path, os.O_RDWR if on_windows else os.O_RDONLY)
+    try:
+        descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    except PermissionError:
+        if path.is_dir():
+            return
+        raise
     try:
         os.fsync(descriptor)
     finally:
