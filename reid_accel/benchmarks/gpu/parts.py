@@ -44,17 +44,17 @@ def all_parts(*, large: bool, sections: Iterable[str] = SECTIONS) -> tuple[Part,
 def _parts(large: bool) -> tuple[Part, ...]:
     batches, workers = (speed.BATCHES, (8, 16)) if large else (speed.SMALL_BATCHES, (1,))
     training = [Part(TRAINING, f"batch {size}", speed.speed_at(size), 12) for size in batches]
-    training += [Part(TRAINING, f"usual loop, {count} workers", usual_loop.usual_loop(count), 15) for count in workers]
+    training += [Part(TRAINING, f"usual loop, {count} workers", usual_loop.usual_loop(count), 30) for count in workers]
     profiled = (batches[0], 256) if large else batches[:1]
     training += [Part(TRAINING, f"profile, batch {size}", speed.profiled_loop(size), 10) for size in profiled]
     compiled = [
-        Part(TRAINING, f"batch {size}, compiled", speed.speed_at(size, compiled=True), 60) for size in profiled if large
+        Part(TRAINING, f"batch {size}, compiled", speed.speed_at(size, compiled=True), 75) for size in profiled if large
     ]
     scores = [
         Part(SCORING, "embedding", scoring.embedding_speed, 10),
         Part(SCORING, "ranking", scoring.ranking_speed(scoring.MARKET), 6),
-        Part(SCORING, "ranking with distractors", scoring.ranking_speed(scoring.DISTRACTORS), 20),
-        Part(SCORING, "re-ranking", scoring.ranking_speed(scoring.MARKET_RERANKED), 30),
+        Part(SCORING, "ranking with distractors", scoring.ranking_speed(scoring.DISTRACTORS), 15),
+        Part(SCORING, "re-ranking", scoring.ranking_speed(scoring.MARKET_RERANKED), 12),
     ]
     real = [Part(REAL, real_images.RECIPE.name, real_images.recipe_run, 60)]
     last = [Part(SCORING, "re-ranking with distractors", scoring.ranking_speed(scoring.DISTRACTORS_RERANKED), 150)]

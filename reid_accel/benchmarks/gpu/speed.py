@@ -34,6 +34,7 @@ GIB_PER_IMAGE = 0.06  # bf16 activations at 256x128 and last stride 1, a generou
 TURN_SECONDS, SMALL_TURN_SECONDS = 0.7, 0.15
 TURNS = 3
 KERNELS_SHOWN = 10
+HOST_STEPS = 5
 
 Span = tuple[float, float]
 
@@ -118,6 +119,9 @@ def _profiled_loop(setup: Setup, batch_size: int) -> Iterator[Row]:
         with profile(activities=[activity], acc_events=True) as profiled:
             train_steps(trainer, 4, 9)
             synchronize(setup.device)
+        with profile(activities=[ProfilerActivity.CPU]) as on_host:
+            train_steps(trainer, 9, 9 + HOST_STEPS)
+            synchronize(setup.device)
     spans = _kernel_spans(profiled.events(), on_gpu=setup.large)
     seconds_of = {name: sum(stop - start for start, stop in each) for name, each in spans.items()}
     total = sum(seconds_of.values())
@@ -131,6 +135,17 @@ def _profiled_loop(setup: Setup, batch_size: int) -> Iterator[Row]:
     idle = _idle_share([span for each in spans.values() for span in each])
     title = f"profile, batch {batch_size}: device idle"
     yield Row(TRAINING, title, "measured", f"{100 * idle:.1f} % of the time", {"idle": idle})
+    if setup.large:
+        yield from _host_rows(on_host, batch_size)
+
+
+def _host_rows(profiled: profile, batch_size: int) -> Iterator[Row]:
+    """The operations that the host spends its time in: at small batches a GPU waits for them."""
+    operations = sorted(profiled.key_averages(), key=lambda operation: -operation.self_cpu_time_total)
+    for operation in operations[:KERNELS_SHOWN]:
+        milliseconds = operation.self_cpu_time_total / 1e3 / HOST_STEPS
+        result = f"{milliseconds:.2f} ms of a step in {operation.count / HOST_STEPS:.0f} calls"
+        yield Row(TRAINING, f"host, batch {batch_size}: {operation.key[:60]}", "measured", result)
 
 
 def _kernel_spans(events: Any, *, on_gpu: bool) -> dict[str, list[Span]]:
