@@ -23,7 +23,6 @@ import torch
 from reid_accel.benchmarks.plain_retrieval import plain_mean_ap, plain_reranked_mean_ap
 from reid_accel.errors import InputError
 from reid_accel.files import write_json
-from reid_accel.reporting.console import PlainConsole
 from reid_accel.retrieval.api import evaluate
 from reid_accel.retrieval.features import Embeddings, Int64Array
 from reid_accel.retrieval.protocol import Settings
@@ -97,6 +96,8 @@ def run(*, quick: bool = False, device: str = "cpu", json_path: Path | None = No
     """Measure every size and print the table."""
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise InputError("no CUDA device found: omit --device")
+    from reid_accel.reporting.console import PlainConsole  # rich; GPU machines may lack it
+
     console = PlainConsole(width=WIDTH)
     sizes = QUICK if quick else FULL
     load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
