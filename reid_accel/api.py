@@ -24,6 +24,7 @@ from reid_accel.config.schema import Config
 from reid_accel.data.tables import Tables, listing_of
 from reid_accel.distributed.setup import process_group_scope
 from reid_accel.errors import InputError
+from reid_accel.files import read_text
 from reid_accel.models.reid import ReIDModel, load_model
 from reid_accel.preflight import check_training
 from reid_accel.reporting.schema import Report
@@ -74,5 +75,5 @@ def train_model(
     check_training(config)
     with process_group_scope(config.run.stall_minutes) as watchdog:
         folder = train(config, watchdog, Additions(listing, losses or {}))
-    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    report = json.loads(read_text(folder / "report.json"))
     return TrainedRun(folder, report, load_model(folder / "model"))

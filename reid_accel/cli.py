@@ -15,6 +15,7 @@ from tyro.conf import Positional
 from reid_accel.config.launch_file import check_launch_file
 from reid_accel.config.recipes import launch_file_path, recipe_path, recipes, title_of
 from reid_accel.errors import InputError, explaining_os_errors
+from reid_accel.files import read_text
 from reid_accel.terminal import open_output, shown_as_it_is, visible
 from reid_accel.version import __version__
 
@@ -109,7 +110,7 @@ def _recipes(name: Positional[str | None] = None) -> int:
         name: Recipe to print.
     """
     if name is not None:
-        print(visible(recipe_path(name).read_text(encoding="utf-8")), end="")
+        print(visible(read_text(recipe_path(name))), end="")
         return SUCCESS
     width = max(map(len, recipes()))
     for recipe, path in recipes().items():

@@ -36,6 +36,12 @@ def open_regular(path: Path) -> BinaryIO:
     return open(path, "rb", opener=regular_only)
 
 
+def read_bytes(path: Path) -> bytes:
+    """The content of a file; see `regular_only`."""
+    with open_regular(path) as file:
+        return file.read()
+
+
 def read_text(path: Path) -> str:
     """The text of a UTF-8 file; see `regular_only`."""
     with open(path, encoding="utf-8", opener=regular_only) as file:
@@ -173,9 +179,9 @@ def _sync(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` atomically as UTF-8 with LF endings."""
+    """Write `text` atomically as UTF-8 with LF endings; bytes of names that aren't UTF-8 are escaped."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -10,6 +10,7 @@ from huggingface_hub import CommitOperationAdd, HfApi, constants, get_token, met
 from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
 from reid_accel.errors import InputError
+from reid_accel.files import read_text
 from reid_accel.reporting.card import CARD_FILE, DRAWN_TAG, pushed_card
 
 REQUIRED_FILES = ("config.json", "model.safetensors")
@@ -183,7 +184,7 @@ def _content(path: Path, repo_id: str) -> Path | bytes:
     """What is uploaded for a file: its path, or the card with the repository's name."""
     if path.name != CARD_FILE:
         return path
-    return pushed_card(path.read_text(encoding="utf-8"), repo_id).encode()
+    return pushed_card(read_text(path), repo_id).encode()
 
 
 def _reason(error: HfHubHTTPError) -> str:

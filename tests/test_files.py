@@ -139,3 +139,8 @@ def test_regular_files_and_links_to_them_are_read(tmp_path: Path) -> None:
 def test_names_are_shown_without_bytes_that_change_a_terminal_or_cannot_be_encoded(name: str, text: str) -> None:
     assert shown(name) == shown(Path(name)) == text
     text.encode("utf-8")
+
+
+def test_any_text_can_be_written(tmp_path: Path) -> None:
+    write_text(tmp_path / "a", f"ä {os.fsdecode(bytes([255]))}\n")
+    assert (tmp_path / "a").read_bytes() == "ä \\udcff\n".encode()

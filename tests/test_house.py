@@ -110,3 +110,31 @@ def test_no_pickle_is_read_and_nothing_is_caught_blindly() -> None:
     for name, path in modules():
         text = path.read_text(encoding="utf-8")
         assert not [word for word in forbidden if word in text], name
+
+
+# what they open is no user's: the package's own files, /proc, or files that they have just made
+OPEN_AS_THEY_LIKE = ("files", "hardware", "reporting.provenance", "attributes.mat_file", "benchmarks")
+
+
+def reads_of(path: Path) -> list[str]:
+    """The calls of a module that would wait for the writer of a FIFO."""
+    calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    found = []
+    for call in calls:
+        text = ast.unparse(call)
+        if isinstance(call.func, ast.Attribute) and call.func.attr in ("read_text", "read_bytes"):
+            found.append(text)
+        elif isinstance(call.func, ast.Name) and call.func.id == "open" and "opener=" not in text:
+            found += [] if '"rb+"' in text.replace("'", '"') else [text]  # what it has just written itself
+    return found
+
+
+@pytest.mark.parametrize(("name", "path"), modules(), ids=lambda value: value if isinstance(value, str) else "")
+def test_files_are_opened_by_what_refuses_fifos(name: str, path: Path) -> None:
+    exempt = any(name == other or name.startswith(f"{other}.") for other in OPEN_AS_THEY_LIKE)
+    assert exempt or not reads_of(path), f"{name}: use files.read_text, files.read_bytes or files.open_regular"
+
+
+def test_the_check_of_opened_files_finds_some(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("open(p)\np.read_text()\nopen(p, 'rb+')\nopen(p, opener=regular_only)\n")
+    assert reads_of(tmp_path / "a.py") == ["open(p)", "p.read_text()"]

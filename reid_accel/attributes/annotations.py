@@ -15,7 +15,7 @@ import numpy as np
 from reid_accel.attributes.mat_file import read_mat_fields
 from reid_accel.attributes.vocabulary import MARKET_COLUMNS, annotation_columns, class_indices
 from reid_accel.errors import InputError, listed, shortened
-from reid_accel.files import replacing, write_text
+from reid_accel.files import regular_only, replacing, write_text
 
 _MAT_TEXT_BYTES = 116  # length of the descriptive text at the start of a MAT-file
 
@@ -100,7 +100,7 @@ def _csv_lines(path: Path) -> list[tuple[int, list[str]]]:
     try:
         if path.stat().st_size > LARGEST_CSV_BYTES:
             raise InputError(f"{path} has more than {LARGEST_CSV_BYTES >> 20} MB; it must have one row per person")
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with open(path, encoding="utf-8-sig", newline="", opener=regular_only) as file:
             reader = csv.reader(file)
             return [(reader.line_num, row) for row in reader if row]
     except (UnicodeDecodeError, csv.Error) as error:

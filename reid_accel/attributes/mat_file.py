@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from reid_accel.errors import InputError, listed, shortened
+from reid_accel.files import read_bytes
 
 VARIABLE = "market_attribute"
 LARGEST_BYTES = 32 * 2**20  # of the file, and of its content; Market-1501's annotation has 20 KB
@@ -142,7 +143,7 @@ def _check_size(path: Path) -> None:
     """Raise ValueError if the file or its decompressed content is too large; other faults are for scipy to find."""
     if path.stat().st_size > LARGEST_BYTES:
         raise ValueError(f"it has more than {LARGEST_BYTES >> 20} MB")
-    content = path.read_bytes()
+    content = read_bytes(path)
     order: Literal["little", "big"] = "little" if content[126:128] == b"IM" else "big"
     start, total = _HEADER_BYTES, 0
     while start + 8 <= len(content) and total <= LARGEST_BYTES:

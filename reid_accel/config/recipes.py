@@ -4,6 +4,7 @@ from pathlib import Path
 
 from reid_accel.config.checks import in_home
 from reid_accel.errors import InputError
+from reid_accel.files import regular_only
 
 DEFAULT_RECIPE = "quickstart"
 """The recipe of a command that names none."""
@@ -28,7 +29,7 @@ def launch_file_path(name: str) -> Path:
 
 def title_of(recipe: Path) -> str:
     """What a recipe is for: its first line."""
-    with recipe.open(encoding="utf-8") as file:
+    with open(recipe, encoding="utf-8", opener=regular_only) as file:
         return file.readline().lstrip("# ").rstrip()
 
 

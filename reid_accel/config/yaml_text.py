@@ -12,6 +12,7 @@ import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from reid_accel.errors import InputError
+from reid_accel.files import open_regular
 
 MAX_BYTES, MAX_VALUES, MAX_DEPTH = 100_000, 5_000, 8
 _NULL, _MERGE = "tag:yaml.org,2002:null", "tag:yaml.org,2002:merge"
@@ -26,7 +27,7 @@ def read_yaml(path: Path) -> Any:
     files too large or too deep for settings (aliases count each time).
     """
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             raise InputError(f"{path} has more than {MAX_BYTES:,} bytes, too many for settings: give another file")

@@ -22,7 +22,7 @@ from reid_accel.attributes.vocabulary import (
 )
 from reid_accel.data.checks import name_problem
 from reid_accel.errors import InputError, listed
-from reid_accel.files import write_text
+from reid_accel.files import open_regular, read_bytes, write_text
 
 UPPER_MULTICOLOR = "upmulticolor"
 LOWER_MULTICOLOR = "downmulticolor"
@@ -99,7 +99,7 @@ def _refuse_names(names: Sequence[str], what: str, check_spelling: bool = True) 
 
 def submission_kind(path: Path) -> Kind:
     """Which of the two files this is, by its first line or, if that is ambiguous, by its name."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         first = file.readline(10_000).decode("utf-8", errors="replace").lstrip("\ufeff")
     before_comma, comma, _ = first.partition(",")
     if ":" in before_comma:
@@ -172,7 +172,7 @@ def check_rank_lists(
 
 def _read_lines(path: Path) -> tuple[list[str], list[Problem]]:
     """Decoded lines without their endings, and problems of encoding and line endings."""
-    content = path.read_bytes()
+    content = read_bytes(path)
     if not content:
         return [], [Problem(1, "the file is empty")]
     problems: list[Problem] = []

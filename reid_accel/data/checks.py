@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from reid_accel.attributes.vocabulary import UNKNOWN, AttributeGroup
 from reid_accel.data.listing import ImageFile, Listing
 from reid_accel.errors import InputError, listed, shortened
+from reid_accel.files import is_utf8
 
 SEPARATORS = ',:"'
 _FORMULA = re.compile(r"[=+@]|-(?!\d+_c)")  # Market-1501's junk images are called -1_c...
@@ -63,7 +64,7 @@ def _check_attributes(split: str, images: Sequence[ImageFile], groups: Sequence[
 def check_names(names: Iterable[str], place: str) -> None:
     """Raise InputError unless the files of predictions can contain all these file names."""
     for name in names:
-        problem = name_problem(name)
+        problem = name_problem(name) if is_utf8(name) else None  # others are refused, or skipped, when they are read
         if problem:
             raise InputError(
                 f"{place}: {problem}, so that the files of predictions could not be written: rename the image (in a "

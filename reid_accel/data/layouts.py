@@ -25,6 +25,7 @@ from reid_accel.data.listing import (
     unlabeled_images,
 )
 from reid_accel.errors import InputError, shortened
+from reid_accel.files import read_text
 
 
 class Layout(Protocol):
@@ -66,7 +67,7 @@ class MarketLayout:
         """See `Layout`."""
         annotation = root / self.attribute_file
         attributes: PersonAttributes = {}
-        if annotation.is_file():
+        if os.path.lexists(annotation):  # a dangling link or a FIFO is an error, not a set without attributes
             halves = read_market_mat(annotation)
             attributes = {**halves["train"], **halves["test"]}
         splits = self._images(root, attributes)
@@ -146,7 +147,7 @@ class Msmt17:
     def _read_list(self, list_file: Path, folder: Path) -> tuple[ImageFile, ...]:
         """The images of a list, sorted by person and path."""
         try:
-            lines = list_file.read_text(encoding="utf-8").splitlines()
+            lines = read_text(list_file).splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{list_file} cannot be read: {error}") from error
         numbered = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]

@@ -16,7 +16,7 @@ from reid_accel.data.cache_dir import CACHE_ROOT, writable_cache
 from reid_accel.data.listing import ImageFile, Listing, fingerprint_of, nobody_warnings
 from reid_accel.data.sets import list_dataset
 from reid_accel.errors import InputError, listed, shortened
-from reid_accel.files import is_utf8, replacing, shown
+from reid_accel.files import is_utf8, read_bytes, replacing, shown
 from reid_accel.synthetic.market import SyntheticMarket
 
 Tables = Mapping[str, datasets.Dataset]
@@ -144,7 +144,7 @@ def _file(image: Mapping[str, Any] | None, folder: Path, where: str) -> Path:
     if content is None:
         return Path(image["path"])
     path = folder / f"{hashlib.sha256(content).hexdigest()[:32]}.img"
-    if not path.is_file() or path.read_bytes() != content:
+    if not path.is_file() or read_bytes(path) != content:
         if path.exists():
             logger.warning(f"the file {path} was changed since it was written from the table: writing it again")
         with replacing(path, sync=False) as temporary:

@@ -11,7 +11,7 @@ from reid_accel.config.schema import ScoreConfig
 from reid_accel.distributed.collectives import Group
 from reid_accel.errors import InputError
 from reid_accel.evaluation.evaluate import retrieval_entries, score_variants
-from reid_accel.files import write_json
+from reid_accel.files import read_text, write_json
 from reid_accel.retrieval.distances import shard_rows
 from reid_accel.retrieval.features import Embeddings, read_features, save_features
 
@@ -57,7 +57,7 @@ def score_saved_features(
     or features of different models.
     """
     try:
-        about = json.loads((folder / ABOUT_FILE).read_text(encoding="utf-8"))
+        about = json.loads(read_text(folder / ABOUT_FILE))
         # older features have one crop
         origin = FeaturesOrigin(
             str(about["fingerprint"]), str(about["metric"]), bool(about["flip"]), int(about.get("crops", 1))

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, filter_trackers, get_available_trackers
 
 from reid_accel.errors import InputError
-from reid_accel.files import write_text
+from reid_accel.files import open_regular, regular_only, shown, write_text
 
 METRICS_FILE = "metrics.jsonl"
 PROJECT = "reid_accel"
@@ -43,7 +43,9 @@ class Tracking:
             # the run's folder is chosen after Accelerate has started
             accelerator.project_configuration.set_directories(str(folder))
             accelerator.log_with = filter_trackers(list(trackers), accelerator.logging_dir)
-            accelerator.init_trackers(PROJECT, config=dict(flat(config or {})))
+            settings = dict(flat(config or {}))
+            texts = {name: shown(value) for name, value in settings.items() if isinstance(value, str)}
+            accelerator.init_trackers(PROJECT, config=settings | texts)
 
     def log(self, step: int, values: Mapping[str, Any]) -> None:
         """Log `values` at `step`: nested to the file, with dotted names to the trackers.
@@ -52,7 +54,7 @@ class Tracking:
         """
         line = {"step": step} | {name: _finite(value) for name, value in values.items()}
         if self._accelerator.is_main_process:
-            with open(self.path, "a", encoding="utf-8", newline="\n") as file:
+            with open(self.path, "a", encoding="utf-8", newline="\n", opener=regular_only) as file:
                 file.write(json.dumps(line, allow_nan=False) + "\n")
             self.lines += 1
         numbers = {name: value for name, value in flat(line) if isinstance(value, int | float)}
@@ -62,7 +64,8 @@ class Tracking:
         """Keep the first `count` lines up to `step`, without incomplete ones; returns the number of lines kept."""
         if not self._accelerator.is_main_process or not self.path.exists():
             return 0
-        lines = self.path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1][:count]
+        with open_regular(self.path) as file:
+            lines = file.read().decode(errors="replace").split("\n")[:-1][:count]
         lines = [line for line in lines if _is_of_step_until(line, step)]
         write_text(self.path, "".join(f"{line}\n" for line in lines))
         return len(lines)

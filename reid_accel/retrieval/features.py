@@ -27,7 +27,7 @@ from torch import Tensor
 from reid_accel.data.listing import UNKNOWN_CAMERA, UNLABELED_PID
 from reid_accel.distributed.collectives import ALONE, Group
 from reid_accel.errors import InputError
-from reid_accel.files import replacing, write_json
+from reid_accel.files import read_text, replacing, write_json
 
 FORMAT = "reid_accel features 1"
 ROWS_PER_FILE = 65_536
@@ -269,7 +269,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path} is missing: there are no complete features of that split")
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise InputError(f"{path} is not a manifest of features: {error}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:

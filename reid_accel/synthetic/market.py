@@ -19,7 +19,7 @@ import numpy as np
 
 from reid_accel.attributes.annotations import write_course_csv, write_market_mat
 from reid_accel.errors import InputError
-from reid_accel.files import replacing_folder, write_json
+from reid_accel.files import read_text, replacing_folder, write_json
 from reid_accel.synthetic.cameras import (
     Camera,
     encode_jpeg,
@@ -249,7 +249,7 @@ def _description(settings: SyntheticMarket) -> dict[str, object]:
 def _check_is_set(settings: SyntheticMarket, folder: Path) -> None:
     marker = folder / SETTINGS_FILE
     try:
-        found = json.loads(marker.read_text(encoding="utf-8"))
+        found = json.loads(read_text(marker))
     except (OSError, ValueError) as error:
         raise InputError(f"{folder} exists but contains no synthetic set; choose another folder") from error
     written = {name: value for name, value in found.items() if name != CHECKSUM} if isinstance(found, dict) else found

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from reid_accel.distributed.fsdp import full_tensor
 from reid_accel.errors import InputError
-from reid_accel.files import remove_leftovers, replacing_folder, write_json
+from reid_accel.files import open_regular, read_text, remove_leftovers, replacing_folder, write_json
 from reid_accel.training.optimizer_state import tensors_by_name
 from reid_accel.training.progress import Progress
 
@@ -136,7 +136,7 @@ def _gathered(state: Mapping[str, Tensor], kept: bool) -> dict[str, Tensor]:
 
 def _digest(path: Path) -> str:
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         while piece := file.read(1 << 22):
             digest.update(piece)
     return digest.hexdigest()
@@ -193,7 +193,7 @@ def _read_content(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         raise DamagedCheckpointError(f"there is no checkpoint {path}")
     try:
-        content = json.loads((path / PROGRESS_FILE).read_text(encoding="utf-8"))
+        content = json.loads(read_text(path / PROGRESS_FILE))
         digests = dict(content["sha256"])
         wrong = [name for name, digest in digests.items() if _digest(path / name) != digest]
     except (OSError, ValueError, KeyError, TypeError) as error:
