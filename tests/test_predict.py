@@ -1,11 +1,14 @@
 """predict.py: what it takes, what it refuses before anything is computed, and what it writes."""
 
+import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers.time_limit import within
+from PIL import Image
 
 import reid_accel.predict as predict_script
 from reid_accel.attributes.vocabulary import MARKET_GROUPS, AttributeGroup
@@ -135,3 +138,27 @@ def test_files_that_are_left_out_and_names_like_formulas_are_named(
     assert any(
         line.startswith("=1+1.png,") for line in Path("runs/predict/classification_test.csv").read_text().split()
     )
+
+
+def test_whatever_cannot_be_read_is_refused_or_skipped(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, good = save_model(tmp_path / "model"), sorted(path.name for path in images.rglob("*.png"))
+    folder = images.rename(tmp_path / os.fsdecode(b"images\xfe"))
+    (folder / "dangling.jpg").symlink_to("nowhere")
+    (folder / "circle.jpg").symlink_to("circle.jpg")
+    (folder / "round").symlink_to(".")
+    (folder / "empty.jpg").touch()
+    Image.new("RGB", (16, 32), "white").save(folder / "white.png")
+    Image.new("RGB", (16, 32)).save(folder / "postscript.jpg", format="EPS")
+    shutil.copy(next(folder.glob("*.png")), folder / os.fsdecode(b"\xff.png"))
+    os.mkfifo(folder / "fifo.jpg")
+    with within(120):
+        assert r"cannot read the image" in refused(capsys, model, folder, folder)
+        predict(model, folder, folder, "--on-bad-image=skip", "--dir=out")
+    said = capsys.readouterr().out
+    for name in ("dangling.jpg", "circle.jpg", "empty.jpg", "white.png", "postscript.jpg", r"\xff.png", "fifo.jpg"):
+        assert said.count(rf"images\xfe/{name}: ") == 2, f"{name} among queries and test images"
+    ranked = [line.split(": ") for line in Path("out/reid_test.txt").read_text().splitlines()]
+    assert sorted(query for query, _ in ranked) == good
+    assert {name for _, names in ranked for name in names.split(", ")} == set(good)

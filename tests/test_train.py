@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -473,3 +474,26 @@ def test_faults_of_test_data_end_a_run_before_its_first_step(
     sentence = refused(capsys, settings(small_market, "--run.dir=run"))
     assert str(query.with_name("0000_c1s1_000000_00.png")) in sentence
     assert not Path("run").exists()
+
+
+def test_a_data_set_with_damaged_files_in_a_folder_whose_name_is_not_utf8(
+    small_market: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = small_market.rename(tmp_path / os.fsdecode(b"market\xfe"))
+    for folder, person in (("bounding_box_train", "0001"), ("query", "0007"), ("bounding_box_test", "0007")):
+        (root / folder / f"{person}_c1s1_900001_00.jpg").symlink_to("nowhere")
+        Image.new("RGB", (16, 32), "white").save(root / folder / f"{person}_c1s1_900002_00.jpg")
+        name = os.fsdecode(f"{person}_c1s1_900003_".encode() + b"\xff.png")
+        Image.fromarray(np.arange(16 * 32, dtype=np.uint8).reshape(32, 16)).save(root / folder / name)
+    with pytest.raises(SystemExit):
+        train(settings(root))
+    assert r"market\xfe/bounding_box_train/0001_c1s1_900001_00.jpg: No such file" in capsys.readouterr().err
+    arguments = settings(root, "--data.on-bad-image=skip", "--run.dir=out", "--run.trackers=tensorboard")
+    train(arguments)
+    skipped = [image["name"] for image in read_json(Path("out/report.json"))["data"]["skipped_images"]]
+    assert len(skipped) == 9
+    assert skipped[:3] == ["0001_c1s1_900001_00.jpg", "0001_c1s1_900002_00.jpg", r"0001_c1s1_900003_\xff.png"]
+    assert r"0001_c1s1_900003_\xff.png" in Path("out/report.html").read_text(encoding="utf-8")
+    score(["--model=out/model", "--data.name=market-layout", f"--data.root={root}", "--data.cache-dir=cache",
+           "--data.on-bad-image=skip", "--dir=scores", "--features=features"])  # fmt: skip
+    assert read_json(Path("scores/report.json"))["retrieval"][0]["num_queries"] == 6

@@ -101,7 +101,7 @@ def open_crop_cache(paths: Sequence[Path], decoding: Decoding, fingerprint: str)
         row, reason = min(cache.unreadable.items())
         raise InputError(
             f"{reason} ({len(cache.unreadable)} of {len(paths)} images are unreadable, the first is row {row}); "
-            "replace it, or skip unreadable images: --data.on-bad-image skip"
+            "replace it, or skip unreadable images: --data.on-bad-image skip (of predict: --on-bad-image skip)"
         )
     return cache
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from reid_accel.attributes.annotations import write_course_csv, write_market_mat
 from reid_accel.errors import InputError
-from reid_accel.files import read_text, replacing_folder, write_json
+from reid_accel.files import read_bytes, read_text, replacing_folder, write_json
 from reid_accel.synthetic.cameras import (
     Camera,
     encode_jpeg,
@@ -227,7 +227,7 @@ def cached_synthetic_market(settings: SyntheticMarket, cache_root: Path, workers
 def _is_intact(settings: SyntheticMarket, folder: Path) -> bool:
     """Whether the folder has the files that were written, with their content."""
     try:
-        found = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
+        found = json.loads(read_text(folder / SETTINGS_FILE))
         return bool(found == _description(settings) | {CHECKSUM: _checksum_of(folder)})
     except (OSError, ValueError):
         return False
@@ -237,7 +237,7 @@ def _checksum_of(folder: Path) -> str:
     """SHA-256 of the names and contents of all files but the one with the settings."""
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.glob("*/**/*") if path.is_file()):
-        content = path.read_bytes()
+        content = read_bytes(path)
         digest.update(f"{path.relative_to(folder).as_posix()} {len(content)}\n".encode() + content)
     return digest.hexdigest()
 
