@@ -7,6 +7,7 @@ import yaml
 
 from reid_accel.config.yaml_text import read_yaml
 from reid_accel.errors import InputError
+from reid_accel.files import read_bytes
 
 _KINDS = {
     "DEEPSPEED": "DeepSpeed, which this package doesn't use; to shard weights, use --run.shard-weights",
@@ -43,7 +44,7 @@ def check_launch_file(path: Path) -> None:
 
 def _check_quotes(path: Path) -> None:
     """Accelerate can't use the false that YAML makes of an unquoted no."""
-    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    content: dict[str, Any] = yaml.safe_load(read_bytes(path))
     for name in ("distributed_type", "mixed_precision", "dynamo_backend"):
         if isinstance(content.get(name), bool):
             raise InputError(f'{path}: write {name}: "no" with quotes, since YAML reads an unquoted no as false')
