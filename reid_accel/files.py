@@ -5,19 +5,21 @@ follow the umask, even for files that a library (e.g. safetensors) makes readabl
 """
 
 import errno
+import hashlib
 import json
 import os
 import re
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from reid_accel.terminal import visible
 
+CHECKSUM = "checksum"
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.\d+\.(?P<kind>part|old)")
 
 
@@ -187,3 +189,19 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write `content` atomically as indented JSON; NaN raises ValueError (write None instead)."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def with_checksum(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Content for `write_json` with a checksum over all its values, which `has_right_checksum` verifies."""
+    return {**content, CHECKSUM: _checksum(content)}
+
+
+def has_right_checksum(content: Mapping[str, Any]) -> bool:
+    """Whether JSON that was read is what `with_checksum` made; False if it has no checksum."""
+    values = {name: value for name, value in content.items() if name != CHECKSUM}
+    return content.get(CHECKSUM) == _checksum(values)
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    as_read = json.loads(json.dumps(content, allow_nan=False))
+    return hashlib.sha256(json.dumps(as_read, sort_keys=True).encode()).hexdigest()

@@ -7,8 +7,10 @@ A killed build leaves no incomplete cache. If two processes build at the same ti
 
 import errno
 import hashlib
+import io
 import json
 import logging
+import math
 import os
 import shutil
 import time
@@ -35,11 +37,19 @@ from reid_accel.data.images import (
     read_crop,
     to_pixels,
 )
-from reid_accel.errors import InputError
-from reid_accel.files import check_regular, read_text, replacing_folder, shown, write_json
+from reid_accel.errors import InputError, shortened
+from reid_accel.files import (
+    has_right_checksum,
+    open_regular,
+    read_text,
+    replacing_folder,
+    shown,
+    with_checksum,
+    write_json,
+)
 from reid_accel.hardware import num_cores
 
-FORMAT = 2
+FORMAT = 3
 CROPS_FILE = "crops.npy"
 INDEX_FILE = "index.json"
 CHECKED_BYTES = 64 * 2**20  # per checksum
@@ -117,19 +127,35 @@ def _read_if_good(folder: Path, number: int, decoding: Decoding) -> CropCache | 
 
 
 def _read(folder: Path, number: int, verify: bool) -> CropCache:
+    """A complete cache. verify: compare the checksums of the crops; that of the index always is."""
     try:
         index = json.loads(read_text(folder / INDEX_FILE))
-        check_regular(folder / CROPS_FILE)
-        crops = np.load(folder / CROPS_FILE, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+        if not isinstance(index, dict) or index.get("format") != FORMAT:
+            raise _UnusableError("unsupported format")
+        if not has_right_checksum(index):
+            raise _UnusableError(f"{INDEX_FILE} is damaged")
+    except (OSError, ValueError, RecursionError) as error:
+        raise _UnusableError(f"incomplete: {shortened(error)}") from error
+    if index["shape"][0] != number:
+        raise _UnusableError("wrong number of images")
+    try:
+        crops = _mapped(folder / CROPS_FILE, tuple(index["shape"]))
+    except OSError as error:
         raise _UnusableError(f"incomplete: {error}") from error
-    if not isinstance(index, dict) or index.get("format") != FORMAT:
-        raise _UnusableError("unsupported format")
-    if crops.dtype != np.uint8 or list(crops.shape) != index.get("shape") or len(crops) != number:
-        raise _UnusableError("wrong number or size")
-    if verify and _checksums(crops) != index.get("checksums"):
+    if verify and _checksums(crops) != index["checksums"]:
         raise _UnusableError("wrong checksum")
     return CropCache(crops, {int(row): reason for row, reason in index["unreadable"].items()})
+
+
+def _mapped(file: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    """The crops of this shape; a header that NumPy would not write for it is refused, not interpreted."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    with open_regular(file) as opened:
+        size = os.fstat(opened.fileno()).st_size
+        if opened.read(header.tell()) != header.getvalue() or size != header.tell() + math.prod(shape):
+            raise _UnusableError(f"{CROPS_FILE} is damaged")
+        return np.memmap(opened, np.uint8, "r", offset=header.tell(), shape=shape)
 
 
 def _checksums(crops: npt.NDArray[np.uint8]) -> list[int]:
@@ -147,7 +173,7 @@ def _build(folder: Path, paths: Sequence[Path], decoding: Decoding) -> CropCache
             folder, keep_existing=lambda existing: _is_good(existing, len(paths)), sync=False
         ) as temporary:
             index = _decode_all(temporary / CROPS_FILE, paths, decoding)
-            write_json(temporary / INDEX_FILE, index)
+            write_json(temporary / INDEX_FILE, with_checksum(index))
             # Windows doesn't rename a folder with a mapped file in it
             own = None if os.name == "nt" else _read(temporary, len(paths), verify=False)
     except OSError as error:

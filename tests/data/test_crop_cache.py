@@ -1,6 +1,7 @@
 import json
 import multiprocessing
 import os
+import pickle
 import resource
 import shutil
 import signal
@@ -24,7 +25,7 @@ from reid_accel.data.images import ImageSize, read_image, to_pixels
 from reid_accel.data.listing import fingerprint_of, list_images, unlabeled_images
 from reid_accel.data.pixel_budget import PixelBudget
 from reid_accel.errors import InputError
-from reid_accel.files import write_json
+from reid_accel.files import with_checksum, write_json
 
 SIZE = SimpleNamespace(height_px=32, width_px=16, interpolation="bilinear", fit="stretch")
 
@@ -76,7 +77,11 @@ def test_unreadable_images_stop_or_are_listed(tmp_path: Path) -> None:
     assert "00003.png" in cache.unreadable[3]
 
 
-@pytest.mark.parametrize("damage", ["cut", "no index", "bad index", "another version", "one wrong byte", "not arrays"])
+DAMAGES = ("cut", "empty", "longer", "a folder", "a pickle", "no index", "bad index", "empty index", "deep index")
+DAMAGES += ("NaN", "another version", "one wrong byte", "not arrays", "another unreadable row")
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_cache_is_reported_and_built_again(
     tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -85,7 +90,8 @@ def test_a_damaged_cache_is_reported_and_built_again(
     crops = next((tmp_path / "cache").rglob(CROPS_FILE))
     index = crops.parent / INDEX_FILE
     if damage == "another version":
-        index.write_text(index.read_text().replace('"format": 2', '"format": 1'))
+        content = json.loads(index.read_text())
+        write_json(index, with_checksum({**content, "format": content["format"] - 1}))
     elif damage == "one wrong byte":
         crops.write_bytes(crops.read_bytes()[:-100] + bytes([crops.read_bytes()[-100] ^ 1]) + crops.read_bytes()[-99:])
     elif damage == "not arrays":
@@ -94,13 +100,55 @@ def test_a_damaged_cache_is_reported_and_built_again(
         crops.write_bytes(crops.read_bytes()[:-100])
     elif damage == "no index":
         index.unlink()
+    elif damage == "empty":
+        crops.write_bytes(b"")
+    elif damage == "longer":
+        crops.write_bytes(crops.read_bytes() + b"x")
+    elif damage == "a folder":
+        crops.unlink()
+        crops.mkdir()
+    elif damage == "a pickle":
+        crops.write_bytes(pickle.dumps(whole))
+    elif damage == "another unreadable row":
+        index.write_text(index.read_text().replace('"unreadable": {}', '"unreadable": {"2": "x"}'))
     else:
-        index.write_text("{")
+        index.write_text(
+            {"bad index": "{", "empty index": "", "deep index": "[" * 10**5, "NaN": '{"format": 3, "a": NaN}'}[damage]
+        )
     assert np.array_equal(opened(paths, tmp_path / "cache").crops_N3HW, whole)
     assert len(caplog.messages) == 1
     assert "decoding the images again" in caplog.text
     assert np.array_equal(opened(paths, tmp_path / "cache").crops_N3HW, whole)
     assert len(caplog.messages) == 1, "the second opening finds it undamaged"
+
+
+def test_every_flipped_bit_of_the_header_and_the_index_is_noticed(tmp_path: Path) -> None:
+    paths = noise_images(tmp_path / "images", 3)
+    opened(paths, tmp_path / "cache")
+    crops = next((tmp_path / "cache").rglob(CROPS_FILE))
+    for file, length in ((crops, 128), (crops.parent / INDEX_FILE, crops.parent.joinpath(INDEX_FILE).stat().st_size)):
+        content = file.read_bytes()
+        silent = []
+        for bit in range(8 * length):
+            damaged = bytearray(content)
+            damaged[bit // 8] ^= 1 << (bit % 8)
+            file.write_bytes(damaged)
+            try:
+                crop_cache._read(crops.parent, 3, verify=False)
+                silent.append(bit)
+            except crop_cache._UnusableError:
+                pass
+        file.write_bytes(content)
+        crop_cache._read(crops.parent, 3, verify=True)
+        unchanged = [bit for bit in silent if file is not crops and _means_the_same(content, bit)]
+        assert silent == unchanged
+
+
+def _means_the_same(content: bytes, bit: int) -> bool:
+    """A flipped bit between JSON's words, e.g. a space that becomes a tab or a line feed."""
+    damaged = bytearray(content)
+    damaged[bit // 8] ^= 1 << (bit % 8)
+    return json.loads(damaged) == json.loads(content)
 
 
 def build(paths: list[Path], cache: Path) -> None:
