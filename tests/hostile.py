@@ -30,7 +30,7 @@ os.environ.update(OMP_NUM_THREADS="1", ACCELERATE_USE_CPU="true", HF_HUB_OFFLINE
 import torch
 from helpers.attacks import Row, grade, table
 from helpers.damage import damage, flip, rename
-from helpers.disturbed_work import campaign, saving_features, training
+from helpers.disturbed_work import campaigns, saving_features, training
 from helpers.forked import Ended, in_a_child
 from helpers.readable_files import (
     Specimen,
@@ -74,7 +74,7 @@ def disturbed(folder: Path, kills: int, full_disks: int, seed: int) -> list[Row]
     """kill -9 and full disks, in training and in scoring."""
     wanted = {"kill": kills, "full": full_disks, "full once": full_disks}
     works = [make(folder) for make in (training, saving_features) if any(wanted.values())]
-    return [campaign(folder, work, kind, number, seed) for work in works for kind, number in wanted.items() if number]
+    return [row for work in works for row in campaigns(folder, work, wanted, seed)]
 
 
 # damaged files
@@ -86,7 +86,7 @@ def damaged_files(folder: Path, trials: int, seed: int, only: str) -> list[Row]:
         return []
     attacked = [one for one in specimens(folder) if only in one.kind]
     rows = {one.kind: Row(f"damaged: {one.kind}") for one in attacked}
-    right = {number: intact_results(folder, one) for number, one in enumerate(attacked)}
+    right = [intact_results(folder, one) for one in attacked[:trials]]
     for trial in range(trials):
         number = trial % len(attacked)
         one, chance = attacked[number], random.Random(f"{seed} {trial}")

@@ -3,7 +3,7 @@
 import random
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -100,30 +100,40 @@ def saving_features(folder: Path) -> Work:
     return Work("saving features", root, earlier, do, again, damaged, differing)
 
 
-def campaign(folder: Path, work: Work, kind: str, wanted: int, seed: int) -> Row:
-    """Disturb work at as many different file operations as wanted, or all; kills sometimes again while it resumes."""
-    row = Row(f"{work.name}: {FAULTS[kind]}")
-    whole = _disturbed(folder, work, kind, 0)
+def campaigns(folder: Path, work: Work, wanted: Mapping[str, int], seed: int) -> list[Row]:
+    """Disturb work at as many different file operations as wanted of each kind of fault, or at all of them."""
+    whole = _disturbed(folder, work, "none", 0)
     assert whole.code == 0, whole.said
     _clear(work)
-    numbers = range(1, int(whole.result) + 1)
-    for number in sorted(random.Random(f"{seed} {kind}").sample(numbers, min(wanted, len(numbers)))):
-        chance, places = random.Random(f"{seed} {number}"), [number]
-        work.earlier()
-        end = _disturbed(folder, work, kind, number)
-        while end.code == -signal.SIGKILL and chance.random() < 0.25:
-            places.append(chance.randrange(1, 60))
-            end = _disturbed(folder, work, kind, places[-1])
-        row.add(*_outcome(folder, work, end, f"operation {places} of {len(numbers)}"))
-        _clear(work)
-    return row
+    rows = []
+    for kind, number in wanted.items():
+        numbers = range(1, int(whole.result["all" if kind == "kill" else "needing space"]) + 1)
+        places = sorted(random.Random(f"{seed} {kind}").sample(numbers, min(number, len(numbers))))
+        row = Row(f"{work.name}: {FAULTS[kind]} (of {len(numbers)})")
+        for place in places:
+            row.add(*_trial(folder, work, kind, place, random.Random(f"{seed} {place}")))
+        rows.append(row)
+    return rows
+
+
+def _trial(folder: Path, work: Work, kind: str, place: int, chance: random.Random) -> tuple[str, str, str]:
+    """Disturb work at a file operation, and kills sometimes again while it goes on."""
+    places = [place]
+    work.earlier()
+    end = _disturbed(folder, work, kind, place)
+    while end.code == -signal.SIGKILL and chance.random() < 0.25:
+        places.append(chance.randrange(1, 60))
+        end = _disturbed(folder, work, kind, places[-1])
+    outcome = _outcome(folder, work, end, f"operations {places}")
+    _clear(work)
+    return outcome
 
 
 def _disturbed(folder: Path, work: Work, kind: str, number: int) -> Ended:
     """The work in a child, with a fault at an operation, or none; its result is the number of operations."""
     operations = FileOperations(work.root, kind, number)
 
-    def do() -> int:
+    def do() -> dict[str, int]:
         operations.install()
         work.do()
         return operations.done

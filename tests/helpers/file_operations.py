@@ -23,10 +23,14 @@ NEED_SPACE = ("open", "os.mkdir", "write", "allocate")
 
 
 class FileOperations:
-    """Counts operations below `root`; the `number`-th is a fault. kind: "kill", "full" (lasting), "full once"."""
+    """Counts operations below `root`; the `number`-th is a fault, none with 0.
+
+    kind: "kill"; "full", then only operations that need space count, and all later ones fail, too; "full once".
+    """
 
     def __init__(self, root: Path, kind: str, number: int = 0) -> None:
-        self.root, self.kind, self.number, self.done = str(root), kind, number, 0
+        self.root, self.kind, self.number = str(root), kind, number
+        self.done = {"all": 0, "needing space": 0}
 
     def install(self) -> None:
         """From now on, for the rest of this process."""
@@ -71,7 +75,7 @@ class FileOperations:
             writes = isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
             if writes and self._is_ours(arguments[0]):
                 self.happened("open")
-        elif event in CHANGES and self._is_ours(arguments[CHANGES[event]]):
+        elif event in CHANGES and self._is_ours(_path(event, arguments)):
             self.happened(event)
 
     def _open(self, file: Any, mode: str, named: dict[str, Any]) -> Any:
@@ -85,15 +89,24 @@ class FileOperations:
 
     def happened(self, operation: str, half: Callable[[], Any] = lambda: None) -> None:
         """Count an operation, and let the fault happen in it. half: does the first half of the work."""
-        if self.kind != "kill" and operation not in NEED_SPACE:
-            return
-        self.done += 1
-        if self.kind == "kill" and self.done == self.number:
+        needs_space = operation in NEED_SPACE
+        self.done["all"] += 1
+        self.done["needing space"] += needs_space
+        if self.kind == "kill" and self.done["all"] == self.number:
             half()
             os.kill(os.getpid(), signal.SIGKILL)
-        if self.number and (self.done == self.number or (self.kind == "full" and self.done > self.number)):
+        count = self.done["needing space"]
+        lasting = self.kind == "full" and 0 < self.number <= count
+        if needs_space and (lasting or (self.kind == "full once" and count == self.number)):
             half()
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _path(event: str, arguments: tuple[Any, ...]) -> Any:
+    """The path that an audited operation changes; `shutil.rmtree` removes files relative to an open folder."""
+    path = arguments[CHANGES[event]]
+    folder = arguments[1] if event in ("os.remove", "os.rmdir") else -1
+    return os.path.join(os.readlink(f"/proc/self/fd/{folder}"), os.fsdecode(path)) if folder >= 0 else path
 
 
 class _Raw(io.FileIO):
