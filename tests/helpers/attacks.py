@@ -30,9 +30,9 @@ class Row:
 
 def gist(said: str) -> str:
     """The last place in the package that a traceback names, and the last line."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    lines = [line.strip("─╰╯╭╮│ ") for line in said.splitlines() if line.strip("─╰╯╭╮│ ")]
     own = [line for line in lines if line.startswith("File") and "reid_accel" in line.partition("line")[0]]
-    return " ".join([*own[-1:], *lines[-2:]]).strip("─╰╯╭╮│ ")[:400]
+    return " ".join([*own[-1:], *lines[-4:]])[-400:]
 
 
 def table(rows: Sequence[Row]) -> str:

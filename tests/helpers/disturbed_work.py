@@ -10,7 +10,7 @@ from pathlib import Path
 
 import reid_accel.score as score_script
 import reid_accel.train as train_script
-from helpers.attacks import Row, grade
+from helpers.attacks import Row, gist, grade
 from helpers.file_operations import FileOperations
 from helpers.forked import Ended, in_a_child
 from helpers.launching import read_json
@@ -85,14 +85,14 @@ def saving_features(folder: Path) -> Work:
 
     def damaged() -> list[str]:
         found = read()
-        return [] if found.result in [one.result for one in features] else [f"no features are left: {found.said}"]
+        return [] if found.result in [one.result for one in features] else [f"no features are left: {gist(found.said)}"]
 
     def differing() -> list[str]:
         last = "again" if (root / "again").exists() else "scored"
         reports = [read_json(place / "report.json")["retrieval"] for place in (root / last, folder / "scored")]
         found = [] if read().result == features[0].result else ["the features differ"]
         found += [] if reports[0] == reports[1] else ["the scores differ"]
-        return found + [f"{path.name} was left behind" for path in root.rglob(".*")]
+        return found + [f"{path.name} was left behind" for path in (root / "features").glob(".*")]
 
     def earlier() -> None:
         shutil.copytree(older, root / "features")
