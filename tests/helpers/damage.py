@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 from pathlib import Path
 
 HEAD_BYTES = 400  # where headers are
@@ -9,12 +10,20 @@ NAME_PARTS = (
     b"\xff\xfe", b"\n", b"\x1b[31m", b"\x07", b"[bold]", b"=1+1", b"%s", b"..", b" ", b",", b":", b"0000", b"-1",
     b"99999999999999999999", b"_c99999", "\u0663".encode(), "\u202e".encode(), b"~", b"'", b'"', b"x" * 180,
 )  # fmt: skip
+VALUES = (
+    "-1", "0", "1e309", "NaN", "null", "true", "no", '""', "[]", "{}", "9" * 40, "[" * 3000, "1.5", "0x10", "010",
+    "1:30", "!!python/name:os.system", "*a", "&a [*a]", "~", "\u0663", "a: b", ",", "#",
+)  # fmt: skip
+_TOKEN = re.compile(r'"[^"\n]*"|[-\w.]+')
 NOT_FILES = ("directory", "FIFO", "dangling link", "link in a circle")
 
 
 def damage(path: Path, chance: random.Random) -> str:
     """Damage a file; returns what was done to it."""
     content = bytearray(path.read_bytes())
+    text = as_text(content)
+    if text is not None and chance.random() < 0.5:
+        return damage_text(path, text, chance)
     kinds = ("flip", "flip", "flips", "truncate", "zeros", "noise", "append", "insert", "empty", "special")
     kind = chance.choice(kinds)
     if kind == "special":
@@ -39,6 +48,33 @@ def damage(path: Path, chance: random.Random) -> str:
         content.clear()
     path.write_bytes(content)
     return f"{kind} at {start} of {length}, {size} bytes"
+
+
+def as_text(content: bytes) -> str | None:
+    """The content of a text file, None for other files."""
+    try:
+        return None if b"\0" in content else content.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def damage_text(path: Path, text: str, chance: random.Random) -> str:
+    """Repeat, remove or exchange lines, or put another value in the place of a word or number."""
+    lines, kind = text.split("\n"), chance.choice(("repeat", "remove", "exchange", "value", "value", "value"))
+    one, other = chance.randrange(len(lines)), chance.randrange(len(lines))
+    tokens = list(_TOKEN.finditer(text))
+    if kind == "value" and tokens:
+        token, value = chance.choice(tokens), chance.choice(VALUES)
+        path.write_text(text[: token.start()] + value + text[token.end() :])
+        return f"{value[:30]!r} in the place of {token[0]!r} at {token.start()}"
+    if kind == "remove":
+        del lines[one]
+    elif kind == "exchange":
+        lines[one], lines[other] = lines[other], lines[one]
+    else:
+        lines.insert(other, lines[one])
+    path.write_text("\n".join(lines))
+    return f"{kind} lines {one} and {other}"
 
 
 def _place(length: int, chance: random.Random) -> int:
