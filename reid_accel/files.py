@@ -1,6 +1,7 @@
 """Reading regular files only, and atomic writes: a reader sees the old file or folder or the new one, never a part.
 
-Temporary names are `.NAME.PROCESS.part`, and `.NAME.PROCESS.old` for a folder that is being replaced. All permissions
+Temporary names are `.NAME.PROCESS.part`, and `.NAME.PROCESS.old` for a folder that is being replaced; PROCESS names the
+machine and the process, so that what a killed one left is told from the work of a living one. All permissions
 follow the umask, even for files that a library (e.g. safetensors) makes readable by their owner only.
 """
 
@@ -12,15 +13,18 @@ import re
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from reid_accel.processes import Process, this_process
 from reid_accel.terminal import visible
 
+ABANDONED_SECONDS = 24 * 3600.0
 CHECKSUM = "checksum"
-_LEFTOVER = re.compile(r"\.(?P<name>.+)\.\d+\.(?P<kind>part|old)")
+_LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?:(?P<process>[0-9a-f]{8}-\d+-\d+)-)?\d+\.(?P<kind>part|old)")
 
 
 def regular_only(path: str, flags: int) -> int:
@@ -81,17 +85,30 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:
     content to disk before renaming; too slow for a cache.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{_process_number()}.part")
+    temporary = path.with_name(f".{path.name}.{_unique()}.part")
     try:
-        temporary.touch()
-        permissions = temporary.stat().st_mode
-        yield temporary
-        temporary.chmod(permissions)
-        if sync:
-            _sync(temporary)
-        os.replace(temporary, path)
+        with _naming(path, temporary):
+            temporary.touch()
+            permissions = temporary.stat().st_mode
+            yield temporary
+            temporary.chmod(permissions)
+            if sync:
+                _sync(temporary)
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _naming(path: Path, temporary: Path) -> Iterator[None]:
+    """Errors name `path`: writing to an open file raises one without a name, and temporary names say little."""
+    try:
+        yield
+    except OSError as error:
+        of_another_file = isinstance(error.filename, str) and not error.filename.startswith(str(temporary))
+        if error.errno is None or of_another_file:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 @contextmanager
@@ -103,22 +120,24 @@ def replacing_folder(
     When the block raises, the temporary folder is removed and `folder` is unchanged. A process killed between the two
     renames leaves the old folder under its temporary name: `remove_leftovers` restores it. keep_existing: if it returns
     true for a `folder` that exists by then, that one is kept and the new one discarded. sync: flush all files to disk
-    before renaming; too slow for a cache.
+    before renaming; too slow for a cache. What processes that are gone left there is removed first.
     """
-    process = _process_number()
-    temporary, displaced = (folder.with_name(f".{folder.name}.{process}.{kind}") for kind in ("part", "old"))
+    remove_leftovers(folder.parent, foreign_seconds=ABANDONED_SECONDS)
+    unique = _unique()
+    temporary, displaced = (folder.with_name(f".{folder.name}.{unique}.{kind}") for kind in ("part", "old"))
     try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        permissions = temporary.stat().st_mode & 0o666
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                file.chmod(permissions)
-                if sync:
-                    _sync(file)
-        _rename_folder(temporary, folder, displaced, keep_existing)
-        if sync:
-            _sync(folder.parent)
+        with _naming(folder, temporary):
+            temporary.mkdir(parents=True)
+            yield temporary
+            permissions = temporary.stat().st_mode & 0o666
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    file.chmod(permissions)
+                    if sync:
+                        _sync(file)
+            _rename_folder(temporary, folder, displaced, keep_existing)
+            if sync:
+                _sync(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(displaced, ignore_errors=True)
@@ -143,27 +162,46 @@ def _rename_folder(
             folder.rename(displaced)
 
 
-def _process_number() -> str:
-    """A number unique to this process; process ids alone may collide on machines that share a file system."""
-    return f"{os.getpid()}{secrets.randbelow(10**6):06d}"
+def _unique() -> str:
+    """This process and a number, since it may write a file twice at a time."""
+    return f"{this_process().tag}-{secrets.randbelow(10**6):06d}"
 
 
-def remove_leftovers(parent: Path) -> None:
+def remove_leftovers(parent: Path, *, foreign_seconds: float = 0.0) -> None:
     """Clean up after killed processes: restore displaced folders that have no successor, delete other leftovers.
 
-    No other process may be writing to the folder.
+    What a living process of this machine writes is left alone. Whether one of another machine lives can't be seen:
+    its leftovers are removed when nothing in them changed for `foreign_seconds` (0: no other process writes here).
     """
     for path in sorted(parent.glob(".*.old")) + sorted(parent.glob(".*.part")):
         match = _LEFTOVER.fullmatch(path.name)
-        if match is None:
+        if match is None or _may_be_in_use(path, match["process"], foreign_seconds):
             continue
         final = parent / match["name"]
         if match["kind"] == "old" and not final.exists():
             path.rename(final)
-        elif path.is_dir():
+        elif path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def _may_be_in_use(path: Path, tag: str | None, foreign_seconds: float) -> bool:
+    owner = Process.from_tag(tag) if tag is not None else None
+    if owner is not None and owner.is_of_this_machine():
+        return owner.lives()
+    if foreign_seconds == 0:
+        return False
+    last = _last_change(path) if owner is not None else path.lstat().st_mtime  # earlier versions named no owner
+    return time.time() - last < foreign_seconds
+
+
+def _last_change(path: Path) -> float:
+    times = [0.0]
+    for file in (path, *path.rglob("*")):
+        with suppress(FileNotFoundError):  # its owner lives, and has just renamed it
+            times.append(file.lstat().st_mtime)
+    return max(times)
 
 
 def _sync(path: Path) -> None:

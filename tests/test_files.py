@@ -1,7 +1,12 @@
 """Atomic files and folders."""
 
+import errno
+import json
 import os
 import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,14 +16,17 @@ from safetensors.torch import save_file
 
 from reid_accel.files import (
     check_regular,
+    has_right_checksum,
     open_regular,
     read_text,
     remove_leftovers,
     replacing,
     replacing_folder,
     shown,
+    with_checksum,
     write_text,
 )
+from reid_accel.processes import this_process
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -78,6 +86,68 @@ def test_permissions_follow_the_umask(tmp_path: Path, mask: int, expected: int) 
         os.umask(before)
     for path in (tmp_path / "features.safetensors", tmp_path / "model" / "model.safetensors"):
         assert path.stat().st_mode & 0o777 == expected
+
+
+@pytest.mark.parametrize("kind", ["part", "old"])
+def test_what_a_dead_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path: Path, kind: str) -> None:
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom reid_accel.files import replacing, replacing_folder\n"
+        "with replacing_folder(Path('set')) as folder, replacing(Path('file')) as file:\n"
+        "    (folder / 'half').write_text('half')\n"
+        f"    if {kind == 'old'}: folder.rename(str(folder)[:-4] + 'old')\n"
+        "    print('ready', flush=True)\n    time.sleep(1000)"
+    )
+    writer = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE)
+    assert writer.stdout is not None
+    assert writer.stdout.readline() == b"ready\n"
+    (writing,) = tmp_path.glob(f".set.*.{kind}")
+    for seconds in (0, 3600):
+        remove_leftovers(tmp_path, foreign_seconds=seconds)
+        assert (writing / "half").read_text() == "half"
+    writer.kill()
+    writer.wait()
+    with replacing_folder(tmp_path / "another set", sync=False):
+        assert not writing.exists(), "a later writer in the same folder cleans up"
+    remove_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["another set", *(["set"] if kind == "old" else [])]
+
+
+def test_what_another_machine_writes_is_left_alone_until_it_rests(tmp_path: Path) -> None:
+    other, numbered = tmp_path / ".set.00000000-1-2-000007.part", tmp_path / ".set.77.part"
+    own = tmp_path / f".set.{this_process().machine}-{os.getpid()}-1-000007.part"  # this number, another process
+    for folder in (other, numbered, own):
+        write_text(folder / "inner" / "half", "half")
+    remove_leftovers(tmp_path, foreign_seconds=60)
+    assert sorted(tmp_path.iterdir()) == [other, numbered]
+    long_ago = time.time() - 100
+    for path in (other, other / "inner", numbered):
+        os.utime(path, (long_ago, long_ago))
+    remove_leftovers(tmp_path, foreign_seconds=60)
+    assert list(tmp_path.iterdir()) == [other], "a file inside was changed a moment ago"
+    remove_leftovers(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_errors_of_writing_name_the_file_and_not_its_temporary_one(tmp_path: Path) -> None:
+    def full() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match=r"No space left.*report\.json'$"), replacing(tmp_path / "report.json"):
+        full()
+    with pytest.raises(OSError, match=r"No space left.*model'$"), replacing_folder(tmp_path / "model"):
+        full()
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError, match=r"file'$"), replacing(tmp_path / "file" / "report.json"):
+        pass
+    with pytest.raises(FileNotFoundError, match="absent"), replacing(tmp_path / "report.json"):
+        (tmp_path / "absent").read_text()
+
+
+def test_a_checksum_covers_every_value_and_every_name() -> None:
+    content = with_checksum({"a": (1, 2.5), "b": {"c": None, "d": "é"}})
+    assert has_right_checksum(json.loads(json.dumps(content)))
+    for other in ({**content, "a": [1, 2.0]}, {**content, "e": 1}, {"a": [1, 2.5]}, {**content, "checksum": None}):
+        assert not has_right_checksum(other)
 
 
 def test_leftovers_of_killed_processes_are_cleaned_up(tmp_path: Path) -> None:

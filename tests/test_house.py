@@ -26,7 +26,7 @@ FLOORS = (
     ("hardware",),
     ("attributes", "config"),
     ("errors", "files", "version"),
-    ("terminal",),
+    ("processes", "terminal"),
 )
 MAY_USE_ACCELERATE = ("launcher", "train", "score", "predict", "bench", "benchmarks", "training", "distributed")
 MAY_USE_ACCELERATE += ("evaluation.final_report", "reporting.tracking")

@@ -12,8 +12,6 @@ import json
 import logging
 import math
 import os
-import shutil
-import time
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -53,7 +51,6 @@ FORMAT = 3
 CROPS_FILE = "crops.npy"
 INDEX_FILE = "index.json"
 CHECKED_BYTES = 64 * 2**20  # per checksum
-ABANDONED_SECONDS = 24 * 3600.0
 PROGRESS_EVERY = 4096
 ZEROS_WRITTEN = 2**20  # at a time
 
@@ -167,7 +164,6 @@ def _checksums(crops: npt.NDArray[np.uint8]) -> list[int]:
 
 def _build(folder: Path, paths: Sequence[Path], decoding: Decoding) -> CropCache:
     """Decode the images into `folder`, unless another process has put a complete cache there in the meantime."""
-    _remove_abandoned(folder)
     try:
         with replacing_folder(
             folder, keep_existing=lambda existing: _is_good(existing, len(paths)), sync=False
@@ -195,13 +191,6 @@ def _is_good(folder: Path, number: int) -> bool:
     except _UnusableError:
         return False
     return True
-
-
-def _remove_abandoned(folder: Path) -> None:
-    """Delete the possibly large files of builds that were killed more than a day ago."""
-    for leftover in folder.parent.glob(f".{folder.name}.*"):
-        if time.time() - leftover.stat().st_mtime > ABANDONED_SECONDS:
-            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _decode_all(file: Path, paths: Sequence[Path], decoding: Decoding) -> dict[str, Any]:

@@ -1,13 +1,15 @@
 """Checkpoints: everything that a run needs to resume, in safetensors and JSON, written atomically.
 
 A checkpoint is a folder `checkpoints/step-00000123/` with model.safetensors, optimizer.safetensors, ema.safetensors (if
-EMA is enabled) and progress.json, which has the others' checksums. It contains no pickles. Randomness in training is a
-function of seed, step and row, so there is no generator state.
+EMA is enabled) and progress.json, which has the others' checksums and its own. It contains no pickles. Randomness in
+training is a function of seed, step and row, so there is no generator state.
 """
 
 import hashlib
+import itertools
 import json
 import logging
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -21,16 +23,28 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from reid_accel.distributed.fsdp import full_tensor
-from reid_accel.errors import InputError
-from reid_accel.files import open_regular, read_text, remove_leftovers, replacing_folder, write_json
+from reid_accel.errors import InputError, sentence_of
+from reid_accel.files import (
+    CHECKSUM,
+    has_right_checksum,
+    open_regular,
+    read_text,
+    remove_leftovers,
+    replacing_folder,
+    with_checksum,
+    write_json,
+)
 from reid_accel.training.optimizer_state import tensors_by_name
 from reid_accel.training.progress import Progress
 
-FORMAT = 4
+FORMAT = 5
+FORMAT_WITHOUT_CHECKSUM = 4
+"""Of progress.json; still read."""
 MODEL_FILE = "model.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"
 EMA_FILE = "ema.safetensors"
 PROGRESS_FILE = "progress.json"
+_NAME = re.compile(r"step-\d{8,}")  # a user's copy may be called step-00000123-good
 PICKLES = (".pt", ".pth", ".bin", ".pkl", ".ckpt")
 
 logger = logging.getLogger(__name__)
@@ -102,14 +116,14 @@ def save_checkpoint(
                 **asdict(identity),
                 "sha256": {name: _digest(temporary / name) for name in tensors},
             }
-            write_json(temporary / PROGRESS_FILE, content)
+            write_json(temporary / PROGRESS_FILE, with_checksum(content))
     except (OSError, SafetensorError) as error:
         raise InputError(
             f"the checkpoint {final} could not be written: {error}. The earlier checkpoints are intact; free some "
             "space and resume with --run.resume auto"
         ) from error
     for old in _by_age(folder)[:-keep]:
-        if old != checkpoint_of(folder, progress.best_step or 0):
+        if old not in (final, checkpoint_of(folder, progress.best_step or 0)):
             shutil.rmtree(old, ignore_errors=True)
     logger.debug(f"wrote {final}")
     return final
@@ -118,11 +132,9 @@ def save_checkpoint(
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint. Raises InputError when it is damaged or has another format."""
     content = _read_content(path)
-    if content.get("format") != FORMAT:
-        raise InputError(f"the checkpoint {path} has format {content.get('format')}, this version reads {FORMAT}")
     try:
         weights, optimizer = load_file(path / MODEL_FILE), load_file(path / OPTIMIZER_FILE)
-        ema = load_file(path / EMA_FILE) if (path / EMA_FILE).exists() else None
+        ema = load_file(path / EMA_FILE) if EMA_FILE in content["sha256"] else None
     except (OSError, SafetensorError) as error:
         raise DamagedCheckpointError(f"the checkpoint {path} cannot be read ({error})") from error
     return Checkpoint(path, content, weights, optimizer, ema)
@@ -153,7 +165,7 @@ def step_of(path: Path) -> int:
 
 
 def _by_age(folder: Path) -> list[Path]:
-    return sorted(folder.glob("step-????????*"), key=step_of)
+    return sorted((path for path in folder.glob("step-*") if _NAME.fullmatch(path.name)), key=step_of)
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -179,31 +191,65 @@ def set_aside_later(folder: Path, step: int) -> None:
     """
     later = [path for path in _by_age(folder) if step_of(path) > step]
     for path in later:
-        aside = path.with_name(f"undone-{path.name}")
-        shutil.rmtree(aside, ignore_errors=True)
-        path.rename(aside)
+        path.rename(_unused(path.with_name(f"undone-{path.name}")))
     if later:
         logger.warning(
             f"{len(later)} later checkpoints in {folder} are renamed to undone-...; delete them if you don't need them"
         )
 
 
+def _unused(path: Path) -> Path:
+    """The path, with a number if something is there."""
+    numbered = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
+    return next(free for free in itertools.chain([path], numbered) if not free.exists())
+
+
 def _read_content(path: Path) -> dict[str, Any]:
-    """progress.json of a checkpoint, after verifying the checksums. Raises DamagedCheckpointError."""
+    """progress.json of a checkpoint, after verifying all checksums.
+
+    Raises DamagedCheckpointError, or InputError when a newer version wrote it or the rights to read it are missing.
+    """
     if not path.is_dir():
         raise DamagedCheckpointError(f"there is no checkpoint {path}")
     try:
         content = json.loads(read_text(path / PROGRESS_FILE))
+        _check_progress_file(path, content)
         digests = dict(content["sha256"])
         wrong = [name for name, digest in digests.items() if _digest(path / name) != digest]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except PermissionError as error:  # it may be intact: an older one must not take its place
+        raise InputError(sentence_of(error)) from error
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
         pickles = sorted(other.name for other in path.iterdir() if other.suffix in PICKLES)
         what = (
             f"it contains {', '.join(pickles)}, and pickles are never read"
             if pickles
-            else f"it is incomplete ({error})"
+            else f"it is incomplete or was changed ({error})"
         )
         raise DamagedCheckpointError(f"the checkpoint {path} cannot be used: {what}") from error
     if wrong or not {MODEL_FILE, OPTIMIZER_FILE} <= set(digests):
         raise DamagedCheckpointError(f"the checkpoint {path} cannot be used: {', '.join(wrong) or 'a file'} is damaged")
     return dict(content)
+
+
+def _check_progress_file(path: Path, content: Any) -> None:
+    """Raise ValueError, KeyError or TypeError for a changed file, InputError for another format."""
+    if not isinstance(content, dict):
+        raise TypeError(f"{PROGRESS_FILE} is no mapping")
+    if CHECKSUM in content and not has_right_checksum(content):
+        raise DamagedCheckpointError(f"the checkpoint {path} cannot be used: {PROGRESS_FILE} is damaged")
+    if content["format"] not in (FORMAT, FORMAT_WITHOUT_CHECKSUM):
+        raise InputError(
+            f"the checkpoint {path} has format {content['format']}, this version reads {FORMAT_WITHOUT_CHECKSUM} and "
+            f"{FORMAT}: resume it with the version that wrote it"
+        )
+    if content["format"] == FORMAT and CHECKSUM not in content:
+        raise DamagedCheckpointError(f"the checkpoint {path} cannot be used: {PROGRESS_FILE} lacks its checksum")
+    progress = Progress.from_json(content["progress"])
+    if not all(type(count) is int and count >= 0 for count in (progress.step, progress.epoch, progress.position)):
+        raise ValueError("step, epoch or position is no count")
+    for name, kind in {"config": dict, "optimizer": dict, "world_size": int, "data_fingerprint": str}.items():
+        if not isinstance(content[name], kind):
+            raise TypeError(f"{name} is no {kind.__name__}")
+    content["scaler"]

@@ -42,13 +42,19 @@ def resume(config: RunConfig, checkpoints: Path, state: TrainingState, identity:
     if config.resume == "auto":
         path = _newest_for_all(checkpoints)
     if path is None:
-        logger.info(f"there is no checkpoint in {checkpoints}: starting a new run")
+        logger.info(f"there is no usable checkpoint in {checkpoints}: starting a new run")
+        _set_aside(checkpoints, -1)
         return Progress()
     progress = load_checkpoint(path, state, identity, anyway=config.resume_anyway)
-    if config.resume != "auto" and Group.of().is_main:
-        set_aside_later(checkpoints, progress.step)
+    _set_aside(checkpoints, step_of(path) if config.resume == "auto" else progress.step)
     logger.info(f"resuming from {path}: epoch {progress.epoch + 1}, step {progress.step}")
     return progress
+
+
+def _set_aside(checkpoints: Path, step: int) -> None:
+    """Those after a step: undone by going back, or damaged (found by `auto`), so no longer this run's newest."""
+    if Group.of().is_main:
+        set_aside_later(checkpoints, step)
 
 
 def _newest_for_all(checkpoints: Path) -> Path | None:

@@ -1,12 +1,12 @@
 import json
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from helpers.checkpoints import IDENTITY, KINDS, SETTINGS, network, save
 
 import reid_accel.training.checkpoint as checkpoint_module
 from reid_accel.errors import InputError
@@ -20,30 +20,12 @@ from reid_accel.training.checkpoint import (
 from reid_accel.training.progress import Progress
 from reid_accel.training.resume import load_checkpoint
 
-SETTINGS = {section: {"value": 1} for section in ("data", "model", "loss", "optim", "augment", "train")}
-IDENTITY = RunFingerprint(SETTINGS, "images")
-KINDS = {
-    "adam": lambda parameters: torch.optim.Adam(parameters, lr=0.1, betas=(0.8, 0.9)),
-    "adamw": lambda parameters: torch.optim.AdamW(parameters, lr=0.1),
-    "sgd": lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9, nesterov=True),
-}
-
-
-def network(seed: int = 0) -> torch.nn.Module:
-    torch.manual_seed(seed)
-    layers = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Flatten())
-    return layers.to(memory_format=torch.channels_last)
-
 
 def step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, number: int) -> None:
     images = torch.randn(5, 3, 6, 6, generator=torch.Generator().manual_seed(number))
     model(images).square().mean().backward()
     optimizer.step()
     optimizer.zero_grad()
-
-
-def save(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> Path:
-    return save_checkpoint(folder, TrainingState(model, optimizer), progress, IDENTITY, keep=2)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -115,32 +97,6 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(tmp_path: Path, monkeypatch: 
         save(tmp_path, model, optimizer, Progress(step=2))
     assert [path.name for path in tmp_path.iterdir()] == [earlier.name]
     assert {file.name: file.read_bytes() for file in earlier.iterdir()} == before
-
-
-@pytest.mark.parametrize("damage", ["a file less", "cut", "one wrong byte", "an empty folder", "another file's name"])
-def test_a_damaged_checkpoint_is_skipped_with_a_warning(
-    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    model = network()
-    optimizer = KINDS["adam"](model.parameters())
-    older = save(tmp_path, model, optimizer, Progress(step=1))
-    newer = save(tmp_path, model, optimizer, Progress(step=2))
-    weights = newer / "model.safetensors"
-    content = weights.read_bytes()
-    if damage == "a file less":
-        (newer / "optimizer.safetensors").unlink()
-    elif damage == "cut":
-        weights.write_bytes(content[:-1])
-    elif damage == "one wrong byte":
-        weights.write_bytes(content[:-9] + bytes([content[-9] ^ 4]) + content[-8:])
-    elif damage == "an empty folder":
-        shutil.rmtree(newer)
-        newer.mkdir()
-    else:
-        weights.write_bytes((newer / "optimizer.safetensors").read_bytes())
-    assert newest_checkpoint(tmp_path) == older
-    assert len(caplog.messages) == 1
-    assert "step-00000002" in caplog.text
 
 
 def test_the_best_epochs_checkpoint_is_kept_too(tmp_path: Path) -> None:
