@@ -12,6 +12,7 @@ if __name__ == "__main__":
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,11 +41,11 @@ def main(arguments: Sequence[str]) -> None:
 
 def run_script(config: PredictionConfig) -> None:
     """Predict with the settings; a user's mistake is reported as one sentence, and all processes end together."""
-    with process_group_scope() as watchdog, sentences_for_users():
-        predict(config, watchdog)
+    with process_group_scope() as watchdog, sentences_for_users(), ExitStack() as held:
+        predict(config, watchdog, held)
 
 
-def predict(config: PredictionConfig, watchdog: Watchdog) -> None:
+def predict(config: PredictionConfig, watchdog: Watchdog, held: ExitStack) -> None:
     """Check and decode all images, embed them on all processes, rank and write on process 0."""
     accelerator = start_accelerator("no", watchdog=watchdog)
     console = open_console(accelerator.is_main_process, config.log_level)
@@ -52,7 +53,7 @@ def predict(config: PredictionConfig, watchdog: Watchdog) -> None:
         model = load_model(config.model, config.model_module)
     model = on_device(model, accelerator.device)
     sets = {name: open_images(Path(getattr(config, name)), model, config) for name in ("queries", "test")}
-    folder = choose_run_folder(RunConfig(name="predict", dir=config.dir), accelerator)
+    folder = choose_run_folder(RunConfig(name="predict", dir=config.dir), accelerator, held)
     warn_of_missing_files(model)
     embedded = {}
     for name, images in sets.items():

@@ -14,6 +14,7 @@ if __name__ == "__main__":
 
 import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,20 +47,25 @@ def main(arguments: Sequence[str]) -> None:
 
 def run_script(config: ScoringConfig) -> None:
     """Score with the settings; a user's mistake is reported as one sentence, and all processes end together."""
-    with process_group_scope() as watchdog, sentences_for_users():
+    with process_group_scope() as watchdog, sentences_for_users(), ExitStack() as held:
         accelerator = start_accelerator("no", watchdog=watchdog)
         console = open_console(accelerator.is_main_process, config.log_level)
         score = score_features if config.model is None else score_model
-        report, folder = score(config, accelerator)
+        report, folder = score(config, accelerator, held)
         if report is not None:
             print_report(console, report)
             logger.info(f"report: {folder / 'report.html'}")
         if config.also:
-            score_across(config, report, folder, accelerator, console)
+            score_across(config, report, folder, accelerator, console, held)
 
 
 def score_across(
-    config: ScoringConfig, first: Report | None, folder: Path, accelerator: Accelerator, console: Console
+    config: ScoringConfig,
+    first: Report | None,
+    folder: Path,
+    accelerator: Accelerator,
+    console: Console,
+    held: ExitStack,
 ) -> None:
     """Score the model also on the additional sets; all sets go into one table and `domains.json`."""
     of_set: dict[str, Report | None] = {config.data.name: first}
@@ -68,7 +74,7 @@ def score_across(
         label = f"{name}-{Path(root).name}"
         data = replace(config.data, name=name, root=root)
         one = replace(config, data=data, also=(), dir=str(folder / label))
-        of_set[label] = score_model(one, accelerator)[0]
+        of_set[label] = score_model(one, accelerator, held)[0]
     entries: list[Retrieval] = []
     for label, report in of_set.items():
         for scored in report["retrieval"] if report is not None else []:
@@ -80,7 +86,7 @@ def score_across(
         write_json(folder / "domains.json", entries)
 
 
-def score_model(config: ScoringConfig, accelerator: Accelerator) -> tuple[Report | None, Path]:
+def score_model(config: ScoringConfig, accelerator: Accelerator, held: ExitStack) -> tuple[Report | None, Path]:
     """Embed the data set's test images on all processes, score, report on process 0."""
     assert config.model is not None
     with accelerator.local_main_process_first():  # one download per machine
@@ -91,7 +97,7 @@ def score_model(config: ScoringConfig, accelerator: Accelerator) -> tuple[Report
         raise InputError(f"--features saves query and gallery, but {config.data.name} has neither: omit it")
     training, held_out = split_training_images(data, config.data.validation_share)
     validation = None if data.labeled_test else held_out  # without labels only the held-out people can be scored
-    folder = choose_run_folder(RunConfig(name="score", dir=config.dir), accelerator)
+    folder = choose_run_folder(RunConfig(name="score", dir=config.dir), accelerator, held)
     frame: ReportFrame = {
         "title": f"{config.model} on {config.data.title or config.data.name}",
         "config": to_dict(config),
@@ -112,11 +118,11 @@ def score_model(config: ScoringConfig, accelerator: Accelerator) -> tuple[Report
     return score_and_report(model, plan, accelerator), folder
 
 
-def score_features(config: ScoringConfig, accelerator: Accelerator) -> tuple[Report | None, Path]:
+def score_features(config: ScoringConfig, accelerator: Accelerator, held: ExitStack) -> tuple[Report | None, Path]:
     """Score saved embeddings, without images or network."""
     assert config.features is not None
     entries, features = score_saved_features(Path(config.features), config.score, accelerator.device)
-    folder = choose_run_folder(RunConfig(name="score", dir=config.dir), accelerator)
+    folder = choose_run_folder(RunConfig(name="score", dir=config.dir), accelerator, held)
     if not accelerator.is_main_process:
         return None, folder
     frame: ReportFrame = {

@@ -13,7 +13,7 @@ if __name__ == "__main__":
 import logging
 import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -85,13 +85,16 @@ def run_script(config: Config) -> None:
 
 def train(config: Config, watchdog: Watchdog, additions: Additions = NOTHING) -> Path:
     """One run, from images to an evaluated and packaged model; returns the run's folder."""
-    run, progress = prepare(config, watchdog, additions)
-    complete(run, progress)
+    with ExitStack() as held:
+        run, progress = prepare(config, watchdog, additions, held)
+        complete(run, progress)
     return run.folder
 
 
-def prepare(config: Config, watchdog: Watchdog, additions: Additions = NOTHING) -> tuple[Run, Progress]:
-    """Set up: data, network, trainer, folder, and the progress of a resumed run."""
+def prepare(
+    config: Config, watchdog: Watchdog, additions: Additions = NOTHING, held: ExitStack | None = None
+) -> tuple[Run, Progress]:
+    """Set up: data, network, trainer, folder (see `choose_run_folder`), and the progress of a resumed run."""
     config, load = replace(config, run=resumed_after_restart(config.run)), load_average()
     precision = choose_precision(config.run.mixed_precision, config.model.width_px)
     accelerator = start_accelerator(precision, config.train.accumulation_steps, config.run.cpu_threads, watchdog)
@@ -112,7 +115,7 @@ def prepare(config: Config, watchdog: Watchdog, additions: Additions = NOTHING) 
     trainer = build_trainer(config, accelerator, model, training, additions.losses, watchdog)
     steps = len(trainer.epoch_batches(epoch=0))
 
-    folder = choose_run_folder(config.run, accelerator)
+    folder = choose_run_folder(config.run, accelerator, held)
     test_images = data.split_fingerprints()
     training_images = test_images.pop("train")
     identity = RunFingerprint(to_dict(config), training_images, accelerator.num_processes, test_images)

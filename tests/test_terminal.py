@@ -120,7 +120,7 @@ def test_a_run_whose_output_nobody_takes_trains_to_its_end(tmp_path: Path, strea
     """In a folder, with a name and on images whose names look like markup, for a terminal that only knows ASCII."""
     market = make_market(tmp_path / "[bold]market[/nothing]")
     given = [*SMALL_RUN, f"--data.root={market}", f"--data.cache-dir={tmp_path / '[cache]'}", "--train.epochs=2"]
-    words = command(PACKAGE / "train.py", *given, f"--run.dir={tmp_path / '[/run]'}", "--run.name=[red]x[/]")
+    words = command(PACKAGE / "train.py", *given, f"--run.dir={tmp_path / '[/run]'}", "--run.name=[red]x[bold]")
     done = subprocess.run(
         ["bash", "-c", f'"$@" {streams}; exit ${{PIPESTATUS[0]}}', "bash", *words],
         cwd=tmp_path, env=environment(tmp_path) | {"PYTHONIOENCODING": "ascii"}, capture_output=True, timeout=300,

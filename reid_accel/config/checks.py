@@ -1,10 +1,17 @@
 """Validation of settings: an error names the setting, the requirement, and the value."""
 
 import os
+import re
 from operator import index
 from typing import Any, Literal, SupportsIndex, get_args, get_origin, get_type_hints
 
 from reid_accel.errors import InputError
+
+MAX_NAME_BYTES = 100
+"""Leaves room for a number and for temporary names within the 255 bytes of file systems."""
+_NO_NAME = re.compile(
+    r"[-.\s~].*|.*[.\s]|.*[/\\:*?\"<>|].*|(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE | re.DOTALL
+)
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -13,6 +20,16 @@ def check(condition: bool, name: str, requirement: str, value: object) -> None:
     """Raise InputError `name must be requirement, got value` unless the condition holds."""
     if not condition:
         raise InputError(f"{name} must be {requirement}, got {value!r}")
+
+
+def check_folder_name(setting: str, name: str) -> None:
+    """Raise InputError unless a name is fit for a new folder on every system."""
+    fits = 0 < len(name.encode(errors="replace")) <= MAX_NAME_BYTES and name.isprintable()
+    requirement = (
+        f"a folder's name: 1 to {MAX_NAME_BYTES} bytes, printable, without / \\ : * ? \" < > |, no dot, dash, tilde or "
+        "space at its start, no dot or space at its end, not reserved by Windows (con, nul, ...)"
+    )
+    check(fits and not _NO_NAME.fullmatch(name), setting, requirement, name if len(name) < 200 else name[:200] + "...")
 
 
 def check_each(config: object, section: str, names: tuple[str, ...], least: float, requirement: str) -> None:
