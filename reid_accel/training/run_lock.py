@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+fcntl: Any
 try:
     import fcntl
 except ImportError:  # Windows: whether the named process lives is all that is checked
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None
 
 from reid_accel.errors import InputError
 from reid_accel.processes import Process, this_process
