@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reid_accel.errors import InputError
+from reid_accel.processes import Process, this_process
+
 fcntl: Any
 try:
     import fcntl
 except ImportError:  # Windows: whether the named process lives is all that is checked
     fcntl = None
-
-from reid_accel.errors import InputError
-from reid_accel.processes import Process, this_process
 
 LOCK_FILE = ".lock"
 BEAT_SECONDS = 10.0
