@@ -113,7 +113,7 @@ def test_no_pickle_is_read_and_nothing_is_caught_blindly() -> None:
 
 
 # what they open is no user's: the package's own files, /proc, or files that they have just made
-OPEN_AS_THEY_LIKE = ("files", "hardware", "reporting.provenance", "attributes.mat_file", "benchmarks")
+OPEN_AS_THEY_LIKE = ("files", "processes", "hardware", "reporting.provenance", "attributes.mat_file", "benchmarks")
 
 
 def reads_of(path: Path) -> list[str]:

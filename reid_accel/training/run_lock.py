@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from reid_accel.errors import InputError
+from reid_accel.files import read_text, regular_only
 from reid_accel.processes import Process, this_process
 
 fcntl: Any
@@ -88,7 +89,7 @@ def lock_run(folder: Path) -> RunLock:
     path = folder / LOCK_FILE
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = regular_only(str(path), os.O_RDWR | os.O_CREAT)
         try:
             is_locked = _flock(descriptor)
             holder = _holder(path)
@@ -144,7 +145,7 @@ def _is_current(descriptor: int, path: Path) -> bool:
 
 def _holder(path: Path) -> Holder | None:
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        content: Any = json.loads(read_text(path))
         process = Process(str(content["machine"]), int(content["pid"]), int(content["born"]))
         return Holder(process, str(content["host"]), int(content["beats"]))
     except (OSError, ValueError, KeyError, TypeError):  # new, or being written
