@@ -9,8 +9,8 @@ from pathlib import Path
 from reid_accel.config.parse import parse
 from reid_accel.config.recipes import DEFAULT_RECIPE
 from reid_accel.config.schema import Config, DataConfig, PredictionConfig, ScoringConfig, name_and_folder
-from reid_accel.data.checks import check_names
-from reid_accel.data.layouts import check_layout
+from reid_accel.data.checks import check_listing, check_names
+from reid_accel.data.layouts import check_layout, read_layout
 from reid_accel.data.listing import find_images
 from reid_accel.errors import InputError
 from reid_accel.models.model_folder import check_model_name
@@ -65,7 +65,7 @@ def check_scoring(config: ScoringConfig) -> None:
         check_model_name(config.model)
         _check_data(config.data)
         for entry in config.also:
-            check_layout(*name_and_folder(entry, "also"))
+            check_listing(read_layout(*name_and_folder(entry, "also")))  # before other sets are scored
     elif not Path(str(config.features)).is_dir():
         raise InputError(f"there is no features folder {config.features}; `--model MODEL --features FOLDER` writes one")
     _check_results_folder(config.dir)

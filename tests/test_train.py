@@ -16,6 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from reid_accel import ReIDModel, train_model
+from reid_accel import score as score_script
 from reid_accel import train as train_script
 from reid_accel.attributes.annotations import write_market_mat
 from reid_accel.attributes.vocabulary import MARKET_GROUPS
@@ -497,3 +498,18 @@ def test_a_data_set_with_damaged_files_in_a_folder_whose_name_is_not_utf8(
     score(["--model=out/model", "--data.name=market-layout", f"--data.root={root}", "--data.cache-dir=cache",
            "--data.on-bad-image=skip", "--dir=scores", "--features=features"])  # fmt: skip
     assert read_json(Path("scores/report.json"))["retrieval"][0]["num_queries"] == 6
+
+
+def test_faults_of_a_further_test_set_are_found_before_the_first_is_scored(
+    small_market: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = make_market(tmp_path / "other")
+    query = other / "query" / "0007_c1s1_000000_00.png"
+    query.rename(query.with_name("-1_c1s1_000000_00.png"))
+    monkeypatch.setattr(score_script, "score_model", lambda *_: pytest.fail("the first set was scored"))
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / "model").mkdir(exist_ok=True)
+        (tmp_path / "model" / name).touch()
+    data = ["--data.name=market-layout", f"--data.root={small_market}"]
+    sentence = refused_by(score, capsys, ["--model=model", *data, f"--also=market-layout:{other}"])
+    assert str(query.with_name("-1_c1s1_000000_00.png")) in sentence

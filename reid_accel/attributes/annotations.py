@@ -6,7 +6,7 @@ Both are read as a mapping from pid to the person's class indices in `MARKET_GRO
 import csv
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from reid_accel.files import regular_only, replacing, write_text
 
 _MAT_TEXT_BYTES = 116  # length of the descriptive text at the start of a MAT-file
 
-LARGEST_CSV_BYTES = 64 * 2**20
+LARGEST_CSV_BYTES = 16 * 2**20  # 270,000 people
 _NUMBER = re.compile(r"-?\d{1,30}", re.ASCII)
 
 PersonAttributes = Mapping[int, tuple[int, ...]]
@@ -75,13 +75,13 @@ def read_course_csv(path: Path) -> dict[int, tuple[int, ...]]:
     Raises InputError with the line number for missing or extra columns, values out of range, and ids that are not
     numbers or not unique.
     """
-    lines = _csv_lines(path)
-    if not lines:
-        raise InputError(f"{path} is empty; expected the header id,{','.join(MARKET_COLUMNS)}")
-    header = [column.strip() for column in lines[0][1]]
-    _check_header(path, header)
+    header: list[str] = []
     people: dict[int, tuple[int, ...]] = {}
-    for number, fields in lines[1:]:
+    for number, fields in _csv_lines(path):
+        if not header:
+            header = [column.strip() for column in fields]
+            _check_header(path, header)
+            continue
         if len(fields) != len(header):
             raise InputError(f"{path}, row {number}: expected {len(header)} fields, got {len(fields)}")
         try:
@@ -92,17 +92,19 @@ def read_course_csv(path: Path) -> dict[int, tuple[int, ...]]:
         if row["id"] in people:
             raise InputError(f"{path}, row {number}: person {row['id']} is listed twice")
         people[row["id"]] = attributes
+    if not header:
+        raise InputError(f"{path} is empty; expected the header id,{','.join(MARKET_COLUMNS)}")
     return people
 
 
-def _csv_lines(path: Path) -> list[tuple[int, list[str]]]:
+def _csv_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The lines that aren't blank, with their numbers."""
     try:
         if path.stat().st_size > LARGEST_CSV_BYTES:
             raise InputError(f"{path} has more than {LARGEST_CSV_BYTES >> 20} MB; it must have one row per person")
         with open(path, encoding="utf-8-sig", newline="", opener=regular_only) as file:
             reader = csv.reader(file)
-            return [(reader.line_num, row) for row in reader if row]
+            yield from ((reader.line_num, row) for row in reader if row)
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} is not a UTF-8 CSV file: {error}") from error
     except OSError as error:

@@ -75,7 +75,7 @@ class MarketLayout:
         if attributes:
             warnings += annotation_warnings(splits, attributes, annotation.name)
         elif self.published:
-            warnings.append(f"{annotation} not found: training and scoring without attributes")
+            warnings.append(f"{root.name}/{annotation.name} not found: training and scoring without attributes")
         groups = MARKET_GROUPS if attributes else ()
         return Listing(splits, groups, fingerprint_of(root, splits, [annotation]), tuple(warnings))
 
@@ -218,6 +218,11 @@ def layout_named(name: str) -> Layout:
 def check_layout(name: str, root: str | Path | None) -> None:
     """Raise InputError unless the folder of a data set has the layout's folders, lists and file names."""
     layout_named(name).check(dataset_folder(name, root))
+
+
+def read_layout(name: str, root: str | Path | None) -> Listing:
+    """The listing of a data set in a folder. Raises InputError unless the folder is in the set's layout."""
+    return layout_named(name).read(dataset_folder(name, root))
 
 
 def dataset_folder(name: str, root: str | Path | None) -> Path:

@@ -11,7 +11,10 @@ SHOWN_KINDS = 6
 
 
 def left_out_warnings(root: Path, splits: Mapping[str, Sequence[Path]]) -> tuple[str, ...]:
-    """A warning for each folder of a data set with files that no split contains."""
+    """A warning for each folder of a data set with files that no split contains.
+
+    Reports and model cards show it, so it names no folder above the data set's.
+    """
     every = {str(path) for paths in splits.values() for path in paths}
     tops = {Path(os.path.commonpath([path.parent for path in paths])) for paths in splits.values() if paths}
     found = {
@@ -19,7 +22,11 @@ def left_out_warnings(root: Path, splits: Mapping[str, Sequence[Path]]) -> tuple
         for top in sorted(tops)
         if top.is_relative_to(root) and not any(other in tops for other in top.parents)
     }
-    return tuple(f"files in {top} are left out: {kinds}" for top, kinds in found.items() if kinds)
+    return tuple(
+        f"files in {Path(root.name, top.relative_to(root)).as_posix()} are left out: {kinds}"
+        for top, kinds in found.items()
+        if kinds
+    )
 
 
 def left_out(folder: Path, images: Collection[str]) -> str:

@@ -89,8 +89,10 @@ class Embeddings:
         return cls(
             embedding_ND,
             range(num_rows),
-            np.full(num_rows, UNLABELED_PID) if pids is None else _as_labels("pids", pids, num_rows),
-            np.full(num_rows, UNKNOWN_CAMERA) if cameras is None else _as_labels("cameras", cameras, num_rows),
+            np.full(num_rows, UNLABELED_PID, np.int64) if pids is None else _as_labels("pids", pids, num_rows),
+            np.full(num_rows, UNKNOWN_CAMERA, np.int64)
+            if cameras is None
+            else _as_labels("cameras", cameras, num_rows),
             tuple(names),
             source_row_N=None if source_rows is None else _as_labels("source_rows", source_rows, num_rows),
         )
@@ -191,6 +193,8 @@ def _as_labels(name: str, labels: Labels, num_rows: int) -> Int64Array:
         raise InputError(f"{name} has shape {array.shape}, but features has {num_rows} rows")
     if array.size and not np.issubdtype(array.dtype, np.integer):
         raise InputError(f"{name} must be integers, got {array.dtype}")
+    if array.dtype == np.uint64 and array.max(initial=0) > np.iinfo(np.int64).max:
+        raise InputError(f"{name} has the number {array.max()}, which is too large (64 bits with a sign)")
     return array.astype(np.int64)
 
 

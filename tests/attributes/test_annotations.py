@@ -125,5 +125,5 @@ def test_the_sentence_about_a_huge_csv_is_short(tmp_path: Path, text: str) -> No
 def test_a_csv_of_another_kind_of_size_is_not_read(tmp_path: Path) -> None:
     with open(tmp_path / "a.csv", "wb") as file:
         file.truncate(2**40)  # sparse
-    with pytest.raises(InputError, match=r"has more than 64 MB; it must have one row per person"):
+    with pytest.raises(InputError, match=r"has more than 16 MB; it must have one row per person"):
         read_course_csv(tmp_path / "a.csv")

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from reid_accel.errors import InputError
+from reid_accel.retrieval.api import evaluate
 from reid_accel.retrieval.features import Embeddings, read_features, save_features
 
 
@@ -151,3 +152,26 @@ def test_features_are_not_copied():
     half = torch.ones(3, 4, dtype=torch.float16)
     assert Embeddings.of(half).embedding_SD.data_ptr() == half.data_ptr()
     assert Embeddings.of(features).shard(range(1, 3)).embedding_SD.data_ptr() == features[1:].ctypes.data
+
+
+def test_labels_have_64_bits_with_a_sign_and_larger_ones_are_refused():
+    large = [2**31, 2**63 - 1]
+    for labels in (large, np.array(large, np.uint64), torch.tensor(large)):
+        assert Embeddings.of(np.eye(2), pids=labels, cameras=labels).pid_N.tolist() == large
+    for too_large in ([2**63, 1], [2**63, -1], [2**64, 1]):
+        with pytest.raises(InputError, match=r"cameras (has the number 9223372036854775808|must be integers)"):
+            Embeddings.of(np.eye(2), pids=large, cameras=too_large)
+
+
+def test_large_cameras_and_people_are_scored_as_small_ones():
+    rng = np.random.default_rng(0)
+    pids, cameras = rng.integers(1, 6, 60), rng.integers(1, 4, 60)
+    features = rng.standard_normal((60, 8))
+
+    def scores(far):
+        query, gallery = (
+            Embeddings.of(features[rows], pids[rows] + far, cameras[rows] + far) for rows in (slice(20), slice(20, 60))
+        )
+        return evaluate(query, gallery).summary()
+
+    assert scores(2**31) == scores(2**62) == scores(0)
