@@ -89,3 +89,13 @@ def explaining_os_errors() -> Iterator[None]:
         yield
     except (OSError, UnicodeEncodeError) as error:
         raise InputError(sentence_of(error)) from error
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, on one line without the period; its type if it says nothing.
+
+    >>> first_line(ValueError("no.\\nreally")), first_line(AssertionError())
+    ('no', 'AssertionError')
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0].rstrip(".")[:300] if lines else type(error).__name__

@@ -37,6 +37,7 @@ from reid_accel.files import write_text
 from reid_accel.hardware import choose_kernels, choose_precision, load_average, tf32
 from reid_accel.models.backbone import starting_weights
 from reid_accel.models.reid import ReIDModel, import_module
+from reid_accel.models.trial import require_trainable
 from reid_accel.reporting.console import epoch_bar, epoch_line, open_console, sentences_for_users
 from reid_accel.reporting.tracking import Tracking, check_trackers
 from reid_accel.training.additions import NOTHING, Additions
@@ -106,6 +107,8 @@ def prepare(
 
     if config.model.module is not None:
         import_module(config.model.module)
+    with accelerator.autocast():
+        require_trainable(config.model, accelerator.device)
     with accelerator.local_main_process_first():  # one download per machine
         weights = starting_weights(config.model)
     data = open_data(config.data, config.model, listing=additions.listing)

@@ -351,6 +351,7 @@ def test_mistakes_get_a_sentence(
     [
         (["--model.backbone=resnt18"], "there is no model 'resnt18'; close names: resnet18"),
         (["--model.backbone=test_vit", "--model.stripes=2"], "model.stripes is for convolutional networks"),
+        (["--model.backbone=nest_tiny"], "the backbone nest_tiny cannot be trained on images of 64 x 32 pixels"),
         (["--model.weights-file=none.safetensors"], "there is no file none.safetensors"),
         (["--model.backbone=resnet18", "--model.pretrained"], "could not be downloaded"),
     ],

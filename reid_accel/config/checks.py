@@ -1,11 +1,12 @@
 """Validation of settings: an error names the setting, the requirement, and the value."""
 
+import math
 import os
 import re
 from operator import index
 from typing import Any, Literal, SupportsIndex, get_args, get_origin, get_type_hints
 
-from reid_accel.errors import InputError
+from reid_accel.errors import InputError, shortened
 
 MAX_NAME_BYTES = 100
 """Leaves room for a number and for temporary names within the 255 bytes of file systems."""
@@ -19,7 +20,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 def check(condition: bool, name: str, requirement: str, value: object) -> None:
     """Raise InputError `name must be requirement, got value` unless the condition holds."""
     if not condition:
-        raise InputError(f"{name} must be {requirement}, got {value!r}")
+        raise InputError(f"{name} must be {requirement}, got {shortened(repr(value), 200)}")
 
 
 def check_folder_name(setting: str, name: str) -> None:
@@ -36,7 +37,7 @@ def check_each(config: object, section: str, names: tuple[str, ...], least: floa
     """Check that several fields of a section are at least `least`."""
     for name in names:
         value = getattr(config, name)
-        check(value >= least, f"{section}.{name.replace('_', '-')}", requirement, value)
+        check(least <= value < math.inf, f"{section}.{name.replace('_', '-')}", requirement, value)
 
 
 def check_choices(config: Any, section: str) -> None:

@@ -9,6 +9,8 @@ from reid_accel.config.checks import check, check_choices, check_each
 MARGIN_LIMITS = {"linear": math.inf, "arcface": math.pi, "cosface": 2.0}
 """By classifier, what `loss.classifier_margin` must be below: arcface's is an angle, cosface's a cosine."""
 
+MAX_SIDE_PX = 4096
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -66,6 +68,7 @@ class ModelConfig:
         )
         for name, value in (("model.height-px", self.height_px), ("model.width-px", self.width_px)):
             check(value > 0 and value % 32 == 0, name, "a positive multiple of 32", value)
+            check(value <= MAX_SIDE_PX, name, f"at most {MAX_SIDE_PX}", value)
         check(self.neck_units > 0, "model.neck-units", "positive", self.neck_units)
 
 

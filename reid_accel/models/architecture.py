@@ -1,12 +1,15 @@
 """The content of a saved model's `config.json`: everything needed to rebuild the network and prepare its input."""
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from reid_accel.attributes.vocabulary import AttributeGroup
 from reid_accel.augment.ops import IMAGENET_MEAN, IMAGENET_STD
+from reid_accel.config.checks import check
 from reid_accel.config.schema import ModelConfig
+from reid_accel.config.strict import from_json
 from reid_accel.errors import InputError
 from reid_accel.version import __version__
 
@@ -35,14 +38,29 @@ class Architecture:
         # JSON returns lists for tuples
         for name in ("groups", "mean", "std"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        check(self.num_identities >= 0, "num_identities", "0 or more", self.num_identities)
+        check(len(self.mean) == 3, "mean", "three numbers", self.mean)
+        check(len(self.std) == 3 and min(self.std) > 0, "std", "three numbers above 0", self.std)
+        twice = [name for name, number in Counter(group.name for group in self.groups).items() if number > 1]
+        check(not twice, "groups", "attribute groups of different names", twice)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Architecture":
-        """The architecture in the content of a `config.json`. Raises InputError for unknown or invalid fields."""
-        _check_fields(cls, content, "")
-        _check_fields(ModelConfig, content.get("model", {}), "model.")
-        groups = tuple(AttributeGroup(**group) for group in content.get("groups", ()))
-        return cls(**{**content, "groups": groups, "model": ModelConfig(**content.get("model", {}))})
+        """The architecture in the content of a `config.json`.
+
+        Raises InputError, which says what version wrote the file, for fields that are unknown, missing or invalid. A
+        file of another version may lack fields that were added since: their defaults are what there was before.
+        """
+        version = content.get("software") if isinstance(content, Mapping) else None
+        known = isinstance(version, str) and version != ""
+        try:
+            return from_json(cls, content, complete=not known or version == __version__)
+        except InputError as error:
+            writer = f"reid_accel {str(version)[:40]}" if known else "an unknown version of reid_accel"
+            raise InputError(
+                f"the model's config.json was written by {writer} and cannot be used by {__version__}: {error}; load "
+                "it with the version that wrote it, or train the model again"
+            ) from error
 
     @property
     def num_attribute_values(self) -> int:
@@ -78,12 +96,3 @@ class Architecture:
     def fit(self) -> str:
         """How images are fitted to the input's shape."""
         return self.model.fit
-
-
-def _check_fields(kind: type[Any], content: Mapping[str, Any], prefix: str) -> None:
-    unknown = sorted(set(content) - {each.name for each in fields(kind)})
-    if unknown:
-        raise InputError(
-            f"the model's config.json has unknown fields ({', '.join(prefix + name for name in unknown)}): it was "
-            "written by another version of reid_accel; load it with that version, or train the model again"
-        )

@@ -7,16 +7,18 @@ from typing import Any
 
 import timm
 import torch.nn as nn
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from reid_accel.augment.ops import IMAGENET_MEAN, IMAGENET_STD
 from reid_accel.config.schema import ModelConfig
-from reid_accel.errors import InputError
+from reid_accel.errors import InputError, first_line
 from reid_accel.models.ibn import from_plain, plain_name, put_ibn_in
 from reid_accel.models.osnet import OSNET_WIDTHS, OSNet
 from reid_accel.models.pooling import set_pooling
+from reid_accel.models.saved_model import check_dtypes
 
 _IN_OUR_MODELS = "backbone."  # prefix of the backbone's tensors in a model of this package
 _OUR_NAMES = (*OSNET_WIDTHS, "resnet18_ibn_a", "resnet34_ibn_a", "resnet50_ibn_a", "resnet101_ibn_a")
@@ -94,10 +96,22 @@ def _timm_backbone(name: str, height_px: int, width_px: int, registered_by: str 
             )
         near = difflib.get_close_matches(name, [*timm.list_models(), *_OUR_NAMES], n=4, cutoff=0.4)
         raise InputError(f"there is no model {name!r}; close names: {', '.join(near) or 'none'}")
-    sizes = _at_size(timm_name, height_px, width_px)
-    backbone: nn.Module = timm.create_model(timm_name, pretrained=False, num_classes=0, **sizes)
+    backbone = _built_for_size(timm_name, height_px, width_px)
     if plain is not None:
         put_ibn_in(backbone, name)
+    return backbone
+
+
+def _built_for_size(name: str, height_px: int, width_px: int) -> nn.Module:
+    """A timm model for this input size, or for the square around it where timm only builds for squares (MViTv2)."""
+    sizes = _at_size(name, height_px, width_px)
+    try:
+        backbone: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **sizes)
+    except AssertionError:
+        if not sizes or height_px == width_px:
+            raise
+        side = max(height_px, width_px)
+        backbone = timm.create_model(name, pretrained=False, num_classes=0, **_at_size(name, side, side))
     return backbone
 
 
@@ -150,16 +164,52 @@ def load_pretrained(backbone: nn.Module, name: str, weights_file: str | None) ->
         raise InputError(
             f"timm has no pretrained weights for {timm_name!r}; set --model.no-pretrained to train from scratch"
         )
-    try:
-        source = timm.create_model(timm_name, pretrained=True, num_classes=0, **_size_of(backbone, timm_name))
-    except (OSError, RuntimeError) as error:  # no network, no such file on the hub
-        raise InputError(
-            f"the pretrained weights of {timm_name} could not be downloaded ({_first_line(error)}). Without a "
-            f"connection: give a local file (--model.weights-file {timm_name}.safetensors), or train from scratch "
-            "(--model.no-pretrained)"
-        ) from error
+    source = _pretrained(timm_name, _size_of(backbone, timm_name))
     weights = from_plain(source.state_dict(), backbone)
     backbone.load_state_dict(weights | _own(backbone, weights))
+
+
+def _pretrained(name: str, size: Mapping[str, Any]) -> nn.Module:
+    """timm's model with its pretrained weights, read from safetensors."""
+    remedy = (
+        f"give a local file (--model.weights-file {name}.safetensors), or train from scratch (--model.no-pretrained)"
+    )
+    overlay = {**size.get("pretrained_cfg_overlay", {}), **_safetensors_only(name, remedy)}
+    try:
+        source: nn.Module = timm.create_model(
+            name, pretrained=True, num_classes=0, **{**size, "pretrained_cfg_overlay": overlay}
+        )
+        return source
+    except (EntryNotFoundError, OSError) as error:  # no such file on the hub, no network
+        if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+            raise InputError(f"the pretrained weights of {name} are not there as safetensors: {remedy}") from error
+        raise InputError(
+            f"the pretrained weights of {name} could not be downloaded ({first_line(error)}). Without a connection: "
+            f"{remedy}"
+        ) from error
+    except (RuntimeError, SafetensorError) as error:
+        raise InputError(
+            f"the pretrained weights of {name} cannot be used at this input size ({first_line(error)}): {remedy}"
+        ) from error
+
+
+def _safetensors_only(name: str, remedy: str) -> dict[str, str]:
+    """Settings with which timm reads a .safetensors file and nothing else: by itself, it falls back to pickled weights.
+
+    Raises InputError where the weights are in another format.
+    """
+    source = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    assert source is not None, "timm lists it among the models with pretrained weights"
+    if source.state_dict or (source.file or "").endswith(".safetensors"):
+        return {}
+    if source.file or not source.hf_hub_id:
+        raise InputError(
+            f"the pretrained weights of {name} are not safetensors ({source.file or source.url or 'none'}), and no "
+            f"other format is read: {remedy}"
+        )
+    stem = Path(source.hf_hub_filename or "model").stem
+    renamed = {"pytorch_model": "model", "open_clip_pytorch_model": "open_clip_model"}
+    return {"hf_hub_filename": f"{renamed.get(stem, stem)}.safetensors", "url": ""}
 
 
 def _size_of(backbone: nn.Module, name: str) -> dict[str, Any]:
@@ -174,16 +224,12 @@ def _own(backbone: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor
     return {key: value for key, value in backbone.state_dict().items() if key.endswith(ends) and key not in weights}
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0]
-
-
 def _load_file(backbone: nn.Module, name: str, path: Path) -> None:
     if not path.is_file():
         raise InputError(f"model.weights-file: there is no file {path}")
     try:
         weights = load_file(path)
-    except SafetensorError as error:
+    except (OSError, SafetensorError) as error:
         raise InputError(
             f"{path} is not a safetensors file ({error}); pickled weights (.pth, .pt) are not read, convert them"
         ) from error
@@ -191,6 +237,8 @@ def _load_file(backbone: nn.Module, name: str, path: Path) -> None:
         key.removeprefix(_IN_OUR_MODELS): value for key, value in weights.items() if key.startswith(_IN_OUR_MODELS)
     }
     weights = from_plain(of_a_whole_model or weights, backbone)
+    wanted = {key: value for key, value in backbone.state_dict().items() if key in weights}
+    check_dtypes(wanted, {key: value.dtype for key, value in weights.items()}, str(path))
     weights = _resampled(backbone, name, weights | _own(backbone, weights))
     misfit = _misfit(backbone.state_dict(), weights)
     if misfit is not None:
@@ -198,7 +246,8 @@ def _load_file(backbone: nn.Module, name: str, path: Path) -> None:
             f"{path} does not fit the backbone {name}: {misfit}. Set --model.backbone, last-stride and pooling to "
             "those of the network that the file is of, or give another file"
         )
-    backbone.load_state_dict(weights, strict=False)  # a classifier in the file is ignored
+    used = {key: weights[key] for key in backbone.state_dict()}  # a classifier in the file is ignored
+    backbone.load_state_dict(used)
 
 
 def _resampled(backbone: nn.Module, name: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -8,7 +8,6 @@ Legend: B batch, P parts (1, or stripes of the image), C pooled features of a pa
 I identities, A attribute groups, M attribute values in all.
 """
 
-import contextlib
 import hashlib
 import importlib
 import sys
@@ -20,13 +19,13 @@ from typing import Any, Literal, overload
 import torch
 import torch.nn as nn
 from huggingface_hub import PyTorchModelHubMixin
-from safetensors import SafetensorError
+from safetensors.torch import load_model as load_safetensors
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor
 
 from reid_accel.attributes.vocabulary import AttributeGroup
 from reid_accel.config.schema import Config
-from reid_accel.errors import InputError
+from reid_accel.errors import InputError, first_line
 from reid_accel.models.architecture import Architecture
 from reid_accel.models.backbone import build_backbone, normalization, pooled_size, registering_module
 from reid_accel.models.heads import CLASSIFIERS, NECKS, Classifier, Neck
@@ -40,6 +39,14 @@ from reid_accel.models.inference import (
 )
 from reid_accel.models.model_folder import check_model_name
 from reid_accel.models.outputs import Outputs
+from reid_accel.models.saved_model import (
+    check_size,
+    check_weights,
+    misfit,
+    model_files,
+    read_architecture,
+    read_model_header,
+)
 
 
 class ReIDModel(
@@ -124,11 +131,27 @@ class ReIDModel(
         return model
 
     @classmethod
-    def _from_pretrained(cls, *, strict: bool = True, **given: Any) -> "ReIDModel":
-        """Like the hub's mixin, but strict by default: otherwise missing weights would silently stay random."""
-        model = super()._from_pretrained(strict=strict, **given)
-        assert isinstance(model, cls)
-        return model
+    def from_pretrained(  # type: ignore[override]
+        cls, name: str | Path, *, map_location: str = "cpu", **of_the_hub: Any
+    ) -> "ReIDModel":
+        """A saved model, in evaluation mode, from a folder or a hub's `user/name`.
+
+        of_the_hub: `revision`, `token`, `cache_dir`, `force_download` and `local_files_only`, as for every model of the
+        hub. Raises InputError for files that are missing, damaged, of another version, or don't belong together,
+        before memory is allocated for the network. Pickled weights are never read.
+        """
+        config_file, weights_file = model_files(str(name), **of_the_hub)
+        architecture, header = read_architecture(config_file), read_model_header(weights_file)
+        check_size(architecture, header, str(name))
+        skeleton = _on_meta_device(architecture)
+        if skeleton is not None:
+            check_weights(skeleton.state_dict(), header, str(name))
+        model = cls(architecture)
+        try:
+            load_safetensors(model, weights_file, device=map_location)
+        except RuntimeError as error:  # torch's list of tensors that don't fit
+            raise misfit(str(name), " ".join(str(error).split())) from error
+        return model.eval()
 
     def train(self, mode: bool = True) -> "ReIDModel":
         """Like torch's, except for frozen statistics."""
@@ -230,21 +253,25 @@ def load_model(name: str | Path, module: str | None = None) -> ReIDModel:
     if module is not None:
         import_module(module)
     check_model_name(name)
+    return ReIDModel.from_pretrained(name)
+
+
+def _on_meta_device(architecture: Architecture) -> ReIDModel | None:
+    """The network without memory for weights; None for a user's own backbone that can't be built like this.
+
+    Raises InputError for an architecture that can't be built at all.
+    """
     try:
-        with contextlib.redirect_stdout(None):  # the hub's client prints the location
-            return ReIDModel.from_pretrained(name)
-    except (OSError, SafetensorError, TypeError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
-        if Path(name).is_dir():
-            raise InputError(f"the model {name} cannot be loaded: {reason}") from error
+        with torch.device("meta"):
+            return ReIDModel(architecture)
+    except InputError:
+        raise
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError) as error:
+        if architecture.backbone_module is not None:
+            return None
         raise InputError(
-            f"there is no folder {name}, and no hub repository {name} could be loaded ({reason})"
-        ) from error
-    except RuntimeError as error:  # torch's list of tensors that don't fit
-        misfit = " ".join(str(error).split())
-        raise InputError(
-            f"the weights of the model {name} do not match its config.json; it may be from another version of "
-            f"reid_accel: {misfit[:300]}{'...' if len(misfit) > 300 else ''}"
+            f"the model's config.json describes a network that cannot be built ({first_line(error)}): copy the model "
+            "again, or train it again"
         ) from error
 
 

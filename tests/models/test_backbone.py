@@ -1,9 +1,13 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import timm
 import torch
+from helpers.fake_hub import FakeHub, Repo
 from safetensors.torch import save_file
+from timm.models import PretrainedCfg
 
 from reid_accel.config.schema import ModelConfig
 from reid_accel.errors import InputError
@@ -100,6 +104,71 @@ def test_a_download_that_fails_says_what_to_do(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(InputError, match=r"could not be downloaded.*--model\.weights-file.*--model\.no-pretrained"):
         load_pretrained(built("resnet10t"), "resnet10t", None)
+
+
+@pytest.mark.parametrize("stored", ["pytorch_model.bin", "model.safetensors"])
+def test_timms_weights_are_read_from_safetensors_only(tmp_path: Path, stored: str) -> None:
+    name = "test_resnet"
+    torch.manual_seed(0)
+    weights = timm.create_model(name).state_dict()
+    torch.save(weights, tmp_path / "pytorch_model.bin")
+    save_file(weights, tmp_path / "model.safetensors")
+    code = "import sys\nfrom reid_accel.models.backbone import InputError, ModelConfig, starting_weights\n"
+    code += "try:\n    found = starting_weights(ModelConfig(backbone=sys.argv[1], height_px=64, width_px=32))\n"
+    code += "    print('sum', float(sum(value.double().sum() for value in found.values())))\n"
+    code += "except InputError as error:\n    print('refused', error)\n"
+    source = timm.get_pretrained_cfg(name)
+    assert source is not None
+    with FakeHub() as hub:
+        hub.repos[str(source.hf_hub_id)] = Repo(False, {stored: (tmp_path / stored).read_bytes()})
+        env = hub.environment(tmp_path / "home") | {"HF_HUB_OFFLINE": "0"}
+        command = [sys.executable, "-c", code, name]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=200, check=True)
+    if stored == "model.safetensors":
+        assert done.stdout.startswith("sum "), done.stdout
+        kept = {key: value for key, value in weights.items() if not key.startswith("fc.")}
+        assert float(done.stdout.split()[1]) == float(sum(value.double().sum() for value in kept.values()))
+    else:
+        assert f"refused the pretrained weights of {name} are not there as safetensors: give a local" in done.stdout
+    assert not [request for request in hub.requests if "pytorch_model.bin" in request]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [{"url": "https://host/weights.pth"}, {"file": "weights.pth"}, {"file": "weights.bin", "hf_hub_id": "a/b"}],
+)
+def test_pretrained_weights_that_are_pickled_are_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: dict[str, str]
+) -> None:
+    torch.save(timm.create_model("test_resnet").state_dict(), tmp_path / "weights.pth")
+    monkeypatch.chdir(tmp_path)
+    backbone = built("test_resnet")
+    monkeypatch.setattr(timm, "get_pretrained_cfg", lambda name, **more: PretrainedCfg(**source))
+    with pytest.raises(InputError, match=r"are not safetensors \(.*weights\.\w+\), and no other format is read"):
+        load_pretrained(backbone, "test_resnet", None)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.complex64, torch.float8_e4m3fn])
+def test_a_file_of_other_types_is_refused(tmp_path: Path, dtype: torch.dtype) -> None:
+    weights = {key: value.clone() for key, value in built("test_resnet").state_dict().items()}
+    name = next(key for key in weights if key.endswith("weight"))
+    save_file(weights | {name: weights[name].to(dtype)}, tmp_path / "weights.safetensors")
+    with pytest.raises(InputError, match=rf"weights\.safetensors have types that cannot be used \(1 tensors, .*{name}"):
+        load_pretrained(built("test_resnet"), "test_resnet", str(tmp_path / "weights.safetensors"))
+    save_file(weights | {"fc.weight": torch.zeros(3, 3).to(dtype)}, tmp_path / "weights.safetensors")
+    load_pretrained(built("test_resnet"), "test_resnet", str(tmp_path / "weights.safetensors"))
+
+
+def test_a_file_in_half_precision_is_converted_with_a_sentence(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    weights = built("test_resnet").state_dict()
+    half = {key: value.half() if value.is_floating_point() else value.clone() for key, value in weights.items()}
+    save_file(half, tmp_path / "weights.safetensors")
+    target = built("test_resnet")
+    load_pretrained(target, "test_resnet", str(tmp_path / "weights.safetensors"))
+    assert "weights.safetensors are stored as float16 and are converted to float32" in caplog.text
+    assert all(torch.equal(value, half[key].to(value.dtype)) for key, value in target.state_dict().items())
 
 
 def test_a_model_without_pretrained_weights_says_so() -> None:

@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -142,14 +143,16 @@ def test_an_instance_half_that_sees_the_running_statistics_acts_like_the_plain_n
 def test_pretrained_means_the_plain_resnets_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     plain, asked = plain_resnet(), []
 
-    def create(name: str, pretrained: bool, num_classes: int) -> nn.Module:
-        asked.append((name, pretrained))
+    def create(
+        name: str, pretrained: bool, num_classes: int, pretrained_cfg_overlay: Mapping[str, object]
+    ) -> nn.Module:
+        asked.append((name, pretrained, pretrained_cfg_overlay["hf_hub_filename"]))
         return plain
 
     backbone = built("resnet18_ibn_a", pooling="gem")
     monkeypatch.setattr(timm, "create_model", create)
     load_pretrained(backbone, "resnet18_ibn_a", None)
-    assert asked == [("resnet18", True)]
+    assert asked == [("resnet18", True, "model.safetensors")]
     expected = from_plain(plain.state_dict(), backbone) | {"global_pool.exponent": torch.tensor([3.0])}
     assert set(backbone.state_dict()) == set(expected)
     assert all(torch.equal(value, expected[key]) for key, value in backbone.state_dict().items())

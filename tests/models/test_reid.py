@@ -197,7 +197,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path, damage: str) -> Non
     save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
     with pytest.raises(InputError, match=r"do not match its config.json.*neck\."):
         load_model(tmp_path)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(InputError, match=r"do not match its config.json.*neck\."):
         ReIDModel.from_pretrained(tmp_path)
 
 
