@@ -180,9 +180,7 @@ def test_weights_of_other_types_are_refused(saved: Path, tmp_path: Path, dtype: 
         load_model(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("dtype", "word"), [(torch.float16, "float16"), (torch.bfloat16, "bfloat16"), (torch.float64, "float64")]
-)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_floating_point_weights_are_converted_with_a_sentence(
     saved: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, dtype: torch.dtype
 ) -> None:
