@@ -60,6 +60,7 @@ def predict(config: PredictionConfig, watchdog: Watchdog, held: ExitStack) -> No
         with image_bar(console, f"embedding {name}", -(-len(images) // accelerator.num_processes)) as progress:
             embedded[name] = embed_dataset(model, images, config.score, progress)
     queries, test = embedded["queries"][0], embedded["test"][0]
+    logger.info("ranking all test images for each query: no camera rule, since the images have no labels")
     written = write_predictions(
         folder, queries, test, embedded["test"][1], model.architecture, config.score, config.save_features
     )

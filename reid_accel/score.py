@@ -25,9 +25,10 @@ from rich.console import Console
 from reid_accel.config.parse import to_dict
 from reid_accel.config.schema import RunConfig, ScoringConfig, name_and_folder
 from reid_accel.data.open import open_data
-from reid_accel.data.splits import require_matches, split_training_images
+from reid_accel.data.splits import split_training_images
 from reid_accel.distributed.setup import process_group_scope, start_accelerator
 from reid_accel.errors import InputError
+from reid_accel.evaluation.evaluate import with_scoring_warning
 from reid_accel.evaluation.final_report import ReportPlan, data_facts, model_facts, score_and_report, write_report
 from reid_accel.evaluation.saved_features import score_saved_features
 from reid_accel.files import write_json
@@ -92,7 +93,7 @@ def score_model(config: ScoringConfig, accelerator: Accelerator, held: ExitStack
     with accelerator.local_main_process_first():  # one download per machine
         model = on_device(load_model(config.model, config.model_module), accelerator.device)
     data = open_data(config.data, model.architecture, for_training=False)
-    require_matches(data)
+    data = with_scoring_warning(data)
     if config.features is not None and not data.labeled_test:
         raise InputError(f"--features saves query and gallery, but {config.data.name} has neither: omit it")
     training, held_out = split_training_images(data, config.data.validation_share)

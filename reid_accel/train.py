@@ -26,12 +26,12 @@ from reid_accel.config.parse import to_dict, to_yaml
 from reid_accel.config.schema import Config
 from reid_accel.data.dataset import ImageDataset
 from reid_accel.data.open import open_data
-from reid_accel.data.splits import OpenedData, require_matches, split_training_images
+from reid_accel.data.splits import OpenedData, split_training_images
 from reid_accel.distributed.fsdp import check_sharding
 from reid_accel.distributed.setup import process_group_scope, start_accelerator
 from reid_accel.distributed.stop import EXIT_STOPPED, StopRequest
 from reid_accel.distributed.watchdog import Watchdog
-from reid_accel.evaluation.evaluate import score_validation, validation_protocol
+from reid_accel.evaluation.evaluate import score_validation, validation_protocol, with_scoring_warning
 from reid_accel.evaluation.final_report import RunImages, finish_run
 from reid_accel.files import write_text
 from reid_accel.hardware import choose_kernels, choose_precision, load_average, tf32
@@ -112,7 +112,7 @@ def prepare(
     with accelerator.local_main_process_first():  # one download per machine
         weights = starting_weights(config.model)
     data = open_data(config.data, config.model, listing=additions.listing)
-    require_matches(data)
+    data = with_scoring_warning(data)
     training, validation = split_training_images(data, config.data.validation_share)
     model = build_model(config, training, accelerator, weights)
     trainer = build_trainer(config, accelerator, model, training, additions.losses, watchdog)
@@ -218,7 +218,7 @@ def validate_epoch(run: Run, validation: ImageDataset, progress: Progress) -> Pr
     run.watchdog.mark("validation")
     model = run.trainer.evaluated_model()
     attributes_NA = run.trainer.data.images.attributes_NA
-    protocol, seed = validation_protocol(run.data.labeled_test), run.config.train.seed
+    protocol, seed = validation_protocol(run.data, validation), run.config.train.seed
     numbers = score_validation(model, validation, attributes_NA, run.config.score, protocol, seed)
     validated = progress.validated(numbers)
     if validated.best_epoch == progress.epoch:

@@ -396,16 +396,6 @@ def test_one_identity_is_not_enough(small_market: Path, capsys: pytest.CaptureFi
     assert "needs at least two identities" in said
 
 
-def test_queries_without_any_match_are_seen_before_training(
-    small_market: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for path in (small_market / "query").iterdir():
-        path.rename(path.with_name("09" + path.name[2:]))
-    said = refused(capsys, settings(small_market, "--run.dir=run"))
-    assert "none of the 6 queries has an image of the same person by another camera" in said
-    assert not Path("run").exists()
-
-
 def test_a_folder_with_a_run_in_it_is_not_overwritten(small_market: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train(settings(small_market, "--run.dir=run", "--train.epochs=1"))
     before = Path("run/report.json").read_bytes()

@@ -18,6 +18,7 @@ UNLABELED_PID = -2
 UNKNOWN_CAMERA = -1
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
+_PERSON_ONLY = re.compile(r"(-?\d+)[_.]")
 _PERSON_AND_CAMERA = re.compile(r"([-\d]+)_c(\d+)")
 
 
@@ -64,6 +65,26 @@ def parse_name(name: str) -> tuple[int, int]:
         f"the file name {name!r} has no person and camera{problem}: expected PERSON_cCAMERA..., e.g. "
         "0002_c1s1_000451_03.jpg"
     )
+
+
+def parse_person(name: str) -> tuple[int, int]:
+    """Person of a file name without a camera such as `0474_013563167.jpg`, and the number for unknown cameras.
+
+    >>> parse_person("-1_000401.jpg")
+    (-1, -1)
+    """
+    match = _PERSON_ONLY.match(name)
+    try:
+        if match:
+            return whole_number(match[1]), UNKNOWN_CAMERA
+    except ValueError:  # too many digits
+        pass
+    return parse_name(name)
+
+
+def _some_have_cameras(names: Iterable[str]) -> bool:
+    """Whether a name has a camera, so that all must have one: else a misspelled one would lose its camera."""
+    return any("_c" in name for name in names)
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -125,10 +146,11 @@ def require_layout(name: str, root: Path, folders: Sequence[str], files: Sequenc
 def labeled_images(folder: Path, attributes: PersonAttributes, num_groups: int) -> tuple[ImageFile, ...]:
     """The images of a folder, labeled by their names and the attributes of each person."""
     unknown = (UNKNOWN,) * num_groups
-    images = []
-    for path in list_images(folder):
+    images, paths = [], list_images(folder)
+    parse = parse_name if _some_have_cameras([path.name for path in paths]) else parse_person
+    for path in paths:
         try:
-            pid, camera = parse_name(path.name)
+            pid, camera = parse(path.name)
         except InputError as error:
             raise InputError(f"{folder}: {error}") from error
         images.append(ImageFile(path, path.name, pid, camera, attributes.get(pid, unknown)))

@@ -1,4 +1,4 @@
-"""The split into training and validation images, and a check that the test images can be scored.
+"""The split into training and validation images.
 
 Legend: N images.
 """
@@ -93,20 +93,3 @@ def identities_of(pids: Sequence[int] | Ints) -> tuple[Ints, Ints]:
     """Contiguous training labels: (the pids in ascending order, the label of each image)."""
     unique, labels = np.unique(np.asarray(pids, np.int64), return_inverse=True)
     return unique, labels.astype(np.int64)
-
-
-def require_matches(data: OpenedData) -> None:
-    """Raise InputError, before training, when no query has a match under another camera."""
-    if not data.labeled_test:
-        return
-    query, gallery = data.splits["query"], data.splits["gallery"]
-    cameras_of: dict[int, set[int]] = {}
-    for pid, camera in zip(gallery.pid_N.tolist(), gallery.camera_N.tolist(), strict=True):
-        cameras_of.setdefault(pid, set()).add(camera)
-    for pid, camera in zip(query.pid_N.tolist(), query.camera_N.tolist(), strict=True):
-        if pid > 0 and cameras_of.get(pid, set()) - {camera}:
-            return
-    raise InputError(
-        f"none of the {len(query)} queries has an image of the same person by another camera among the {len(gallery)} "
-        "gallery images, so nothing could be scored: query/ and bounding_box_test/ must be from the same set"
-    )

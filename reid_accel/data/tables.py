@@ -13,7 +13,7 @@ import datasets
 
 from reid_accel.attributes.vocabulary import UNKNOWN, AttributeGroup
 from reid_accel.data.cache_dir import CACHE_ROOT, writable_cache
-from reid_accel.data.listing import ImageFile, Listing, fingerprint_of, nobody_warnings
+from reid_accel.data.listing import UNKNOWN_CAMERA, ImageFile, Listing, fingerprint_of, nobody_warnings
 from reid_accel.data.sets import list_dataset
 from reid_accel.errors import InputError, listed, shortened
 from reid_accel.files import is_utf8, read_bytes, replacing, shown
@@ -80,8 +80,8 @@ def _text(path: Path) -> str:
 def listing_of(tables: Tables, folder: Path) -> Listing:
     """The listing of a user's own tables, for training and scoring.
 
-    The splits are train, query and gallery, or train, queries and test. Columns: image (`datasets.Image`), pid and
-    camera; optionally name; every other ClassLabel column is an attribute group. Images stored in the tables are
+    The splits are train, query and gallery, or train, queries and test. Columns: image (`datasets.Image`) and pid;
+    optionally camera and name; every other ClassLabel column is an attribute group. Images stored in the tables are
     written to files in `folder`, which several tables can share.
     Raises InputError when a split or a column is missing.
     """
@@ -91,7 +91,7 @@ def listing_of(tables: Tables, folder: Path) -> Listing:
         )
     for split, table in tables.items():
         missing = [column for column in REQUIRED_COLUMNS if column not in table.column_names]
-        if missing:
+        if missing and missing != ["camera"]:  # unknown cameras can be trained on, and scored without the camera rule
             raise InputError(f"the split {split} lacks the columns {listed(missing)}")
     groups = groups_of(tables["train"])
     splits = {split: _files(split, table, groups, folder) for split, table in tables.items()}
@@ -118,7 +118,8 @@ def _files(
         where = f"row {row} of the split {split}"
         name = str(content.get("name") or f"{row:08d}")
         path = _file(content["image"], folder, where)
-        pid, camera = _label(content, "pid", where), _label(content, "camera", where)
+        pid = _label(content, "pid", where)
+        camera = UNKNOWN_CAMERA if content.get("camera") is None else _label(content, "camera", where)
         attributes = tuple(_attribute(content, group.name, where) for group in groups)
         files.append(ImageFile(path, name, pid, camera, attributes))
     return tuple(files)

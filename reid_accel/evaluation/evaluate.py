@@ -3,6 +3,7 @@
 Galleries are sharded: every process makes the same calls and gets the same scores.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,7 @@ from reid_accel.attributes.metrics import junk_auc, score_attributes
 from reid_accel.attributes.vocabulary import UNKNOWN, AttributeGroup
 from reid_accel.config.schema import ScoreConfig
 from reid_accel.data.dataset import ImageDataset, Ints
+from reid_accel.data.splits import OpenedData
 from reid_accel.distributed.collectives import Group
 from reid_accel.errors import InputError
 from reid_accel.models.reid import ReIDModel
@@ -22,8 +24,10 @@ from reid_accel.retrieval.embed import AttributePredictions, embed_dataset
 from reid_accel.retrieval.expansion import AlphaExpansion
 from reid_accel.retrieval.features import Embeddings
 from reid_accel.retrieval.metrics import RetrievalScores
-from reid_accel.retrieval.protocol import Settings
+from reid_accel.retrieval.protocol import MARKET, NO_CAMERA_RULE, Settings, fitting_protocol
 from reid_accel.retrieval.rerank import KReciprocal
+
+logger = logging.getLogger(__name__)
 
 
 def score_validation(
@@ -48,9 +52,13 @@ def score_validation(
 def score_variants(query: Embeddings, gallery: Embeddings, metric: str, config: ScoreConfig) -> list[RetrievalScores]:
     """Plain scores by the Market-1501 protocol, then re-ranked and query-expanded ones if `config` enables them.
 
-    The queries must be complete on every process.
+    Without matches by another camera, the protocol has no camera rule; without any match, there are no scores. The
+    queries must be complete on every process.
     """
-    plain = Settings(metric=metric, average_precision=config.average_precision)
+    protocol = fitting_protocol(query, gallery)
+    if protocol is None:
+        return []
+    plain = Settings(metric=metric, protocol=protocol, average_precision=config.average_precision)
     variants = [plain]
     if config.rerank:
         variants.append(replace(plain, rerank=KReciprocal()))
@@ -71,8 +79,10 @@ def score_within(
         return None
     group = Group.of()
     queries = validation.select(rows, group)
-    settings = Settings(metric=metric, protocol=protocol, average_precision=config.average_precision)
-    return queries, evaluate(queries, validation, settings, group)
+    # without a camera rule, too, a query is no match of itself
+    rule = "course-strict" if protocol == NO_CAMERA_RULE else protocol
+    settings = Settings(metric=metric, protocol=rule, average_precision=config.average_precision)
+    return queries, replace(evaluate(queries, validation, settings, group), protocol=protocol)
 
 
 def draw_queries(images: Embeddings, protocol: str, config: ScoreConfig, seed: int) -> Ints:
@@ -88,7 +98,7 @@ def draw_queries(images: Embeddings, protocol: str, config: ScoreConfig, seed: i
 
 def _has_match(images: Embeddings, row: int, protocol: str) -> bool:
     same_N = images.pid_N == images.pid_N[row]
-    if protocol == "market1501":
+    if protocol == MARKET:
         same_N &= images.camera_N != images.camera_N[row]
     same_N[row] = False
     return bool(same_N.any())
@@ -155,6 +165,35 @@ def require_fitting_vocabulary(model_groups: Sequence[AttributeGroup], data_grou
     )
 
 
-def validation_protocol(cameras_matter: bool) -> str:
-    """The protocol that selects the best model: market1501, or course-strict if cameras don't matter."""
-    return "market1501" if cameras_matter else "course-strict"
+def validation_protocol(data: OpenedData, validation: ImageDataset) -> str:
+    """The protocol that selects the best model.
+
+    `course-strict` if the test images have no labels, else `market1501`, without the camera rule if nobody is seen by
+    two cameras.
+    """
+    if not data.labeled_test:
+        return "course-strict"
+    return fitting_protocol(validation, validation) or MARKET
+
+
+def with_scoring_warning(data: OpenedData) -> OpenedData:
+    """The data with a warning, which is logged, if its test images can't be scored, or only without the camera rule."""
+    if not data.labeled_test:
+        return data
+    query, gallery = data.splits["query"], data.splits["gallery"]
+    protocol = fitting_protocol(query, gallery)
+    if protocol == MARKET:
+        return data
+    warning = f"none of the {len(query):,} queries has an image of the same person "
+    if protocol == NO_CAMERA_RULE:
+        warning += (
+            "by another camera in the gallery (a camera is the number after _c in PERSON_cCAMERA...): scores have the "
+            f"protocol {NO_CAMERA_RULE!r} and are not comparable with those of {MARKET}"
+        )
+    else:
+        warning += (
+            f"among the {len(gallery):,} gallery images, so nothing is scored on them: query and gallery must be from "
+            "the same set"
+        )
+    logger.warning(warning)
+    return replace(data, warnings=(*data.warnings, warning))

@@ -28,6 +28,7 @@ from reid_accel.evaluation.evaluate import (
     retrieval_entries,
     score_variants,
     score_within,
+    validation_protocol,
 )
 from reid_accel.evaluation.rank_lists import Pictured, rank_lists
 from reid_accel.evaluation.saved_features import FeaturesOrigin, write_saved_features
@@ -42,12 +43,13 @@ from reid_accel.reporting.provenance import hardware, software
 from reid_accel.reporting.schema import FORMAT, Attributes, DataFacts, Junk, ModelFacts, Report, ReportFrame, Training
 from reid_accel.retrieval.embed import AttributePredictions, embed_dataset
 from reid_accel.retrieval.features import Embeddings
+from reid_accel.retrieval.protocol import MARKET
 from reid_accel.training.progress import Progress
 
 logger = logging.getLogger(__name__)
 
-PROTOCOLS_WITHIN = ("course", "course-strict", "market1501")
-"""Protocols for randomly drawn validation images."""
+PROTOCOLS_WITHIN = ("course", "course-strict", MARKET)
+"""Protocols for randomly drawn validation images, besides the one that selects the best model."""
 
 
 @dataclass(frozen=True)
@@ -195,11 +197,10 @@ def _score(embedded: Embedded, plan: ReportPlan, metric: str) -> Scored:
         gallery = embedded.embeddings["gallery"]
         query = embedded.embeddings["query"].gathered(Group.of())
         scores = score_variants(query, gallery, metric, config)
-        shown = rank_lists(
-            Pictured(images["query"], query), Pictured(images["gallery"], gallery), scores[0], config.shown_queries
-        )
+        pictured = Pictured(images["query"], query), Pictured(images["gallery"], gallery)
+        shown = rank_lists(*pictured, scores[0], config.shown_queries) if scores else ([], [])
         scored = Scored(entries("query", "gallery", scores), *shown)
-    for protocol in PROTOCOLS_WITHIN if "validation" in images else ():
+    for protocol in _protocols_within(plan):
         validation = embedded.embeddings["validation"]
         found = score_within(validation, protocol, metric, config, plan.seed)
         if found is None:
@@ -218,6 +219,12 @@ def _score(embedded: Embedded, plan: ReportPlan, metric: str) -> Scored:
             )
             scored = Scored(scored.entries, *shown)
     return scored
+
+
+def _protocols_within(plan: ReportPlan) -> tuple[str, ...]:
+    if plan.validation is None:
+        return ()
+    return tuple(dict.fromkeys((*PROTOCOLS_WITHIN, validation_protocol(plan.data, plan.validation))))
 
 
 def model_facts(architecture: Architecture) -> ModelFacts:

@@ -11,7 +11,7 @@ from reid_accel.retrieval.api import top_k
 from reid_accel.retrieval.features import Embeddings
 from reid_accel.retrieval.knn import NO_ROW
 from reid_accel.retrieval.metrics import RetrievalScores
-from reid_accel.retrieval.protocol import Settings
+from reid_accel.retrieval.protocol import MARKET, Settings
 
 SHOWN_MATCHES = 10
 
@@ -63,7 +63,7 @@ def rank_lists(
 def _num_hits(query: Embeddings, place: int, gallery: Embeddings, protocol: str) -> int:
     """The number of gallery images that are hits for a query."""
     hit_G = gallery.pid_N == query.pid_N[place]
-    if protocol == "market1501":
+    if protocol == MARKET:
         hit_G &= gallery.camera_N != query.camera_N[place]
     elif query.source_row_N is not None:
         hit_G[query.source_row_N[place]] = False

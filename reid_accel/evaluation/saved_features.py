@@ -70,5 +70,9 @@ def score_saved_features(
     group = Group.of()
     shard = gallery.shard(shard_rows(gallery.num_rows, group.size, group.rank))
     scores = score_variants(query.to(device), shard.to(device), origin.metric, config)
+    if not scores:
+        raise InputError(
+            f"none of the queries in {folder} has an image of the same person in the gallery: nothing can be scored"
+        )
     entries = retrieval_entries("query", "gallery", scores, flip=origin.flip, crops=origin.crops)
     return entries, {"query": query, "gallery": gallery}

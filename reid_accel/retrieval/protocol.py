@@ -4,6 +4,7 @@ Letters: Q queries, G gallery rows, R match rows (all queries' rows one after th
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -16,7 +17,9 @@ from reid_accel.retrieval.features import BoolArray, Embeddings, Int64Array
 from reid_accel.retrieval.knn import Removed
 from reid_accel.retrieval.rerank import KReciprocal
 
-PROTOCOLS = ("market1501", "course", "course-strict")
+MARKET = "market1501"
+NO_CAMERA_RULE = "market1501, no camera rule"
+PROTOCOLS = (MARKET, NO_CAMERA_RULE, "course", "course-strict")
 AVERAGE_PRECISIONS = ("standard", "trapezoid")
 
 
@@ -27,8 +30,9 @@ class Settings:
     metric: str = "euclidean"
     """`euclidean` (orders like the mean squared difference) or `cosine`. Distances are computed in float32; ties are
     ordered by gallery row."""
-    protocol: str = "market1501"
-    """`market1501` drops gallery pid -1 and removes rows of the query's pid and camera. `course` removes nothing.
+    protocol: str = MARKET
+    """`market1501` drops gallery pid -1 and removes rows of the query's pid and camera; `market1501, no camera rule`
+    only drops pid -1, for images of one camera or of unknown cameras. `course` removes nothing.
     `course-strict` removes the query itself (see `Embeddings.select`). Gallery pid 0 stays and matches no query."""
     average_precision: str = "standard"
     """`standard`, or `trapezoid` as in the original MATLAB evaluation (Zheng et al., ICCV 2015)."""
@@ -53,6 +57,29 @@ class Settings:
 
 
 NOTHING_REMOVED = Settings(protocol="course")
+
+
+class Labeled(Protocol):
+    """Images with labels: embeddings, or a data set."""
+
+    @property
+    def pid_N(self) -> Int64Array: ...
+    @property
+    def camera_N(self) -> Int64Array: ...
+
+
+def fitting_protocol(query: Labeled, gallery: Labeled) -> str | None:
+    """`market1501` if a query has a match by another camera, else `market1501, no camera rule` if any has a match.
+
+    None if no query has one, so that nothing can be scored.
+    """
+    person_N = query.pid_N > 0
+    _, query_R, row_R = rows_of_same_pid(query.pid_N[person_N], gallery.pid_N)
+    if not len(row_R):
+        return None
+    query_camera_R, gallery_camera_R = query.camera_N[person_N][query_R], gallery.camera_N[row_R]
+    known_R = (query_camera_R != UNKNOWN_CAMERA) & (gallery_camera_R != UNKNOWN_CAMERA)
+    return MARKET if (known_R & (query_camera_R != gallery_camera_R)).any() else NO_CAMERA_RULE
 
 
 @dataclass(frozen=True)
@@ -109,7 +136,7 @@ def find_match_rows(query: Embeddings, gallery: Embeddings, protocol: str) -> Ma
         raise InputError(
             f"no query has a match in the gallery under protocol {protocol}: "
             f"none of the {query.num_rows} queries' pids is in the gallery"
-            + (" under another camera" if protocol == "market1501" else "")
+            + (" under another camera" if protocol == MARKET else "")
         )
     return found
 
@@ -122,7 +149,7 @@ def find_removed(query: Embeddings, gallery: Embeddings, protocol: str) -> Remov
     if protocol == "course-strict":
         assert query.source_row_N is not None
         return Removed(dropped_G, np.arange(query.num_rows), query.source_row_N)
-    if protocol == "course":
+    if protocol in ("course", NO_CAMERA_RULE):
         return Removed(dropped_G, none, none)
     _, query_R, row_R = rows_of_same_pid(query.pid_N, gallery.pid_N)
     again_R = _is_removed(query, gallery, query_R, row_R, protocol)
@@ -141,7 +168,7 @@ def rows_of_same_pid(query_pids: Int64Array, gallery_pids: Int64Array) -> tuple[
 
 
 def _dropped(gallery: Embeddings, protocol: str) -> BoolArray:
-    if protocol == "market1501":
+    if protocol in (MARKET, NO_CAMERA_RULE):
         return gallery.pid_N == JUNK_PID
     return np.zeros(gallery.num_rows, dtype=bool)
 
@@ -150,7 +177,7 @@ def _is_removed(
     query: Embeddings, gallery: Embeddings, query_R: Int64Array, row_R: Int64Array, protocol: str
 ) -> BoolArray:
     """Which pairs of the same pid a protocol removes from the query's list."""
-    if protocol == "market1501":
+    if protocol == MARKET:
         return gallery.camera_N[row_R] == query.camera_N[query_R]
     if protocol == "course-strict":
         assert query.source_row_N is not None
@@ -165,8 +192,11 @@ def _check_gallery(gallery: Embeddings) -> None:
 
 def _check_protocol(query: Embeddings, gallery: Embeddings, protocol: str) -> None:
     """Raise InputError if labels that the protocol needs are missing."""
-    if protocol == "market1501" and any((images.camera_N == UNKNOWN_CAMERA).all() for images in (query, gallery)):
-        raise InputError("protocol market1501 needs the pids and cameras of queries and gallery")
+    if protocol == MARKET and any((images.camera_N == UNKNOWN_CAMERA).all() for images in (query, gallery)):
+        raise InputError(
+            "protocol market1501 needs the pids and cameras of queries and gallery; without cameras, use the protocol "
+            f"{NO_CAMERA_RULE!r}"
+        )
     if protocol == "course-strict":
         if query.source_row_N is None:
             raise InputError(

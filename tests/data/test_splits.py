@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from reid_accel.data.dataset import ImageDataset
-from reid_accel.data.splits import OpenedData, identities_of, require_matches, split_by_person
+from reid_accel.data.splits import identities_of, split_by_person
 from reid_accel.errors import InputError
 
 
@@ -36,23 +35,3 @@ def test_identities_are_contiguous_and_ascending() -> None:
     pids, labels = identities_of([30, 5, 5, 700])
     assert pids.tolist() == [5, 30, 700]
     assert labels.tolist() == [1, 0, 0, 2]
-
-
-def in_memory(pids: list[int], cameras: list[int]) -> ImageDataset:
-    return ImageDataset.in_memory(np.zeros((len(pids), 3, 2, 1), np.uint8), np.array(pids), np.array(cameras))
-
-
-def test_queries_without_any_match_are_refused() -> None:
-    gallery = in_memory([1, 2, 0, 7], [1, 2, 3, 4])
-    for query, matches in (
-        (in_memory([1, 5], [1, 1]), False),
-        (in_memory([0], [1]), False),
-        (in_memory([1], [2]), True),
-    ):
-        data = OpenedData({"train": gallery, "query": query, "gallery": gallery}, (), ())
-        if matches:
-            require_matches(data)
-        else:
-            with pytest.raises(InputError, match="nothing could be scored"):
-                require_matches(data)
-    require_matches(OpenedData({"train": gallery, "queries": gallery, "test": gallery}, (), ()))

@@ -13,9 +13,10 @@ from reid_accel.config.schema import DataConfig
 from reid_accel.data import load
 from reid_accel.data.layouts import MarketLayout
 from reid_accel.data.open import open_data
-from reid_accel.data.splits import require_matches, split_training_images
+from reid_accel.data.splits import split_training_images
 from reid_accel.data.tables import listing_of
 from reid_accel.errors import InputError
+from reid_accel.retrieval.protocol import fitting_protocol
 
 
 def test_rows_are_typed_and_numbered(small_market: Path, tmp_path: Path) -> None:
@@ -111,7 +112,7 @@ def test_a_users_own_tables_are_a_data_set(small_market: Path, tmp_path: Path) -
     size = SimpleNamespace(height_px=32, width_px=16, interpolation="bilinear", fit="stretch")
     data = open_data(config, size, for_training=False, listing=listing)
     assert data.own_table
-    require_matches(data)
+    assert fitting_protocol(data.splits["query"], data.splits["gallery"]) == "market1501"
     training, held_out = split_training_images(data, 0.3)
     assert held_out is not None
     assert [(group.name, group.values) for group in training.images.groups] == [("scarf", ("no", "yes"))]
@@ -147,7 +148,7 @@ def test_large_numbers_of_cameras_and_people_are_kept(small_market: Path, tmp_pa
     data = open_data(config, size, listing=listing)
     assert data.splits["query"].camera_N.max() == 2**33
     assert (data.splits["query"].pid_N.dtype, data.splits["query"].camera_N.dtype) == (np.int64, np.int64)
-    require_matches(data)
+    assert fitting_protocol(data.splits["query"], data.splits["gallery"]) == "market1501"
     training, _ = split_training_images(data, 0)
     assert 2**31 + 5 in training.images.pid_N
 
