@@ -9,11 +9,13 @@ import yaml
 from huggingface_hub import CommitOperationAdd, HfApi, constants, get_token, metadata_load
 from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
-from reid_accel.errors import InputError
+from reid_accel.errors import InputError, first_line, listed
 from reid_accel.files import read_text
-from reid_accel.reporting.card import CARD_FILE, DRAWN_TAG, pushed_card
+from reid_accel.models.model_folder import MODEL_FILES
+from reid_accel.reporting.card import CARD_FILE, DRAWN_TAG, LICENSE_FILE, pushed_card
 
-REQUIRED_FILES = ("config.json", "model.safetensors")
+OWN_FILES = (*MODEL_FILES, CARD_FILE, LICENSE_FILE)
+"""What a push uploads; other files in the folder stay here."""
 PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"})
 REPO_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*")
 NO_TOKEN = (
@@ -36,7 +38,7 @@ class PlannedFile:
 class PushPlan:
     """The files and the destination of a push; `uploaded` is False for a dry run.
 
-    `reason`: why the repository is private by default.
+    `reason`: why the repository is private by default; `left_out`: files in the folder that are no part of the model.
     """
 
     repo_id: str
@@ -45,6 +47,7 @@ class PushPlan:
     files: tuple[PlannedFile, ...]
     uploaded: bool
     reason: str = ""
+    left_out: tuple[str, ...] = ()
 
     @property
     def size_bytes(self) -> int:
@@ -57,6 +60,8 @@ class PushPlan:
         kind = "private" if self.private else "public"
         noun = "file" if len(self.files) == 1 else "files"
         total = f"{len(self.files)} {noun}, {readable_size(self.size_bytes)}"
+        if self.left_out:
+            rows.append(f"left out, since they are no part of the model: {listed(self.left_out)}")
         return [*rows, f"{total}, {verb} {self.url} ({kind}{self.reason})"]
 
 
@@ -79,18 +84,22 @@ def push(folder: Path, repo_id: str, *, visibility: Visibility = "auto", dry_run
     except InputError:
         raise
     except (HTTPError, OSError, ValueError) as error:
-        raise InputError(f"no upload to {constants.ENDPOINT}: {_first_line(error)}. {_unchanged(folder)}") from error
+        raise InputError(f"no upload to {constants.ENDPOINT}: {first_line(error)}. {_unchanged(folder)}") from error
     return replace(planned, private=private, reason=planned.reason if private else "", uploaded=True)
 
 
 def plan_push(folder: Path, repo_id: str, visibility: Visibility = "auto") -> PushPlan:
-    """The files that a push would upload, in name order without hidden files; InputError if it would be refused."""
+    """The model's own files, in name order, which a push would upload; InputError if it would be refused."""
     check_repo_id(repo_id)
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; pass the model/ folder of a run")
     visible = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _is_hidden(path, folder)]
-    files = tuple(PlannedFile(path.relative_to(folder).as_posix(), path.stat().st_size) for path in visible)
-    _check_files(folder, [file.name for file in files])
+    names = [path.relative_to(folder).as_posix() for path in visible]
+    _check_files(folder, names)
+    own = [name for name in names if name in OWN_FILES]
+    for name in own:
+        _check_inside(folder / name, folder)
+    files = tuple(PlannedFile(name, (folder / name).stat().st_size) for name in own)
     by_default = visibility == "auto" and not _saw_drawn_people_only(folder)
     reason = ", because it is not known to be trained on drawn pedestrians only"
     return PushPlan(
@@ -100,6 +109,7 @@ def plan_push(folder: Path, repo_id: str, visibility: Visibility = "auto") -> Pu
         files,
         uploaded=False,
         reason=reason if by_default else "",
+        left_out=tuple(name for name in names if name not in OWN_FILES),
     )
 
 
@@ -109,7 +119,7 @@ def _saw_drawn_people_only(folder: Path) -> bool:
     try:
         metadata = metadata_load(card) if card.is_file() else None
     except (ValueError, yaml.YAMLError) as error:
-        raise InputError(f"the metadata of {card} is not valid YAML ({_first_line(error)}); correct it") from error
+        raise InputError(f"the metadata of {card} is not valid YAML ({first_line(error)}); correct it") from error
     return DRAWN_TAG in ((metadata or {}).get("tags") or [])
 
 
@@ -146,7 +156,7 @@ def readable_size(size_bytes: int) -> str:
 
 
 def _check_files(folder: Path, names: list[str]) -> None:
-    missing = [name for name in REQUIRED_FILES if name not in names]
+    missing = [name for name in MODEL_FILES if name not in names]
     if missing:
         raise InputError(
             f"{folder} is not a saved model: {' and '.join(missing)} missing; pass the model/ folder of a run"
@@ -157,6 +167,13 @@ def _check_files(folder: Path, names: list[str]) -> None:
             f"{folder} contains {', '.join(pickles)}: such files can run code when they are loaded; remove "
             "them, the weights are in model.safetensors"
         )
+
+
+def _check_inside(path: Path, folder: Path) -> None:
+    """Raise InputError for a symbolic link out of the folder: what it leads to may not be meant to be public."""
+    target = path.resolve()
+    if not target.is_relative_to(folder.resolve()):
+        raise InputError(f"{path} is a link to {target}, outside the model's folder: replace it by a copy to push it")
 
 
 def _is_hidden(path: Path, folder: Path) -> bool:
@@ -191,12 +208,7 @@ def _reason(error: HfHubHTTPError) -> str:
     status = getattr(error.response, "status_code", None)
     if status in (401, 403):
         return f"the token needs write access to this repository ({status})"
-    return _first_line(error)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    return first_line(error)
 
 
 def _unchanged(folder: Path) -> str:

@@ -216,3 +216,37 @@ def test_every_name_that_is_accepted_passes_the_hubs_own_check(saved: Path) -> N
 def test_hidden_files_stay_behind(saved: Path) -> None:
     assert os.listdir(saved / ".cache")
     assert not any(".cache" in file.name for file in plan_push(saved, "user/name").files)
+
+
+def test_only_the_models_own_files_are_uploaded(saved: Path, tmp_path: Path) -> None:
+    (saved / "LICENSE.md").write_text("terms")
+    (saved / "nested").mkdir()
+    (saved / "nested" / "config.json").write_text("{}")
+    (saved / "query.jpg").write_bytes(b"a person")
+    plan = plan_push(saved, "user/name")
+    assert [file.name for file in plan.files] == ["LICENSE.md", "README.md", "config.json", "model.safetensors"]
+    assert plan.left_out == ("nested/config.json", "notes [1].json", "query.jpg")
+    assert any("left out" in line and "query.jpg" in line for line in plan.lines())
+    with FakeHub() as hub:
+        pushed = _python(PUSH, saved, "user/name", env=hub.environment(tmp_path / "home"))
+    assert pushed.returncode == 0, pushed.stderr
+    assert sorted(hub.repos["user/name"].files) == ["LICENSE.md", "README.md", "config.json", "model.safetensors"]
+
+
+@pytest.mark.parametrize("name", ["README.md", "LICENSE.md", "config.json", "model.safetensors"])
+def test_a_link_out_of_the_folder_is_refused(saved: Path, tmp_path: Path, name: str) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("---\ntags: []\n---\n")
+    (saved / name).unlink(missing_ok=True)
+    (saved / name).symlink_to(secret)
+    with pytest.raises(InputError, match=rf"{name} is a link to .*secret, outside the model's folder"):
+        plan_push(saved, "user/name")
+    (saved / name).unlink()
+    (saved / "kept").write_text("---\ntags: []\n---\n")
+    (saved / name).symlink_to("kept")
+    assert name in [file.name for file in plan_push(saved, "user/name").files]
+
+
+def test_a_link_to_a_model_folder_is_pushed(saved: Path, tmp_path: Path) -> None:
+    (tmp_path / "newest").symlink_to(saved)
+    assert len(plan_push(tmp_path / "newest", "user/name").files) == 3

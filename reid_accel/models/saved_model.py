@@ -18,6 +18,7 @@ from torch import Tensor
 
 from reid_accel.config.strict import parsed_json
 from reid_accel.errors import InputError
+from reid_accel.files import check_regular, read_text
 from reid_accel.models.architecture import Architecture
 from reid_accel.models.model_folder import MODEL_FILES
 
@@ -68,7 +69,7 @@ def read_architecture(path: Path) -> Architecture:
     try:
         if path.stat().st_size > MAX_CONFIG_BYTES:
             raise InputError(f"it has {path.stat().st_size:,} bytes, but a model's has a few thousand")
-        content = parsed_json(path.read_text(encoding="utf-8"))
+        content = parsed_json(read_text(path))
         if not isinstance(content, dict) or "architecture" not in content:
             raise InputError("it has no field `architecture`, so it is not of a model of this package")
     except (OSError, UnicodeDecodeError, InputError) as error:
@@ -80,6 +81,7 @@ def read_architecture(path: Path) -> Architecture:
 
 def read_header(path: Path) -> Header:
     """The names, shapes and types in a .safetensors file. Raises SafetensorError for another or a damaged file."""
+    check_regular(path)
     with safe_open(path, framework="pt") as file:
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         return Header(

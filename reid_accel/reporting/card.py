@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -15,6 +15,7 @@ from markupsafe import Markup
 from reid_accel.files import write_text
 from reid_accel.models.ibn import plain_name
 from reid_accel.reporting import metrics
+from reid_accel.reporting.redaction import named_folders, text_without_folders, without_folders
 from reid_accel.reporting.schema import Report, count, hardware_line, software_line
 
 CARD_FILE = "README.md"
@@ -57,9 +58,7 @@ def model_card(report: Report, architecture: Mapping[str, Any], repo_id: str | N
             *map(_markdown, metrics.attribute_tables(report["attributes"])),
         ],
         splits=_markdown(metrics.split_table(report["data"])),
-        warnings=[
-            warning.replace(report["data"]["root"], report["data"]["name"]) for warning in report["data"]["warnings"]
-        ],
+        warnings=[text_without_folders(warning, named_folders(report)) for warning in report["data"]["warnings"]],
         hardware=hardware_line(report),
         software=software_line(report["software"]),
         config=_yaml(report["config"]),
@@ -236,21 +235,6 @@ def _yaml(content: Mapping[str, Any]) -> Markup:
     plain = json.loads(json.dumps(content, default=str))
     if not plain:
         return Markup()
-    text = yaml.safe_dump(_without_folders(plain), sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(without_folders(plain), sort_keys=False, allow_unicode=True)
     fence = "`" * max(4, 1 + max(map(len, re.findall("`+", text)), default=0))
     return Markup(f"{fence}yaml\n{text}{fence}")
-
-
-def _without_folders(value: Any) -> Any:
-    """The same settings with absolute paths cut to their last part, since a card may be public.
-
-    >>> _without_folders({"root": "/home/someone/data/market", "epochs": 3})
-    {'root': '.../market', 'epochs': 3}
-    """
-    if isinstance(value, dict):
-        return {key: _without_folders(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_folders(item) for item in value]
-    if isinstance(value, str) and (PurePosixPath(value).is_absolute() or PureWindowsPath(value).is_absolute()):
-        return f".../{PureWindowsPath(value).name}"
-    return value
