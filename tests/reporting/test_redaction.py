@@ -56,7 +56,7 @@ def test_no_folder_of_the_run_is_on_the_card(report: Report, tmp_path: Path, mon
     monkeypatch.chdir(home / "secret")
     cache, also, root = home / "secret" / "my cache", home / "secret" / "MSMT17", home / "secret sets" / "market"
     report["config"] = {
-        "data": {"root": str(root), "also": [f"msmt17:{also}", "market1501:~/secret/M"], "cache_dir": "~/secret/my cache"},
+        "data": {"root": str(root), "also": [f"msmt17:{also}", "market1501:~/secret/M"], "cache_dir": str(cache)},
         "model": {"weights_file": f"{home}/secret/w.safetensors", "module": "my_backbones"},
         "run": {"dir": "../secret/runs/first", "push_to": "user/name", "trackers": ["tensorboard"]},
         "model_path": f"{home}/secret/model",
