@@ -21,9 +21,10 @@ from typing import Any
 from reid_accel.config.parse import recipe_config
 from reid_accel.config.recipes import DEFAULT_RECIPE
 from reid_accel.config.schema import Config
+from reid_accel.data.cache_dir import cache_folder
 from reid_accel.data.tables import Tables, listing_of
 from reid_accel.distributed.setup import process_group_scope
-from reid_accel.errors import InputError
+from reid_accel.errors import InputError, explaining_os_errors
 from reid_accel.files import read_text
 from reid_accel.models.reid import ReIDModel, load_model
 from reid_accel.preflight import check_training
@@ -70,10 +71,10 @@ def train_model(
     added to the loss. Raises InputError when the settings or the data can't be used.
     """
     listing = None
-    if data is not None:
-        listing = listing_of(data, Path(config.data.cache_dir).expanduser() / "own_tables")
-    check_training(config)
-    with process_group_scope(config.run.stall_minutes) as watchdog:
+    with process_group_scope(config.run.stall_minutes) as watchdog, explaining_os_errors():
+        if data is not None:
+            listing = listing_of(data, cache_folder(config.data.cache_dir) / "own_tables")
+        check_training(config)
         folder = train(config, watchdog, Additions(listing, losses or {}))
     report = json.loads(read_text(folder / "report.json"))
     return TrainedRun(folder, report, load_model(folder / "model"))

@@ -19,11 +19,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from safetensors import SafetensorError
+
 from reid_accel.processes import Process, this_process
 from reid_accel.terminal import visible
 
 ABANDONED_SECONDS = 24 * 3600.0
 CHECKSUM = "checksum"
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")  # in a SafetensorError, e.g. that of a full disk
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?:(?P<process>[0-9a-f]{8}-\d+-\d+)-)?\d+\.(?P<kind>part|old)")
 
 
@@ -104,6 +107,11 @@ def _naming(path: Path, temporary: Path) -> Iterator[None]:
     """Errors name `path`: writing to an open file raises one without a name, and temporary names say little."""
     try:
         yield
+    except SafetensorError as error:
+        code = _OS_ERROR.search(str(error))
+        if code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from error
     except OSError as error:
         of_another_file = isinstance(error.filename, str) and not error.filename.startswith(str(temporary))
         if error.errno is None or of_another_file:

@@ -19,6 +19,7 @@ from pathlib import Path
 from reid_accel.attributes.vocabulary import MARKET_GROUPS
 from reid_accel.config.schema import PredictionConfig, RunConfig
 from reid_accel.course.predictions import CLASSIFICATION_FILE, JUNK_SCORES_FILE, write_predictions
+from reid_accel.data.cache_dir import cache_folder
 from reid_accel.data.crop_cache import Decoding
 from reid_accel.data.dataset import ImageDataset, open_unlabeled
 from reid_accel.distributed.collectives import Group
@@ -73,7 +74,7 @@ def predict(config: PredictionConfig, watchdog: Watchdog, held: ExitStack) -> No
 
 def open_images(place: Path, model: ReIDModel, config: PredictionConfig) -> ImageDataset:
     """Decode an image or a folder of images, once per machine; every process calls it."""
-    cache_dir = Path(config.cache_dir).expanduser()
+    cache_dir = cache_folder(config.cache_dir)
     decoding = Decoding(model.architecture, cache_dir, config.on_bad_image, verify=is_local_main())
     with local_main_first():
         images, skipped = open_unlabeled(place, decoding)

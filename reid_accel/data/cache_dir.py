@@ -6,11 +6,22 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from reid_accel.config.checks import in_home
 from reid_accel.errors import InputError
 
 CACHE_ROOT = Path("~/.cache/reid_accel")
 
 logger = logging.getLogger(__name__)
+
+
+def cache_folder(setting: str | Path) -> Path:
+    """The cache folder that a setting names; without a home folder for its `~`, the user's temporary folder."""
+    try:
+        return Path(in_home(str(setting)))
+    except InputError:
+        substitute = _temporary_cache()
+        _warn_once(f"there is no home folder for {setting}: decoded images are kept in {substitute}")
+        return substitute
 
 
 def writable_cache(folder: Path) -> Path:

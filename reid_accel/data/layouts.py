@@ -13,6 +13,7 @@ from typing import ClassVar, Protocol
 
 from reid_accel.attributes.annotations import PersonAttributes, read_course_csv, read_market_mat, whole_number
 from reid_accel.attributes.vocabulary import MARKET_GROUPS
+from reid_accel.config.checks import in_home
 from reid_accel.data.listing import (
     ImageFile,
     Listing,
@@ -229,4 +230,4 @@ def dataset_folder(name: str, root: str | Path | None) -> Path:
     """The folder of a data set, with `~` expanded. Raises InputError if it is not named."""
     if root is None:
         raise InputError(f"data.root must name the folder of {name}, e.g. --data.root path/to/{name}")
-    return Path(root).expanduser()
+    return Path(in_home(str(root)))

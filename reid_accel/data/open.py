@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from reid_accel.config.schema import DataConfig, name_and_folder
-from reid_accel.data.cache_dir import writable_cache
+from reid_accel.data.cache_dir import cache_folder, writable_cache
 from reid_accel.data.checks import check_added_listing, check_listing
 from reid_accel.data.concat import SplitListing, joined
 from reid_accel.data.crop_cache import Decoding
@@ -34,7 +34,7 @@ def open_data(
     that `config` names.
     Raises InputError when the set can't be used.
     """
-    cache_dir = Path(config.cache_dir).expanduser()
+    cache_dir = cache_folder(config.cache_dir)
     with local_main_first():  # draws a synthetic set
         main, train, warnings = _list_sets(config, listing, cache_dir)
     decoding = Decoding(size, cache_dir, config.on_bad_image, verify=is_local_main())

@@ -12,11 +12,11 @@ from typing import Any
 import datasets
 
 from reid_accel.attributes.vocabulary import UNKNOWN, AttributeGroup
-from reid_accel.data.cache_dir import CACHE_ROOT, writable_cache
+from reid_accel.data.cache_dir import CACHE_ROOT, cache_folder, writable_cache
 from reid_accel.data.listing import UNKNOWN_CAMERA, ImageFile, Listing, fingerprint_of, nobody_warnings
 from reid_accel.data.sets import list_dataset
 from reid_accel.errors import InputError, listed, shortened
-from reid_accel.files import is_utf8, read_bytes, replacing, shown
+from reid_accel.files import ABANDONED_SECONDS, is_utf8, read_bytes, remove_leftovers, replacing, shown
 from reid_accel.synthetic.market import SyntheticMarket
 
 Tables = Mapping[str, datasets.Dataset]
@@ -43,7 +43,7 @@ def load(
     attribute group (-1: unknown). Warnings about the folder's content are logged.
     Raises InputError when the folder is missing, empty or in another layout.
     """
-    cache = writable_cache(Path(cache_dir).expanduser())
+    cache = writable_cache(cache_folder(cache_dir))
     listing = list_dataset(name, root, cache_dir=cache, synthetic=synthetic)
     for warning in listing.warnings:
         logger.warning(warning)
@@ -94,6 +94,7 @@ def listing_of(tables: Tables, folder: Path) -> Listing:
         if missing and missing != ["camera"]:  # unknown cameras can be trained on, and scored without the camera rule
             raise InputError(f"the split {split} lacks the columns {listed(missing)}")
     groups = groups_of(tables["train"])
+    remove_leftovers(folder, foreign_seconds=ABANDONED_SECONDS)
     splits = {split: _files(split, table, groups, folder) for split, table in tables.items()}
     return Listing(splits, groups, fingerprint_of(folder, splits), nobody_warnings(splits["train"]))
 

@@ -27,7 +27,7 @@ from torch import Tensor
 from reid_accel.data.listing import UNKNOWN_CAMERA, UNLABELED_PID
 from reid_accel.distributed.collectives import ALONE, Group
 from reid_accel.errors import InputError
-from reid_accel.files import read_text, replacing, write_json
+from reid_accel.files import ABANDONED_SECONDS, read_text, remove_leftovers, replacing, write_json
 
 FORMAT = "reid_accel features 1"
 ROWS_PER_FILE = 65_536
@@ -212,6 +212,7 @@ def save_features(folder: Path, split_name: str, embeddings: Embeddings, rows_pe
     num_rows = embeddings.num_rows
     num_shards = max(1, -(-num_rows // rows_per_file))
     digest = _digest(embeddings)
+    remove_leftovers(folder, foreign_seconds=ABANDONED_SECONDS)
     shards = []
     for index in range(num_shards):
         rows = slice(index * rows_per_file, min((index + 1) * rows_per_file, num_rows))
