@@ -180,9 +180,16 @@ def _check_submission(
 
 
 def _names(place: Path | None) -> list[str] | None:
+    from reid_accel.data.left_out import left_out_warning
     from reid_accel.data.listing import find_images
 
-    return None if place is None else [path.name for path in find_images(place)]
+    if place is None:
+        return None
+    paths = find_images(place)
+    warning = left_out_warning(place, paths)
+    if warning is not None:
+        print(f"reid-accel: {visible(warning)}", file=sys.stderr)
+    return [path.name for path in paths]
 
 
 def _unchecked(kind: str, test_names: list[str] | None, query_names: list[str] | None) -> str:

@@ -59,6 +59,12 @@ def test_problems_are_printed_as_file_line_message_with_exit_code_1(
     assert f"{path}:4: age must be an integer from 1 to 4, got '9'" in capsys.readouterr().out
 
 
+def test_files_that_are_no_images_are_named(handed_in: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (handed_in / "test" / "000099.avif").touch()
+    assert _check(handed_in) == 0
+    assert f"files in {handed_in / 'test'} are left out: 1 .avif (000099.avif)" in capsys.readouterr().err
+
+
 def test_the_length_of_the_lists_is_an_option(handed_in: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _check(handed_in, "--length", 5) == 1
     assert "6 names in the list, expected 5" in capsys.readouterr().out

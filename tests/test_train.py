@@ -448,14 +448,15 @@ def test_mended_test_images_are_reported_and_changed_training_images_refused(
     train(common)
     query = small_market / "query" / "0007_c1s1_000000_00.png"
     query.rename(query.with_name("0007_c1s1_000009_00.png"))
+    (small_market / "query" / "0008_c1s1_000000_00.png").write_bytes(b"broken")
     capsys.readouterr()
-    train(common)
+    train([*common, "--data.on-bad-image=skip"])
     said = " ".join("".join(capsys.readouterr()).split())
     assert "names or labels in query have changed since the checkpoint was written" in said
     assert "resuming from run/checkpoints/step-00000002" in said
     image = small_market / "bounding_box_train" / "0001_c1s1_000000_00.png"
     image.rename(image.with_name("0001_c1s1_000009_00.png"))
-    assert "the training set's files have changed since" in refused(capsys, common)
+    assert "the training set's files have changed since" in refused(capsys, [*common, "--data.on-bad-image=skip"])
 
 
 def test_faults_of_test_data_end_a_run_before_its_first_step(

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from reid_accel.attributes.vocabulary import AttributeGroup
 from reid_accel.data.crop_cache import CropCache, Decoding, open_crop_cache
-from reid_accel.data.left_out import left_out
+from reid_accel.data.left_out import left_out_warning
 from reid_accel.data.listing import UNKNOWN_CAMERA, ImageFile, find_images, fingerprint_of, unlabeled_images
 from reid_accel.errors import InputError
 from reid_accel.files import shown
@@ -139,9 +139,9 @@ def decode_images(
 def open_unlabeled(place: Path, decoding: Decoding) -> tuple[ImageDataset, tuple[SkippedImage, ...]]:
     """Decode an image, or all images below a folder, without labels. Raises InputError if there are none."""
     paths = find_images(place)
-    missing = left_out(place, {str(path) for path in paths}) if place.is_dir() else ""
-    if missing:
-        logger.warning(f"files in {place} are left out: {missing}")
+    warning = left_out_warning(place, paths)
+    if warning is not None:
+        logger.warning(warning)
     images = unlabeled_images(paths)
     fingerprint = fingerprint_of(place, {"": images})
     return decode_images(images, (), decoding, fingerprint=fingerprint, title=str(place))

@@ -29,6 +29,12 @@ def left_out_warnings(root: Path, splits: Mapping[str, Sequence[Path]]) -> tuple
     )
 
 
+def left_out_warning(place: Path, paths: Sequence[Path]) -> str | None:
+    """A warning if there are files below a folder of images that aren't among `paths`."""
+    kinds = left_out(place, {str(path) for path in paths}) if place.is_dir() else ""
+    return f"files in {place} are left out: {kinds}" if kinds else None
+
+
 def left_out(folder: Path, images: Collection[str]) -> str:
     """The files below a folder that aren't among the images, by kind: "2 .avif (a.avif, b.avif)"; empty if none."""
     folders_of_images = {os.path.dirname(path) for path in images}

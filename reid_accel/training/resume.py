@@ -27,8 +27,9 @@ from reid_accel.training.progress import Progress
 logger = logging.getLogger(__name__)
 
 SECTIONS_THAT_MUST_MATCH = ("data", "model", "loss", "optim", "augment", "train")
-MAY_DIFFER = {"data.cache_dir", "data.root", "data.device_share"}
-"""Locations of the images may change; the fingerprint of their names shows whether they are the same."""
+MAY_DIFFER = {"data.cache_dir", "data.root", "data.device_share", "data.on_bad_image", "data.title"}
+"""Locations of the images and how bad ones are handled may change; the fingerprint shows whether those that are trained
+on are the same."""
 
 
 def resume(config: RunConfig, checkpoints: Path, state: TrainingState, identity: RunFingerprint) -> Progress:
