@@ -150,7 +150,7 @@ def test_attribute_values_out_of_range_are_refused(small_market: Path) -> None:
 
 ODD_CELLS = {
     "pid": (None, "seven", 1.5),
-    "camera": (None, "one", 0.5),
+    "camera": ("one", 0.5),
     "image": (None,),
 }
 
@@ -182,6 +182,15 @@ def test_numbers_of_a_table_beyond_64_bits_are_refused(small_market: Path, tmp_p
         InputError, match="row 0 of the split query: pid must be a whole number, got 9223372036854775808"
     ):
         listing_of({**tables, "query": odd}, tmp_path / "images")
+
+
+def test_an_unknown_camera_of_a_table_may_be_an_empty_cell(small_market: Path, tmp_path: Path) -> None:
+    tables = load("market-layout", small_market, cache_dir=tmp_path)
+    cameras = [None, *tables["query"]["camera"][1:]]
+    camera = datasets.Dataset.from_dict({"camera": cameras}, datasets.Features({"camera": datasets.Value("int64")}))
+    query = datasets.concatenate_datasets([tables["query"].remove_columns("camera"), camera], axis=1)
+    images = listing_of({**tables, "query": query}, tmp_path / "images").splits["query"]
+    assert [image.camera for image in images] == [-1, *cameras[1:]]
 
 
 def test_an_unknown_attribute_of_a_table_may_be_an_empty_cell(small_market: Path, tmp_path: Path) -> None:
