@@ -234,7 +234,12 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write `content` atomically as indented JSON; NaN raises ValueError (write None instead)."""
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    write_text(path, json_text(content))
+
+
+def json_text(content: Any) -> str:
+    """`content` as indented JSON; NaN raises ValueError."""
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
 def with_checksum(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Saved embeddings of a data set: writing them after scoring, and scoring from them alone."""
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,9 @@ from reid_accel.config.schema import ScoreConfig
 from reid_accel.distributed.collectives import Group
 from reid_accel.errors import InputError
 from reid_accel.evaluation.evaluate import retrieval_entries, score_variants
-from reid_accel.files import read_text, write_json
 from reid_accel.retrieval.distances import shard_rows
-from reid_accel.retrieval.features import Embeddings, read_features, save_features
+from reid_accel.retrieval.features import Embeddings, read_features, remove_old_shards, stage_features
+from reid_accel.retrieval.manifest import read_checked_json, saving, stage_json
 
 ABOUT_FILE = "about.json"
 SPLITS = ("query", "gallery")
@@ -27,7 +26,7 @@ class FeaturesOrigin:
     """Model and data."""
     metric: str
     flip: bool
-    crops: int
+    crops: int = 1
 
 
 def write_saved_features(folder: Path, embeddings: dict[str, Embeddings], origin: FeaturesOrigin) -> None:
@@ -36,16 +35,18 @@ def write_saved_features(folder: Path, embeddings: dict[str, Embeddings], origin
     Every process calls it with its own rows.
     """
     group = Group.of()
+    gathered = {split: group.gather_rows(embeddings[split].embedding_SD.cpu()) for split in SPLITS}
+    if not group.is_main:
+        return
+    with saving(folder) as files:
+        stage_json(files, folder / ABOUT_FILE, vars(origin))
+        for split, features_ND in gathered.items():
+            assert features_ND is not None, "process 0 gathers"
+            own = embeddings[split]
+            complete = replace(own, embedding_SD=features_ND, rows=range(own.num_rows), fingerprint=origin.fingerprint)
+            stage_features(files, folder, split, complete)
     for split in SPLITS:
-        own = embeddings[split]
-        features_ND = group.gather_rows(own.embedding_SD.cpu())
-        if features_ND is not None:
-            rows = range(own.num_rows)
-            save_features(
-                folder, split, replace(own, embedding_SD=features_ND, rows=rows, fingerprint=origin.fingerprint)
-            )
-    if group.is_main:
-        write_json(folder / ABOUT_FILE, vars(origin))
+        remove_old_shards(folder, split)
 
 
 def score_saved_features(
@@ -56,16 +57,12 @@ def score_saved_features(
     Every process calls it and takes its own rows of the gallery. Raises InputError if the folder contains no features,
     or features of different models.
     """
-    try:
-        about = json.loads(read_text(folder / ABOUT_FILE))
-        # older features have one crop
-        origin = FeaturesOrigin(
-            str(about["fingerprint"]), str(about["metric"]), bool(about["flip"]), int(about.get("crops", 1))
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    if not (folder / ABOUT_FILE).exists():
         raise InputError(
-            f"{folder} contains no saved features ({error}); create them with --model RUN/model --features {folder}"
-        ) from error
+            f"{folder} contains no saved features (it lacks {ABOUT_FILE}); create them with --model RUN/model "
+            f"--features {folder}"
+        )
+    origin = read_checked_json(folder / ABOUT_FILE, FeaturesOrigin)
     query, gallery = (read_features(folder, split, origin.fingerprint) for split in SPLITS)
     group = Group.of()
     shard = gallery.shard(shard_rows(gallery.num_rows, group.size, group.rank))

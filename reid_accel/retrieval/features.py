@@ -8,11 +8,11 @@ D feature.
 """
 
 import hashlib
-import json
 import re
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,9 @@ from torch import Tensor
 from reid_accel.data.listing import UNKNOWN_CAMERA, UNLABELED_PID
 from reid_accel.distributed.collectives import ALONE, Group
 from reid_accel.errors import InputError
-from reid_accel.files import ABANDONED_SECONDS, read_text, remove_leftovers, replacing, write_json
+from reid_accel.files import check_regular, replacing
+from reid_accel.retrieval.manifest import FORMAT, read_manifest, saving, stage_json
 
-FORMAT = "reid_accel features 1"
 ROWS_PER_FILE = 65_536
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -201,36 +201,47 @@ def _as_labels(name: str, labels: Labels, num_rows: int) -> Int64Array:
 def save_features(folder: Path, split_name: str, embeddings: Embeddings, rows_per_file: int = ROWS_PER_FILE) -> None:
     """Write all rows in float32 as files of at most `rows_per_file` rows; replaces the split's old ones.
 
-    The manifest is written last: readers refuse a folder without it, so old and new files are never mixed.
+    Readers refuse a folder without the manifest, which is renamed last, so old and new files are never mixed. Raises
+    InputError when a file can't be written; the old ones are intact then.
     """
+    with saving(folder) as files:
+        stage_features(files, folder, split_name, embeddings, rows_per_file)
+    remove_old_shards(folder, split_name)
+
+
+def stage_features(
+    files: ExitStack, folder: Path, split_name: str, embeddings: Embeddings, rows_per_file: int = ROWS_PER_FILE
+) -> None:
+    """Write the files of a split under temporary names, until `saving` ends."""
     assert embeddings.is_complete
     assert len(embeddings.name_N) == embeddings.num_rows
     embeddings = replace(embeddings, embedding_SD=embeddings.embedding_SD.detach().cpu().float())
     _check_split_name(split_name)
     if rows_per_file < 1:
         raise InputError(f"rows_per_file must be at least 1, got {rows_per_file}")
-    num_rows = embeddings.num_rows
+    num_rows, digest = embeddings.num_rows, _digest(embeddings)
     num_shards = max(1, -(-num_rows // rows_per_file))
-    digest = _digest(embeddings)
-    remove_leftovers(folder, foreign_seconds=ABANDONED_SECONDS)
-    shards = []
-    for index in range(num_shards):
-        rows = slice(index * rows_per_file, min((index + 1) * rows_per_file, num_rows))
-        name = f"{split_name}-{index:05d}-of-{num_shards:05d}.safetensors"
-        metadata = {"format": FORMAT, "first_row": str(rows.start), "digest": digest}
-        with replacing(folder / name) as temporary:
-            save_file(_tensors(embeddings, rows), temporary, metadata | {"fingerprint": embeddings.fingerprint})
-        shards.append({"file": name, "num_rows": rows.stop - rows.start})
+    rows = [slice(first, min(first + rows_per_file, num_rows)) for first in range(0, num_rows or 1, rows_per_file)]
+    names = [f"{split_name}-{index:05d}-of-{num_shards:05d}.safetensors" for index in range(num_shards)]
     manifest = {
         "format": FORMAT,
         "fingerprint": embeddings.fingerprint,
         "digest": digest,
         "num_rows": num_rows,
         "dimension": embeddings.embedding_SD.shape[1],
-        "shards": shards,
+        "shards": [{"file": name, "num_rows": part.stop - part.start} for name, part in zip(names, rows, strict=True)],
     }
-    write_json(folder / f"{split_name}.json", manifest)
-    current = {shard["file"] for shard in shards}
+    # the stack ends in reverse order: the shards get their names before the manifest
+    stage_json(files, folder / f"{split_name}.json", manifest)
+    for name, part in zip(names, rows, strict=True):
+        metadata = {"format": FORMAT, "first_row": str(part.start), "digest": digest}
+        temporary = files.enter_context(replacing(folder / name))
+        save_file(_tensors(embeddings, part), temporary, metadata | {"fingerprint": embeddings.fingerprint})
+
+
+def remove_old_shards(folder: Path, split_name: str) -> None:
+    """Remove the split's shards that its manifest doesn't name."""
+    current = {shard.file for shard in read_manifest(folder / f"{split_name}.json").shards}
     for path in sorted(folder.glob(f"{split_name}-*-of-*.safetensors")):
         if path.name not in current:
             path.unlink()
@@ -242,21 +253,24 @@ def read_features(folder: Path, split_name: str, fingerprint: str | None = None)
     With `fingerprint`, also raises InputError for embeddings computed from another model or other data.
     """
     _check_split_name(split_name)
-    manifest = _read_manifest(folder / f"{split_name}.json")
-    shards = [_read_shard(folder / shard["file"], shard["num_rows"]) for shard in manifest["shards"]]
-    embeddings = Embeddings(
-        torch.cat([shard["embedding"] for shard in shards]),
-        range(manifest["num_rows"]),
-        torch.cat([shard["pid"] for shard in shards]).numpy(),
-        torch.cat([shard["camera"] for shard in shards]).numpy(),
-        tuple(name for shard in shards for name in _unpack_names(shard["name"], shard["name_end"])),
-        manifest["fingerprint"],
-    )
-    if _digest(embeddings) != manifest["digest"]:
-        raise InputError(
-            f"the shards of {split_name} in {folder} don't belong to one save or were changed "
-            "(their checksum differs from the manifest's): compute the features again"
+    manifest = read_manifest(folder / f"{split_name}.json")
+    shards = [_read_shard(folder / shard.file, shard.num_rows, manifest.dimension) for shard in manifest.shards]
+    try:
+        embeddings = Embeddings(
+            torch.cat([shard["embedding"] for shard in shards]),
+            range(manifest.num_rows),
+            torch.cat([shard["pid"] for shard in shards]).numpy(),
+            torch.cat([shard["camera"] for shard in shards]).numpy(),
+            tuple(name for shard in shards for name in _unpack_names(shard["name"], shard["name_end"])),
+            manifest.fingerprint,
         )
+        if _digest(embeddings) != manifest.digest:
+            raise InputError("their checksum differs from the manifest's")
+    except InputError as error:
+        raise InputError(
+            f"the shards of {split_name} in {folder} don't belong to one save or were changed ({error}): compute the "
+            "features again"
+        ) from error
     if fingerprint is not None and fingerprint != embeddings.fingerprint:
         raise InputError(
             f"the features of {split_name} in {folder} were computed from {embeddings.fingerprint}, "
@@ -270,24 +284,13 @@ def _check_split_name(split_name: str) -> None:
         raise InputError(f"a split's name is made of letters, digits and underscores, got {split_name!r}")
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise InputError(f"{path} is missing: there are no complete features of that split")
-    try:
-        manifest = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} is not a manifest of features: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise InputError(f"{path} is not a manifest of features in the format {FORMAT!r}")
-    return manifest
-
-
-def _read_shard(path: Path, num_rows: int) -> dict[str, torch.Tensor]:
-    if not path.is_file():
+def _read_shard(path: Path, num_rows: int, dimension: int) -> dict[str, torch.Tensor]:
+    if not path.exists():
         raise InputError(f"{path} is missing: copy the complete folder, or compute the features again")
     try:
+        check_regular(path)
         tensors = load_file(path)
-    except SafetensorError as error:
+    except (OSError, SafetensorError) as error:
         raise InputError(f"{path} is incomplete ({error}): compute the features again") from error
     if sorted(tensors) != ["camera", "embedding", "name", "name_end", "pid"]:
         raise InputError(f"{path} holds {sorted(tensors)}, not a shard of features")
@@ -296,11 +299,19 @@ def _read_shard(path: Path, num_rows: int) -> dict[str, torch.Tensor]:
             f"{path} holds {len(tensors['embedding'])} rows, but the manifest has {num_rows}: "
             "compute the features again"
         )
+    shapes = {"embedding": (num_rows, dimension), **dict.fromkeys(("camera", "pid", "name_end"), (num_rows,))}
+    types = {"embedding": torch.float32, "name": torch.uint8}
+    for name, tensor in tensors.items():
+        if tuple(tensor.shape) != shapes.get(name, (tensor.numel(),)) or tensor.dtype != types.get(name, torch.int64):
+            raise InputError(
+                f"{path} holds {name} as {tensor.dtype} {list(tensor.shape)}, not as it was saved: compute the "
+                "features again"
+            )
     return tensors
 
 
 def _tensors(embeddings: Embeddings, rows: slice) -> dict[str, torch.Tensor]:
-    encoded = [name.encode() for name in embeddings.name_N[rows]]
+    encoded = [name.encode(errors="surrogateescape") for name in embeddings.name_N[rows]]
     ends = torch.tensor([len(name) for name in encoded], dtype=torch.int64).cumsum(0)
     return {
         "embedding": embeddings.embedding_SD[rows].contiguous(),
@@ -314,7 +325,9 @@ def _tensors(embeddings: Embeddings, rows: slice) -> dict[str, torch.Tensor]:
 def _unpack_names(name: torch.Tensor, name_end: torch.Tensor) -> list[str]:
     ends = name_end.tolist()
     joined = name.numpy().tobytes()
-    return [joined[begin:end].decode(errors="replace") for begin, end in zip([0, *ends[:-1]], ends, strict=False)]
+    return [
+        joined[begin:end].decode(errors="surrogateescape") for begin, end in zip([0, *ends[:-1]], ends, strict=False)
+    ]
 
 
 def _digest(embeddings: Embeddings) -> str:
@@ -322,5 +335,5 @@ def _digest(embeddings: Embeddings) -> str:
     digest = hashlib.sha256(f"{embeddings.fingerprint} {tuple(embeddings.embedding_SD.shape)}".encode())
     for array in (embeddings.embedding_SD.contiguous().numpy(), embeddings.pid_N, embeddings.camera_N):
         digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-    digest.update("\0".join(embeddings.name_N).encode())
+    digest.update("\0".join(embeddings.name_N).encode(errors="surrogateescape"))
     return digest.hexdigest()

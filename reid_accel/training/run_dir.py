@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from accelerate import Accelerator
+from safetensors import SafetensorError
 
 from reid_accel.config.schema import RunConfig
 from reid_accel.distributed.collectives import Group
@@ -108,5 +109,5 @@ def save_model(model: ReIDModel, folder: Path) -> None:
     try:
         with replacing_folder(folder) as temporary:
             model.save_pretrained(temporary)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise InputError(f"the model could not be saved to {folder}: {error}; the earlier one is intact") from error

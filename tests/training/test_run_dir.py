@@ -10,13 +10,16 @@ from pathlib import Path
 import pytest
 from accelerate import Accelerator
 from helpers.checkpoints import KINDS, network, save
+from helpers.full_disk import files_of_at_most
 
 from reid_accel.config.parse import recipe_config, to_yaml
-from reid_accel.config.schema import Config, RunConfig
+from reid_accel.config.schema import Config, ModelConfig, RunConfig
 from reid_accel.errors import InputError
 from reid_accel.files import write_json, write_text
+from reid_accel.models.architecture import Architecture
+from reid_accel.models.reid import ReIDModel
 from reid_accel.training.progress import Progress
-from reid_accel.training.run_dir import choose_run_folder
+from reid_accel.training.run_dir import choose_run_folder, save_model
 from reid_accel.training.run_paths import check_run_folder, resumed_after_restart
 
 
@@ -190,3 +193,20 @@ def test_what_a_killed_process_left_is_cleaned_up_when_the_run_is_resumed(tmp_pa
     (tmp_path / ".model.77.old").mkdir()  # killed before the new model got its name
     choose_run_folder(RunConfig(dir=str(tmp_path), resume="auto"), Accelerator(cpu=True))
     assert sorted(path.name for path in tmp_path.iterdir()) == [".notes.old", "config.yaml", "model"]
+
+
+def test_a_full_disk_leaves_the_earlier_model(tmp_path: Path) -> None:
+    settings = ModelConfig(backbone="test_resnet", height_px=64, width_px=32, neck_units=8)
+    save_model(ReIDModel(Architecture(model=settings, num_identities=3)), tmp_path / "model")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
+    other = ReIDModel(Architecture(model=settings, num_identities=5))
+    for room in (0, 500, 10_000):
+        with (
+            files_of_at_most(room),
+            pytest.raises(InputError, match=r"the model could not be saved to .+intact"),
+        ):
+            save_model(other, tmp_path / "model")
+        assert [path.name for path in tmp_path.iterdir()] == ["model"]
+        assert {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()} == before
+    save_model(other, tmp_path / "model")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()} != before
