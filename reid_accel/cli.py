@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional
 
+from reid_accel.config.checks import in_home
 from reid_accel.config.launch_file import check_launch_file
 from reid_accel.config.recipes import launch_file_path, recipe_path, recipes, title_of
 from reid_accel.errors import InputError, explaining_os_errors
@@ -136,7 +137,7 @@ def _push(
     """
     from reid_accel.hub import push
 
-    for line in push(folder, repo_id, visibility=visibility, dry_run=dry_run).lines():
+    for line in push(Path(in_home(str(folder))), repo_id, visibility=visibility, dry_run=dry_run).lines():
         print(visible(line, kept=""))
     return SUCCESS
 
@@ -163,7 +164,7 @@ def _check_submission(
 
     test_names, query_names = _names(test), _names(queries)
     code = SUCCESS
-    for path in files:
+    for path in (Path(in_home(str(file))) for file in files):
         kind = submission_kind(path)
         if kind == "classification":
             problems = check_classification(path, test_names)
@@ -185,6 +186,7 @@ def _names(place: Path | None) -> list[str] | None:
 
     if place is None:
         return None
+    place = Path(in_home(str(place)))
     paths = find_images(place)
     warning = left_out_warning(place, paths)
     if warning is not None:

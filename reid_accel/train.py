@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from reid_accel.config.schema import Config
 from reid_accel.data.dataset import ImageDataset
 from reid_accel.data.open import open_data
 from reid_accel.data.splits import OpenedData, split_training_images
+from reid_accel.distributed.collectives import Group
 from reid_accel.distributed.fsdp import check_sharding
 from reid_accel.distributed.setup import process_group_scope, start_accelerator
 from reid_accel.distributed.stop import EXIT_STOPPED, StopRequest
@@ -39,7 +41,7 @@ from reid_accel.models.backbone import starting_weights
 from reid_accel.models.reid import ReIDModel, import_module
 from reid_accel.models.trial import require_trainable
 from reid_accel.reporting.console import epoch_bar, epoch_line, open_console, sentences_for_users
-from reid_accel.reporting.tracking import Tracking, check_trackers
+from reid_accel.reporting.tracking import Tracking, check_trackers, start_trackers
 from reid_accel.training.additions import NOTHING, Additions
 from reid_accel.training.build import build_model, build_trainer
 from reid_accel.training.checkpoint import RunFingerprint, save_checkpoint
@@ -118,16 +120,18 @@ def prepare(
     trainer = build_trainer(config, accelerator, model, training, additions.losses, watchdog)
     steps = len(trainer.epoch_batches(epoch=0))
 
+    start = partial(start_trackers, accelerator, config.run.trackers, to_dict(config), config.run.name)
+    Group.of().together(start)  # before a folder is made or cleared
     folder = choose_run_folder(config.run, accelerator, held)
     test_images = data.split_fingerprints()
     training_images = test_images.pop("train")
     identity = RunFingerprint(to_dict(config), training_images, accelerator.num_processes, test_images)
     progress = resume(config.run, folder / "checkpoints", trainer.state, identity)
+    kept = {"resume_step": progress.step, "resume_lines": progress.logged_lines}
+    tracking = Tracking(folder, accelerator, config.run.trackers, to_dict(config), **kept)
     if accelerator.is_main_process:
         write_text(folder / "config.yaml", to_yaml(config))
         (folder / STOPPED_FILE).unlink(missing_ok=True)
-    kept = {"resume_step": progress.step, "resume_lines": progress.logged_lines}
-    tracking = Tracking(folder, accelerator, config.run.trackers, to_dict(config), **kept)
     for note in (*ignored_settings(config), *notes(trainer, load)):
         logger.warning(note)
     for line in opening(folder, trainer, validation, steps, micro_batch):
@@ -153,7 +157,8 @@ def complete(run: Run, progress: Progress) -> None:
     run.accelerator.wait_for_everyone()
     run.watchdog.mark("final evaluation")
     images = RunImages(run.data, run.trainer.data.images, run.validation)
-    finish_run(config, run.folder, images, progress, run.accelerator, run.console)
+    report = finish_run(config, run.folder, images, progress, run.accelerator, run.console)
+    run.tracking.log_final(progress.step, report)
     run.tracking.close()
 
 

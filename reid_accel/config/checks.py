@@ -58,6 +58,17 @@ def in_home(path: str) -> str:
     return expanded
 
 
+def expand_homes(config: object, names: tuple[str, ...]) -> None:
+    """Replace a `~` at the start of paths among a new config's fields (of NAME:FOLDER entries, in the folder)."""
+    for name in names:
+        value = getattr(config, name)
+        if isinstance(value, str):
+            object.__setattr__(config, name, in_home(value))
+        elif isinstance(value, tuple):
+            entries = (entry.partition(":") for entry in value)
+            object.__setattr__(config, name, tuple(f"{kind}{colon}{in_home(path)}" for kind, colon, path in entries))
+
+
 def check_positive(name: str, value: object) -> None:
     """Raise InputError unless the value is an integer above 0."""
     number = index(value) if isinstance(value, SupportsIndex) and not isinstance(value, bool) else 0

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
-from reid_accel.config.checks import check
+from reid_accel.config.checks import check, expand_homes
 from reid_accel.errors import InputError
 
 DatasetName = Literal["synthetic", "synthetic-course", "market1501", "market-layout", "msmt17", "course"]
@@ -54,6 +54,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "also", tuple(self.also))
+        expand_homes(self, ("root", "also"))
         for entry in self.also:
             name_and_folder(entry, "data.also")
         if self.root is not None and self.name.startswith("synthetic"):

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from reid_accel.config.checks import check, check_choices, check_each
+from reid_accel.config.checks import check, check_choices, check_each, expand_homes
 
 MARGIN_LIMITS = {"linear": math.inf, "arcface": math.pi, "cosface": 2.0}
 """By classifier, what `loss.classifier_margin` must be below: arcface's is an angle, cosface's a cosine."""
@@ -58,6 +58,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check_choices(self, "model")
+        expand_homes(self, ("weights_file",))
         object.__setattr__(self, "stripes", tuple(self.stripes))
         counts, most = self.stripes, self.height_px // 16  # rows of the last feature map, where it has many
         check(

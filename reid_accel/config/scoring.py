@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from reid_accel.config.checks import LogLevel, check_each
+from reid_accel.config.checks import LogLevel, check_each, expand_homes
 from reid_accel.config.data import DataConfig, name_and_folder
 from reid_accel.errors import InputError
 
@@ -75,6 +75,7 @@ class ScoringConfig:
         if self.model is None and self.features is None:
             raise InputError("give --model RUN/model to score a model, or --features DIR to score saved features")
         object.__setattr__(self, "also", tuple(self.also))
+        expand_homes(self, ("model", "features", "also", "dir"))
         for entry in self.also:
             name_and_folder(entry, "also")
         if self.data.also:
@@ -107,3 +108,6 @@ class PredictionConfig:
     free one of runs/predict-2, runs/predict-3, ..."""
     log_level: LogLevel = "info"
     """Least severe messages to print; `warning`: only warnings and errors."""
+
+    def __post_init__(self) -> None:
+        expand_homes(self, ("model", "queries", "test", "dir"))

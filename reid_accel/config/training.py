@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from reid_accel.config.checks import LogLevel, check, check_each, check_folder_name
+from reid_accel.config.checks import LogLevel, check, check_each, check_folder_name, expand_homes
 from reid_accel.errors import InputError
 
 
@@ -151,6 +151,7 @@ class RunConfig:
         object.__setattr__(self, "trackers", tuple(self.trackers))
         check_folder_name("run.name", self.name)
         check(self.dir is None or bool(self.dir.strip()), "run.dir", "a folder's path", self.dir)
+        expand_homes(self, ("dir", "resume"))
         check_each(self, "run", ("cpu_threads",), 0, "0 or more")
         check_each(self, "run", ("checkpoint_steps", "checkpoint_minutes", "stall_minutes"), 0, "0 (off) or more")
         check_each(self, "run", ("keep_checkpoints", "log_every_steps"), 1, "positive")

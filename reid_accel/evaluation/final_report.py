@@ -262,8 +262,11 @@ def finish_run(
     progress: Progress,
     accelerator: Accelerator,
     console: Console,
-) -> None:
-    """Score the model in `folder/model`, write report and model card, and push to the hub if configured."""
+) -> Report | None:
+    """Score the model in `folder/model`, write report and model card, and push to the hub if configured.
+
+    Process 0 returns the report, the others None.
+    """
     data, trained_on = images.data, images.trained_on
     model = on_device(load_model(folder / "model"), accelerator.device)
     plan = ReportPlan(
@@ -284,7 +287,7 @@ def finish_run(
     with _explaining_interrupts(folder):
         report = score_and_report(model, plan, accelerator)
     if report is None:
-        return
+        return None
     architecture = asdict(model.architecture)
     write_model_card(folder / "model", report, architecture.pop("model") | architecture, config.run.push_to)
     print_report(console, report)
@@ -292,6 +295,7 @@ def finish_run(
     if config.run.push_to:
         pushed = push(folder / "model", config.run.push_to, visibility=config.run.push_visibility)
         logger.info(pushed.lines()[-1])
+    return report
 
 
 @contextmanager

@@ -55,7 +55,18 @@ def starting_weights(settings: ModelConfig) -> dict[str, Tensor] | None:
     if not settings.pretrained and settings.weights_file is None:
         return None
     load_pretrained(backbone, settings.backbone, settings.weights_file)
+    require_finite(backbone.state_dict(), settings.weights_file or f"the pretrained weights of {settings.backbone}")
     return backbone.state_dict()
+
+
+def require_finite(weights: Mapping[str, Tensor], origin: str) -> None:
+    """Raise InputError if any weight is NaN or infinite."""
+    broken = [name for name, value in weights.items() if not bool(value.isfinite().all())]
+    if broken:
+        raise InputError(
+            f"{origin}: {len(broken)} of {len(weights)} tensors hold NaN or infinity ({_first_three(broken)}): the "
+            "weights are of a failed training or a damaged file, give others with --model.weights-file"
+        )
 
 
 def registering_module(name: str) -> str | None:

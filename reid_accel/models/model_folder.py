@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from reid_accel.config.checks import in_home
 from reid_accel.errors import InputError
 
 MODEL_FILES = ("config.json", "model.safetensors")
@@ -11,7 +12,7 @@ _HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 def check_model_name(name: str | Path) -> None:
     """Raise InputError unless `name` is a folder with a saved model, or could be a hub repository."""
-    folder = Path(name)
+    folder = Path(in_home(str(name)))
     if folder.is_dir():
         missing = [file for file in MODEL_FILES if not (folder / file).is_file()]
         if missing:

@@ -24,6 +24,7 @@ from timm.layers import convert_sync_batchnorm
 from torch import Tensor
 
 from reid_accel.attributes.vocabulary import AttributeGroup
+from reid_accel.config.checks import in_home
 from reid_accel.config.schema import Config
 from reid_accel.errors import InputError, first_line
 from reid_accel.models.architecture import Architecture
@@ -252,6 +253,7 @@ def load_model(name: str | Path, module: str | None = None) -> ReIDModel:
     """
     if module is not None:
         import_module(module)
+    name = in_home(str(name))
     check_model_name(name)
     return ReIDModel.from_pretrained(name)
 

@@ -3,6 +3,7 @@
 import difflib
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,20 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, filter_trackers, get_avail
 
 from reid_accel.errors import InputError
 from reid_accel.files import open_regular, regular_only, shown, write_text
+from reid_accel.reporting.schema import Report
 
 METRICS_FILE = "metrics.jsonl"
 PROJECT = "reid_accel"
 PACKAGES = {"comet_ml": "comet-ml"}  # trackers whose package is spelled differently
+NAME_ARGUMENTS = {
+    "wandb": "name",
+    "trackio": "name",
+    "mlflow": "run_name",
+    "clearml": "task_name",
+    "dvclive": "exp_name",
+    "swanlab": "experiment_name",
+}
+"""How a tracker is told the run's name when it starts; tensorboard shows the folder's."""
 
 
 class Tracking:
@@ -42,10 +53,7 @@ class Tracking:
         if trackers:
             # the run's folder is chosen after Accelerate has started
             accelerator.project_configuration.set_directories(str(folder))
-            accelerator.log_with = filter_trackers(list(trackers), accelerator.logging_dir)
-            settings = dict(flat(config or {}))
-            texts = {name: shown(value) for name, value in settings.items() if isinstance(value, str)}
-            accelerator.init_trackers(PROJECT, config=settings | texts)
+            _start(accelerator, [name for name in trackers if _needs_folder(name)], config or {}, folder.name)
 
     def log(self, step: int, values: Mapping[str, Any]) -> None:
         """Log `values` at `step`: nested to the file, with dotted names to the trackers.
@@ -60,6 +68,11 @@ class Tracking:
         numbers = {name: value for name, value in flat(line) if isinstance(value, int | float)}
         self._accelerator.log(numbers, step=step)
 
+    def log_final(self, step: int, report: Report | None) -> None:
+        """Log the final scores to the trackers only; every process calls it, process 0 with the report."""
+        if report is not None:
+            self._accelerator.log(final_numbers(report), step=step)
+
     def _keep(self, count: int, step: int) -> int:
         """Keep the first `count` lines up to `step`, without incomplete ones; returns the number of lines kept."""
         if not self._accelerator.is_main_process or not self.path.exists():
@@ -73,6 +86,61 @@ class Tracking:
     def close(self) -> None:
         """Let the trackers finish."""
         self._accelerator.end_training()
+
+
+def start_trackers(accelerator: Accelerator, names: Sequence[str], config: Mapping[str, Any], run_name: str) -> None:
+    """Start the trackers that need no folder, before the run has one. Raises InputError when one can't be started."""
+    _start(accelerator, [name for name in names if not _needs_folder(name)], config, run_name)
+
+
+def _needs_folder(name: str) -> bool:
+    return bool(LOGGER_TYPE_TO_CLASS[name].requires_logging_directory)
+
+
+def _start(accelerator: Accelerator, names: Sequence[str], config: Mapping[str, Any], run_name: str) -> None:
+    if not names:
+        return
+    before, accelerator.trackers = accelerator.trackers, []
+    accelerator.log_with = filter_trackers(list(names), accelerator.logging_dir)
+    arguments = {name: {NAME_ARGUMENTS[name]: run_name} for name in names if name in NAME_ARGUMENTS}
+    settings = dict(flat(config))
+    texts = {name: shown(value) for name, value in settings.items() if isinstance(value, str)}
+    try:
+        accelerator.init_trackers(PROJECT, config=settings | texts, init_kwargs=arguments)
+        for tracker in accelerator.trackers if accelerator.is_main_process else ():
+            _name_afterwards(tracker, run_name)
+    except BaseException as error:
+        package = type(error).__module__.partition(".")[0]
+        if package not in names and not isinstance(error, OSError | ValueError):
+            raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(
+            f"run.trackers: {' or '.join(names)} cannot be started ({reason}): log in to it first, choose its offline "
+            "mode, or omit it"
+        ) from error
+    accelerator.trackers = before + accelerator.trackers
+
+
+def _name_afterwards(tracker: Any, run_name: str) -> None:
+    """Tell the run's name to the trackers that take it only then."""
+    if tracker.name == "comet_ml":
+        tracker.tracker.set_name(run_name)
+    elif tracker.name == "aim":
+        tracker.tracker.name = run_name
+
+
+def final_numbers(report: Report) -> dict[str, float]:
+    """A report's scores with names that every tracker can store: `final/market1501/rerank/mAP`."""
+    numbers: dict[str, float] = {}
+    for entry in report["retrieval"]:
+        parts = ("final", entry["protocol"], entry["rerank"] and "rerank", entry["query_expansion"] and "expansion")
+        prefix = "/".join(part for part in parts if part)
+        scores = {"mAP": entry["mAP"], "mINP": entry["mINP"], **{f"rank-{k}": v for k, v in entry["cmc"].items()}}
+        numbers |= {f"{prefix}/{name}": value for name, value in scores.items()}
+    if report["attributes"] is not None:
+        for convention, values in report["attributes"]["conventions"].items():
+            numbers[f"final/attributes/{re.sub('[^-_./ 0-9A-Za-z]', '_', convention)}/accuracy"] = values["accuracy"]
+    return {name: value for name, value in numbers.items() if isinstance(value, int | float)}
 
 
 def check_trackers(names: Sequence[str]) -> None:

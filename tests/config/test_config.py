@@ -18,6 +18,7 @@ from reid_accel.config.schema import (
     ModelConfig,
     OptimConfig,
     PredictionConfig,
+    RunConfig,
     ScoringConfig,
     TrainConfig,
 )
@@ -260,3 +261,26 @@ def test_losses_on_pairs_need_batches_of_people() -> None:
         Config(loss=apart, train=wide).micro_batch_size(4)
     with pytest.raises(InputError, match=r"on with loss\.center"):
         LossConfig(center=0.1, pairs_across_processes=False)
+
+
+def test_a_home_folder_is_found_in_every_path_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    home = str(tmp_path)
+    config = parse(
+        Config,
+        [
+            "--run.dir=~/run", "--run.resume=~/run/checkpoints/step-00000001", "--model.weights-file=~/w.safetensors",
+            "--data.name=market1501", "--data.root=~/market", "--data.also", "msmt17:~/msmt", "market1501:b",
+        ],
+    )  # fmt: skip
+    assert (config.run.dir, config.model.weights_file) == (f"{home}/run", f"{home}/w.safetensors")
+    assert config.run.resume == f"{home}/run/checkpoints/step-00000001"
+    assert (config.data.root, config.data.also) == (f"{home}/market", (f"msmt17:{home}/msmt", "market1501:b"))
+    scoring = parse(ScoringConfig, ["--model=~/run/model", "--dir=~", "--also", "msmt17:~/msmt"])
+    assert (scoring.model, scoring.dir, scoring.also) == (f"{home}/run/model", home, (f"msmt17:{home}/msmt",))
+    assert parse(ScoringConfig, ["--features=~/f"]).features == f"{home}/f"
+    predicting = parse(PredictionConfig, ["--model=user/name", "--queries=~/q", "--test=~/t.jpg", "--dir=~/p"])
+    assert (predicting.model, predicting.queries) == ("user/name", f"{home}/q")
+    assert (predicting.test, predicting.dir) == (f"{home}/t.jpg", f"{home}/p")
+    with pytest.raises(InputError, match="no such home folder"):
+        RunConfig(dir="~nobody-of-this-name/run")

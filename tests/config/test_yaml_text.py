@@ -80,8 +80,8 @@ def test_no_value_becomes_a_flag(value: str, tmp_path: Path) -> None:
         for items in (f"['{value}']", f"[tensorboard, '{value}']", f"'{value}'"):
             with pytest.raises(InputError, match="values that don't start with -"):
                 parsed(tmp_path, f"{name}{items}}}")
-    config = parsed(tmp_path, f"run: {{name: '{value}x', dir: '{value}'}}")
-    assert (config.run.name, config.run.dir, config.run.overwrite) == (f"{value}x", value, False)
+    config = parsed(tmp_path, f"data: {{title: '{value}'}}\nrun: {{dir: '{value}'}}")
+    assert (config.data.title, config.run.dir, config.run.overwrite) == (value, value, False)
 
 
 @pytest.mark.parametrize(

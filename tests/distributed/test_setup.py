@@ -12,12 +12,14 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import GradientAccumulationPlugin
 from helpers.launch_answers import environment_of
+from helpers.launching import TINY
 from helpers.trainers import trainer
 
 from reid_accel.config.environment import ignored_settings
 from reid_accel.config.schema import Config, OptimConfig, RunConfig, TrainConfig
 from reid_accel.distributed.setup import process_group_scope, start_accelerator
 from reid_accel.errors import InputError
+from reid_accel.train import main as train
 from reid_accel.training.metrics import EpochSums
 
 
@@ -174,6 +176,45 @@ def test_no_variable_changes_what_a_run_computes(small_market: Path, monkeypatch
                 changed.setenv(name, value)
                 got = weights_after_three_steps(small_market)
             assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True)), f"{name}={value}"
+
+
+def test_a_launchers_compiler_does_not_disturb_averages_and_centers(
+    small_market: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`accelerate launch --dynamo_backend inductor`, and a job script's accumulation."""
+    arguments = [
+        *TINY, "--data.name=market-layout", f"--data.root={small_market}", f"--data.cache-dir={tmp_path / 'cache'}",
+        "--data.validation-share=0", "--train.epochs=1", "--train.batch-size=8", "--train.ema-decay=0.9",
+        "--loss.center=0.001", "--train.accumulation-steps=2",
+    ]  # fmt: skip
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    train([*arguments, f"--run.dir={tmp_path / 'plain'}"])
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR")
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    capsys.readouterr()
+    train([*arguments, f"--run.dir={tmp_path / 'launched'}"])
+    said = capsys.readouterr().out
+    assert "ACCELERATE_DYNAMO_BACKEND=INDUCTOR is not used: the run's own setting, --run.compile, wins" in said
+    assert "ACCELERATE_GRADIENT_ACCUMULATION_STEPS=4 is not used" in said
+    model = "model/model.safetensors"
+    assert (tmp_path / "plain" / model).read_bytes() == (tmp_path / "launched" / model).read_bytes()
+
+
+def test_a_compiled_run_has_averages_and_centers(small_market: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiling = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compiling(module, backend="eager"))  # in seconds
+    more = ("--run.compile", "--train.ema-decay=0.9", "--loss.center=0.001")
+    with process_group_scope():
+        built = trainer(small_market, *more)
+        assert built.ema is not None
+        before = built.unwrapped.center_IE.clone()
+        batches = built.open_batches(built.epoch_batches(0)[:1], epoch=0)
+        built.step(batches, 0, EpochSums.restored({}, built.accelerator))
+        assert built.updates.number == 1
+        assert not torch.equal(built.unwrapped.center_IE, before)
+        assert built.ema.model.state_dict().keys() == built.unwrapped.state_dict().keys()
+        assert not any("_orig_mod" in name for name in built.unwrapped.state_dict())
+    torch.compiler.reset()
 
 
 REFUSED = [

@@ -11,7 +11,7 @@ from timm.models import PretrainedCfg
 
 from reid_accel.config.schema import ModelConfig
 from reid_accel.errors import InputError
-from reid_accel.models.backbone import build_backbone, load_pretrained, normalization
+from reid_accel.models.backbone import build_backbone, load_pretrained, normalization, starting_weights
 
 
 def built(name: str, last_stride: int = 2) -> torch.nn.Module:
@@ -269,3 +269,15 @@ def test_a_learned_pooling_starts_anew_with_pretrained_weights(tmp_path: Path) -
     load_pretrained(target, "test_resnet", str(tmp_path / "weights.safetensors"))
     assert target.state_dict()["global_pool.exponent"].item() == 3
     assert all(torch.equal(target.state_dict()[key], value) for key, value in source.state_dict().items())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_pretrained_weights_that_are_not_finite_are_named(value: float, tmp_path: Path) -> None:
+    weights = built("test_resnet").state_dict()
+    weights["conv1.0.weight"][0, 0, 0, 0] = value
+    save_file(weights, tmp_path / "broken.safetensors")
+    settings = ModelConfig(
+        backbone="test_resnet", height_px=64, width_px=32, weights_file=str(tmp_path / "broken.safetensors")
+    )
+    with pytest.raises(InputError, match=r"broken.safetensors: 1 of \d+ tensors hold NaN or infinity \(conv1"):
+        starting_weights(settings)

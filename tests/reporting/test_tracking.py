@@ -1,15 +1,20 @@
 """The log of a run: one line per call, what a resumed run forgets, further trackers."""
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from accelerate import Accelerator
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
+from accelerate.utils import LoggerType
+from helpers.launching import TINY
 
 from reid_accel.errors import InputError
-from reid_accel.reporting.tracking import Tracking
+from reid_accel.reporting.tracking import Tracking, start_trackers
+from reid_accel.train import main as train
 
 
 class OtherProcess:
@@ -92,3 +97,102 @@ def test_tensorboard_gets_the_same_numbers_and_the_settings(tmp_path: Path) -> N
     assert [(event.step, event.value) for event in events.Scalars("loss")] == [(7, 1.25)]
     assert [(event.step, event.value) for event in events.Scalars("losses.identity")] == [(7, 1.0)]
     assert _lines(tmp_path)[0]["loss"] == 1.25
+
+
+class FakeTracker(GeneralTracker):
+    """A tracker of the package `wandb` as Accelerate starts it, which keeps what it gets."""
+
+    name = "wandb"
+    requires_logging_directory = False
+    key = True
+    got: ClassVar[list[Any]] = []
+
+    def __init__(self, project: str, **arguments: Any) -> None:
+        super().__init__(_blank=True)
+        self.arguments = {"project": project, **arguments}
+
+    @property
+    def tracker(self) -> Any:
+        return self
+
+    def start(self) -> None:
+        if not self.key:
+            raise type("UsageError", (Exception,), {"__module__": "wandb.errors"})("No API key configured.")
+        self.got.append(self.arguments)
+
+    def store_init_configuration(self, values: dict[str, Any]) -> None:
+        self.got.append(values)
+
+    def log(self, values: dict[str, Any], step: int | None = None, **_: Any) -> None:
+        self.got.append((step, values))
+
+    def finish(self) -> None:
+        pass
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeTracker]:
+    FakeTracker.got.clear()
+    monkeypatch.setattr(FakeTracker, "key", True)
+    monkeypatch.setitem(LOGGER_TYPE_TO_CLASS, "wandb", FakeTracker)
+    for place in ("reid_accel.reporting.tracking", "accelerate.tracking"):
+        monkeypatch.setattr(f"{place}.get_available_trackers", lambda: [LoggerType.WANDB, LoggerType.TENSORBOARD])
+    return FakeTracker
+
+
+def run_with_trackers(root: Path, folder: Path, *more: str) -> None:
+    train(
+        [
+            *TINY, "--data.name=market-layout", f"--data.root={root}", f"--data.cache-dir={root}-cache",
+            "--data.validation-share=0", "--train.epochs=1", "--train.batch-size=8", f"--run.dir={folder}",
+            "--run.trackers", "wandb", *more,
+        ]
+    )  # fmt: skip
+
+
+def test_trackers_get_the_runs_name_and_its_final_scores(
+    small_market: Path, tmp_path: Path, fake: type[FakeTracker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    run_with_trackers(small_market, tmp_path / "run", "--run.name=mine", "--score.rerank")
+    assert fake.got[0] == {"project": "reid_accel", "name": "mine"}
+    assert fake.got[1]["run.name"] == "mine"
+    report = json.loads((tmp_path / "run/report.json").read_text())
+    step, final = fake.got[-1]
+    assert step == report["training"]["steps"]
+    plain, reranked = report["retrieval"]
+    assert final["final/market1501/mAP"] == plain["mAP"]
+    assert final["final/market1501/rank-1"] == plain["cmc"]["1"]
+    assert final["final/market1501/rerank/mAP"] == reranked["mAP"]
+    assert all(re.fullmatch(r"[-_./ \w]+", name, re.ASCII) for name in final)
+    assert "final" not in (tmp_path / "run/metrics.jsonl").read_text()
+
+
+def test_a_tracker_that_cannot_be_started_leaves_no_folder_and_no_run_overwritten(
+    small_market: Path, tmp_path: Path, fake: type[FakeTracker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    monkeypatch.setattr(fake, "key", False)
+    with pytest.raises(SystemExit) as left:
+        run_with_trackers(small_market, tmp_path / "run")
+    assert left.value.code == 2
+    cause = left.value.__context__
+    assert isinstance(cause, InputError)
+    assert "wandb cannot be started (No API key configured.): log in to it first" in str(cause)
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setattr(fake, "key", True)
+    run_with_trackers(small_market, tmp_path / "run")
+    kept = (tmp_path / "run/report.json").read_bytes()
+    monkeypatch.setattr(fake, "key", False)
+    with pytest.raises(SystemExit):
+        run_with_trackers(small_market, tmp_path / "run", "--run.overwrite")
+    assert (tmp_path / "run/report.json").read_bytes() == kept
+
+
+def test_a_trackers_own_fault_is_not_hidden(fake: type[FakeTracker], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fault(self: FakeTracker) -> None:
+        raise KeyError("a bug of ours")
+
+    monkeypatch.setattr(fake, "start", fault)
+    with pytest.raises(KeyError):
+        start_trackers(Accelerator(cpu=True), ["wandb"], {}, "mine")
