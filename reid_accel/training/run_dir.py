@@ -22,6 +22,7 @@ from reid_accel.training.run_paths import (
     check_run_folder,
     holds_a_run,
     run_name_of,
+    run_of_checkpoint,
 )
 
 
@@ -80,17 +81,17 @@ def _claim(config: RunConfig) -> tuple[RunLock, int]:
 
 
 def _first_number(config: RunConfig) -> int:
-    """Of the first free folder, or of the last one with a run of this name, which is resumed or overwritten."""
+    """Of the first free folder, or of the run of this name that is resumed or overwritten: the last, or the named."""
     if config.dir is not None:
         return 1
-    last = free = 1
-    while holds_a_run(_folder(config, free)):
-        if run_name_of(_folder(config, free)) in (config.name, None):  # NAME-2 may be another run's name
-            last = free
+    own, free = [], 1
+    while holds_a_run(folder := _folder(config, free)):
+        if run_name_of(folder) in (config.name, None):  # NAME-2 may be another run's name
+            own.append(free)
+        if config.resume is not None and folder.resolve() == run_of_checkpoint(config.resume):
+            return free
         free += 1
-    if config.resume is None and not config.overwrite:
-        return free
-    return last
+    return free if config.resume is None and not config.overwrite else (own or [free])[-1]
 
 
 def clear(folder: Path) -> None:

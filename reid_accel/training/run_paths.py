@@ -47,7 +47,14 @@ def check_run_folder(config: RunConfig) -> None:
     """Raise InputError when the folder contains another run, or the checkpoint to resume from doesn't exist."""
     if config.resume not in (None, "auto") and not Path(config.resume).is_dir():
         raise InputError(f"there is no checkpoint {config.resume}; --run.resume auto finds the newest valid one")
-    if config.dir is None or config.resume is not None or not holds_a_run(Path(config.dir)):
+    if config.dir is None or config.resume == "auto" or not holds_a_run(Path(config.dir)):
+        return
+    if config.resume is not None:
+        if run_of_checkpoint(config.resume) != Path(config.dir).resolve():
+            raise InputError(
+                f"{config.dir} already holds another run than the checkpoint {config.resume}: choose another "
+                f"--run.dir, or copy the checkpoint to {config.dir}/checkpoints"
+            )
         return
     if config.overwrite:
         check_only_a_run(Path(config.dir))
@@ -69,6 +76,11 @@ def check_only_a_run(folder: Path) -> None:
             f"{foreign} is not known to be of a run, so --run.overwrite deletes nothing: move it away, or choose "
             "another --run.dir"
         )
+
+
+def run_of_checkpoint(checkpoint: str) -> Path:
+    """The folder of the run that a checkpoint is of."""
+    return Path(checkpoint).resolve().parent.parent
 
 
 def run_name_of(folder: Path) -> str | None:

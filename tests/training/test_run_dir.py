@@ -110,16 +110,36 @@ def test_a_folder_with_runs_is_no_run(tmp_path: Path) -> None:
 
 def test_another_runs_name_with_a_number_is_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for folder, name in (("cam", "cam"), ("cam-2", "cam-2"), ("day", "day"), ("day-2", "day")):
+    for folder, name in (("cam", "cam"), ("cam-2", "cam-2"), ("day", "day"), ("day-2", "day"), ("hour-2", "hour")):
         make_run(Path("runs") / folder, name)
     before = content(Path("runs/cam-2"))
+    others = content(Path("runs/hour-2"))
     accelerator = Accelerator(cpu=True)
     for name, folder in (("cam", "cam"), ("day", "day-2")):
         assert choose_run_folder(RunConfig(name=name, resume="auto"), accelerator) == Path("runs") / folder
         assert choose_run_folder(RunConfig(name=name), accelerator) == Path("runs") / f"{name}-3"
         choose_run_folder(RunConfig(name=name, overwrite=True), accelerator)
         assert not (Path("runs") / folder / "config.yaml").exists()
+    assert choose_run_folder(RunConfig(name="hour-2", overwrite=True), accelerator) == Path("runs/hour-2-2")
+    assert content(Path("runs/hour-2")) == others
     assert content(Path("runs/cam-2")) == before
+
+
+def test_a_chosen_checkpoint_is_resumed_in_its_own_run_and_in_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Resuming renames later checkpoints and cuts the log: in another run's folder, that run would be lost."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("day", "day-2", "day-3"):
+        make_run(Path("runs") / folder, "day")
+    accelerator, checkpoint = Accelerator(cpu=True), "runs/day-2/checkpoints/step-00000002"
+    assert choose_run_folder(RunConfig(name="day", resume=checkpoint), accelerator) == Path("runs/day-2")
+    assert choose_run_folder(RunConfig(name="night", resume=checkpoint), accelerator) == Path("runs/night")
+    make_run(Path("runs/night"), "night")
+    for config in (RunConfig(name="night", resume=checkpoint), RunConfig(dir="runs/day", resume=checkpoint)):
+        with pytest.raises(InputError, match="already holds another run than the checkpoint"):
+            choose_run_folder(config, accelerator)
+    assert choose_run_folder(RunConfig(dir="new", resume=checkpoint), accelerator) == Path("new")
 
 
 @pytest.mark.parametrize(
