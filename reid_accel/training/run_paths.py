@@ -98,8 +98,8 @@ def _foreign(path: Path) -> Path | None:
     if path.name == "checkpoints":
         return _first(path, lambda entry: _CHECKPOINT.fullmatch(entry.name) is not None)
     if path.name == "model":
-        architecture = _mapping(path / "config.json").get("model")
-        is_ours = isinstance(architecture, dict) and "backbone" in architecture
+        architecture = _mapping(path / "config.json").get("architecture")
+        is_ours = isinstance(architecture, dict) and "model" in architecture
         return _first(path, lambda entry: is_ours and entry.name in MODEL_FILES and entry.is_file())
     if path.name in PROOFS:
         return path if not PROOFS[path.name] <= set(_mapping(path)) else None

@@ -32,7 +32,7 @@ def make_run(folder: Path, name: str = "run") -> Path:
     save(folder / "checkpoints", model, KINDS["sgd"](model.parameters()), Progress(step=1))
     save(folder / "checkpoints", model, KINDS["sgd"](model.parameters()), Progress(step=2))
     (folder / "checkpoints" / "step-00000001").rename(folder / "checkpoints" / "undone-step-00000001")
-    write_json(folder / "model" / "config.json", {"model": {"backbone": "osnet_x1_0"}})
+    write_json(folder / "model" / "config.json", {"architecture": {"model": {"backbone": "osnet_x1_0"}}})
     for name in ("model/model.safetensors", "model/README.md", "report.html", "reid_test.txt"):
         (folder / name).touch()
     write_json(folder / "report.json", {"format": 1, "retrieval": []})
@@ -74,7 +74,7 @@ def only_a_recipe(folder: Path) -> None:
     [
         without_settings, only_a_recipe, add("config.yaml"), add("config.yaml", "data: {}\nmodel: {}\n"),
         add("config.yaml", "- a list"), add("config.yaml", "{"), add("model/network.py"), add("model/sub/weights.bin"),
-        add("model/config.json", '{"architectures": ["Bert"]}'), add("model/config.json", '{"model": 3}'),
+        add("model/config.json", '{"architectures": ["Bert"]}'), add("model/config.json", '{"architecture": 3}'),
         add("checkpoints/best.pt"), add("checkpoints/step-00000002-good/model.safetensors"),
         add("metrics.jsonl", '{"loss": 1}\n'), add("metrics.jsonl", "[[[["), add("report.json", '{"pages": 3}'),
         add("report.json", "3"),
