@@ -1,6 +1,7 @@
 """Listings of data sets: the sorted images of each split with labels from their names. No image is opened."""
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -205,12 +206,13 @@ def fingerprint_of(root: Path, splits: Mapping[str, Sequence[ImageFile]], more: 
 
 
 def _state(path: Path) -> str:
-    """Size and modification time of a file, or why it has none."""
+    """Size and modification time of a file, or why it can't be read, which is reported when it is read as an image."""
     try:
         status = path.stat()
-    except OSError as error:  # a dangling link, or a circle of links: reported when it is read as an image
+    except OSError as error:  # a dangling link, or a circle of links
         return str(error.strerror)
-    return f"{status.st_size} {status.st_mtime_ns}"
+    readable = "" if os.access(path, os.R_OK) else " unreadable"  # allowing it changes neither size nor time
+    return f"{status.st_size} {status.st_mtime_ns}{readable}"
 
 
 def _encoded(name: str) -> bytes:

@@ -386,6 +386,15 @@ def test_the_fingerprint_changes_when_a_dangling_link_is_mended(tmp_path: Path) 
     assert before != fingerprint_of(tmp_path, splits)
 
 
+def test_the_fingerprint_changes_when_a_file_may_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw_image(tmp_path / "a.png")
+    splits = {"": unlabeled_images(list_images(tmp_path))}
+    with monkeypatch.context() as forbidden:
+        forbidden.setattr(os, "access", lambda path, mode: False)  # the superuser may read everything
+        before = fingerprint_of(tmp_path, splits)
+    assert before != fingerprint_of(tmp_path, splits), "otherwise the cache would call it unreadable for ever"
+
+
 def test_many_threads_together_decode_no_more_pixels_than_allowed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
