@@ -118,12 +118,29 @@ def test_the_reader_has_limited_memory_and_time() -> None:
     assert done.stdout == "limited\n"
 
 
+WITHOUT_RESOURCE = """
+import builtins
+
+imported = builtins.__import__
+
+def without_resource(name, globals=None, *more):
+    if name == "resource" and (globals or {}).get("__name__", "").startswith("reid_accel"):
+        raise ImportError("this system has no module resource")
+    return imported(name, globals, *more)
+
+builtins.__import__ = without_resource
+"""
+
+
 def test_it_reads_where_the_system_offers_no_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['resource'] = None\n")
+    (tmp_path / "sitecustomize.py").write_text(WITHOUT_RESOURCE)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     people = {1: (0,) * 12}
     write_market_mat(tmp_path / "a.mat", people, people)
-    code = "import sys\ntry:\n    import resource\nexcept ImportError:\n    print('none')\n"
+    code = "from reid_accel.attributes.mat_file import limit_resources\nlimit_resources()\n"
+    code += (
+        "import resource\nif resource.getrlimit(resource.RLIMIT_CPU)[0] == resource.RLIM_INFINITY:\n    print('none')"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "none\n"
     assert read_market_mat(tmp_path / "a.mat") == {"train": people, "test": people}
 
