@@ -175,6 +175,14 @@ def _unique() -> str:
     return f"{this_process().tag}-{secrets.randbelow(10**6):06d}"
 
 
+def remove_folder(folder: Path) -> None:
+    """Remove a folder, if that is possible: a process killed meanwhile leaves all of it, or only a leftover."""
+    temporary = folder.with_name(f".{folder.name}.{_unique()}.part")
+    with suppress(OSError):
+        folder.rename(temporary)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def remove_leftovers(parent: Path, *, foreign_seconds: float = 0.0) -> None:
     """Clean up after killed processes: restore displaced folders that have no successor, delete other leftovers.
 

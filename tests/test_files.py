@@ -7,10 +7,13 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from helpers.file_operations import FileOperations
+from helpers.forked import in_a_child
 from helpers.time_limit import within
 from safetensors.torch import save_file
 
@@ -19,6 +22,7 @@ from reid_accel.files import (
     has_right_checksum,
     open_regular,
     read_text,
+    remove_folder,
     remove_leftovers,
     replacing,
     replacing_folder,
@@ -214,3 +218,27 @@ def test_names_are_shown_without_bytes_that_change_a_terminal_or_cannot_be_encod
 def test_any_text_can_be_written(tmp_path: Path) -> None:
     write_text(tmp_path / "a", f"ä {os.fsdecode(bytes([255]))}\n")
     assert (tmp_path / "a").read_bytes() == "ä \\udcff\n".encode()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file operations are counted with /proc")
+def test_a_folder_that_is_removed_is_never_there_in_part(tmp_path: Path) -> None:
+    parent = tmp_path / "checkpoints"
+
+    def remove_and_be_killed(number: int) -> int:
+        operations = FileOperations(parent, "kill", number)
+        operations.install()
+        remove_folder(parent / "step")
+        return operations.done["all"]
+
+    for number in range(1, 6):
+        (parent / "step").mkdir(parents=True, exist_ok=True)
+        for name in "abc":
+            (parent / "step" / name).touch()
+        end = in_a_child(partial(remove_and_be_killed, number), tmp_path / "log.txt")
+        assert end.code == -9
+        assert not (parent / "step").exists() or len(list((parent / "step").iterdir())) == 3
+        remove_leftovers(parent)
+        assert [path.name for path in parent.iterdir()] in ([], ["step"])
+    (parent / "step").mkdir(exist_ok=True)
+    remove_folder(parent / "step")
+    assert list(parent.iterdir()) == []

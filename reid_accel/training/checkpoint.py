@@ -10,7 +10,6 @@ import itertools
 import json
 import logging
 import re
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -29,6 +28,7 @@ from reid_accel.files import (
     has_right_checksum,
     open_regular,
     read_text,
+    remove_folder,
     remove_leftovers,
     replacing_folder,
     with_checksum,
@@ -124,7 +124,7 @@ def save_checkpoint(
         ) from error
     for old in _by_age(folder)[:-keep]:
         if old not in (final, checkpoint_of(folder, progress.best_step or 0)):
-            shutil.rmtree(old, ignore_errors=True)
+            remove_folder(old)
     logger.debug(f"wrote {final}")
     return final
 
