@@ -36,8 +36,8 @@ class Work:
     earlier: Callable[[], None]
     do: Callable[[], None]
     again: Callable[[], None]
-    damaged: Callable[[], list[str]]
-    """What isn't as it must be right after a fault."""
+    damaged: Callable[[Ended], list[str]]
+    """What isn't as it must be right after a fault, from how the work ended."""
     differences: Callable[[], list[str]]
     """In what the outcome isn't that of undisturbed work."""
 
@@ -46,7 +46,7 @@ def training(folder: Path) -> Work:
     """A run of 15 steps that resumes what is there."""
     run = folder / "disturbed-run"
 
-    def damaged() -> list[str]:
+    def damaged(_: Ended) -> list[str]:
         return [error for path in sorted(run.glob("checkpoints/step-*")) if (error := _why_damaged(path))]
 
     def differing() -> list[str]:
@@ -83,8 +83,10 @@ def saving_features(folder: Path) -> Work:
     def read() -> Ended:
         return in_a_child(partial(read_features, root / "features"), folder / "log.txt")
 
-    def damaged() -> list[str]:
+    def damaged(end: Ended) -> list[str]:
         found = read()
+        if end.code == -signal.SIGKILL and grade(found, []) == "sentence":
+            return []  # killed while the files took their names
         return [] if found.result in [one.result for one in features] else [f"no features are left: {gist(found.said)}"]
 
     def differing() -> list[str]:
@@ -146,7 +148,7 @@ def _outcome(folder: Path, work: Work, end: Ended, where: str) -> tuple[str, str
     expected = (0, 2, -signal.SIGKILL)
     if end.code not in expected or (end.code == 2 and grade(end, []) != "sentence"):
         return grade(end, []), f"{where}: exit code {end.code}", end.said
-    if damaged := work.damaged():
+    if damaged := work.damaged(end):
         return "lost", f"{where}: {'; '.join(damaged)}", end.said
     again = in_a_child(work.again, folder / "log.txt")
     if again.code != 0:
