@@ -250,6 +250,15 @@ def json_text(content: Any) -> str:
     return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's content."""
+    digest = hashlib.sha256()
+    with open_regular(path) as file:
+        while piece := file.read(1 << 22):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
 def with_checksum(content: Mapping[str, Any]) -> dict[str, Any]:
     """Content for `write_json` with a checksum over all its values, which `has_right_checksum` verifies."""
     return {**content, CHECKSUM: _checksum(content)}

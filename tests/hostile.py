@@ -10,11 +10,12 @@ bit. The same seed attacks the same places. Prints a table in Markdown; exit cod
 isn't 0. Needs Linux, not root.
 
 Columns: right, the same result as from the intact file; other content, another valid file in a format without checksum
-(pixels, settings, labels); sentence, exit code 2 with a sentence; silent, a wrong result without a word; lost, what was
-there before is gone, or work can't go on.
+(pixels, settings, labels); sentence, exit code 2 with a sentence, or a warning that the file was changed; silent, a
+wrong result without a word; lost, what was there before is gone, or work can't go on.
 """
 
 import argparse
+import logging
 import os
 import random
 import shutil
@@ -94,7 +95,7 @@ def damaged_files(folder: Path, trials: int, seed: int, only: str) -> list[Row]:
             place = shutil.copytree(one.place, Path(name) / one.place.name)
             done = (rename if one.may_be_renamed else damage)(place / one.file, chance)
             end = in_a_child(partial(read_aloud, one, place), folder / "log.txt", seconds=60)
-        rows[one.kind].add(grade(end, right[number]), f"trial {trial}, {one.file}: {done}", end.said)
+        rows[one.kind].add(grade(end, right[number], one.file), f"trial {trial}, {one.file}: {done}", end.said)
     return list(rows.values())
 
 
@@ -159,18 +160,38 @@ def flip_in_turn(folder: Path, one: Specimen, bits: Sequence[int], row: Row) -> 
                 continue
             for bit, result in zip(batch, results or [end], strict=True):
                 ending = result if isinstance(result, Ended) else Ended(*result)
-                row.add(grade(ending, right), f"{one.file}, bit {bit}", ending.said)
+                row.add(grade(ending, right, one.file), f"{one.file}, bit {bit}", ending.said)
+
+
+class Warnings(logging.Handler):
+    """Collects the warnings that the package logs meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+    def __enter__(self) -> "Warnings":
+        logging.getLogger("reid_accel").handlers = [self]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("reid_accel").handlers = []
 
 
 def read_flipped(one: Specimen, place: Path, bits: Sequence[int]) -> list[tuple[int, str, Any]]:
-    """Exit code, sentence and result for each bit; any exception but an InputError ends the process."""
+    """Exit code, sentence or warnings, and result for each bit; exceptions but InputErrors end the process."""
     intact, ends = (place / one.file).read_bytes(), []
     for bit in bits:
         content = bytearray(intact)
         flip(content, bit)
         (place / one.file).write_bytes(content)
         try:
-            ends.append((0, "", one.read(place)))
+            with Warnings() as warnings:
+                result = one.read(place)
+            ends.append((0, "\n".join(warnings.messages), result))
         except InputError as error:
             ends.append((2, str(error), None))
     (place / one.file).write_bytes(intact)

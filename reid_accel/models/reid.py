@@ -47,6 +47,8 @@ from reid_accel.models.saved_model import (
     model_files,
     read_architecture,
     read_model_header,
+    warn_of_changes,
+    write_config,
 )
 
 
@@ -152,7 +154,12 @@ class ReIDModel(
             load_safetensors(model, weights_file, device=map_location)
         except RuntimeError as error:  # torch's list of tensors that don't fit
             raise misfit(str(name), " ".join(str(error).split())) from error
+        warn_of_changes(config_file, weights_file)
         return model.eval()
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        super()._save_pretrained(save_directory)
+        write_config(save_directory, self._hub_mixin_config)
 
     def train(self, mode: bool = True) -> "ReIDModel":
         """Like torch's, except for frozen statistics."""

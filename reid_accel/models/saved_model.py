@@ -4,6 +4,7 @@ Everything is checked before memory is allocated for the network: a `config.json
 size. Only safetensors are read, never pickled weights.
 """
 
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from reid_accel.config.strict import parsed_json
 from reid_accel.errors import InputError
-from reid_accel.files import check_regular, read_text
+from reid_accel.files import CHECKSUM, check_regular, has_right_checksum, read_text, sha256, with_checksum
 from reid_accel.models.architecture import Architecture
 from reid_accel.models.model_folder import MODEL_FILES
 
@@ -26,6 +27,7 @@ MAX_CONFIG_BYTES = 2**20
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
 DTYPES |= {"I64": torch.int64, "I32": torch.int32, "BOOL": torch.bool}
 """The types of usable tensors, by their names in .safetensors files."""
+WEIGHTS_CHECKSUM = "weights_sha256"
 CONVERTED = (torch.float16, torch.bfloat16, torch.float64)
 
 logger = logging.getLogger(__name__)
@@ -77,6 +79,28 @@ def read_architecture(path: Path) -> Architecture:
             f"the model {path.parent} cannot be loaded: {path.name} cannot be used ({error}); copy the model again"
         ) from error
     return Architecture.from_json(content["architecture"])
+
+
+def write_config(folder: Path, content: Mapping[str, Any]) -> None:
+    """Write `config.json` beside the weights, with checksums of both."""
+    checked = with_checksum({**content, WEIGHTS_CHECKSUM: sha256(folder / MODEL_FILES[1])})
+    (folder / MODEL_FILES[0]).write_text(json.dumps(checked, sort_keys=True, indent=2) + "\n", encoding="utf-8")
+
+
+def warn_of_changes(config_file: Path, weights_file: Path) -> None:
+    """Log a warning for each file that isn't the one that was saved; earlier versions saved no checksums."""
+    content = parsed_json(read_text(config_file))
+    kept = content.get(WEIGHTS_CHECKSUM)
+    changed = {
+        config_file: CHECKSUM in content and not has_right_checksum(content),
+        weights_file: kept is not None and kept != sha256(weights_file),
+    }
+    for path, is_changed in changed.items():
+        if is_changed:
+            logger.warning(
+                f"{path} was changed after the model was saved (its checksum is another): unless that was intended, "
+                "copy the model again"
+            )
 
 
 def read_header(path: Path) -> Header:

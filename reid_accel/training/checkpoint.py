@@ -5,7 +5,6 @@ EMA is enabled) and progress.json, which has the others' checksums and its own. 
 training is a function of seed, step and row, so there is no generator state.
 """
 
-import hashlib
 import itertools
 import json
 import logging
@@ -26,11 +25,11 @@ from reid_accel.errors import InputError, sentence_of
 from reid_accel.files import (
     CHECKSUM,
     has_right_checksum,
-    open_regular,
     read_text,
     remove_folder,
     remove_leftovers,
     replacing_folder,
+    sha256,
     with_checksum,
     write_json,
 )
@@ -114,7 +113,7 @@ def save_checkpoint(
                 "optimizer": optimizer_values,
                 "scaler": state.scaler.state_dict() if state.scaler is not None else None,
                 **asdict(identity),
-                "sha256": {name: _digest(temporary / name) for name in tensors},
+                "sha256": {name: sha256(temporary / name) for name in tensors},
             }
             write_json(temporary / PROGRESS_FILE, with_checksum(content))
     except (OSError, SafetensorError) as error:
@@ -144,14 +143,6 @@ def _gathered(state: Mapping[str, Tensor], kept: bool) -> dict[str, Tensor]:
     """Full tensors on the CPU, gathered one by one; empty unless `kept`."""
     copies = ((name, full_tensor(tensor.detach())) for name, tensor in state.items())
     return {name: tensor.cpu().contiguous() for name, tensor in copies if kept}
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open_regular(path) as file:
-        while piece := file.read(1 << 22):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def checkpoint_of(folder: Path, step: int) -> Path:
@@ -215,7 +206,7 @@ def _read_content(path: Path) -> dict[str, Any]:
         content = json.loads(read_text(path / PROGRESS_FILE))
         _check_progress_file(path, content)
         digests = dict(content["sha256"])
-        wrong = [name for name, digest in digests.items() if _digest(path / name) != digest]
+        wrong = [name for name, digest in digests.items() if sha256(path / name) != digest]
     except PermissionError as error:  # it may be intact: an older one must not take its place
         raise InputError(sentence_of(error)) from error
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:

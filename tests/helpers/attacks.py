@@ -44,7 +44,7 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join([f"| attack | trials | {' | '.join(GRADES)} |", "|---" + "|---:" * 9 + "|", *lines])
 
 
-def grade(end: Ended, right: Sequence[Any]) -> str:
+def grade(end: Ended, right: Sequence[Any], file: str = "") -> str:
     """How a child that read a damaged file ended, given what it may find: pairs as in `readable_files`."""
     if end.code is None:
         return "hang"
@@ -58,4 +58,6 @@ def grade(end: Ended, right: Sequence[Any]) -> str:
         return "silent"
     if end.result in right:
         return "right"
+    if file and f"{file} was changed" in " ".join(end.said.split()):
+        return "sentence"
     return "other content" if end.result[0] in [first for first, _ in right] else "silent"

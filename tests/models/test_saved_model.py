@@ -240,3 +240,33 @@ def test_a_repository_with_pickled_weights_only_is_refused_without_reading_them(
     assert not (tmp_path / "attacked").exists()
     with pytest.raises(pickle.UnpicklingError):
         torch.load(tmp_path / "attack", weights_only=True)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_changed_file_of_a_saved_model_is_named_in_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    settings = ModelConfig(backbone="test_resnet", pretrained=False, height_px=64, width_px=32)
+    ReIDModel(Architecture(model=settings, num_identities=3)).save_pretrained(tmp_path)
+    ReIDModel.from_pretrained(tmp_path)
+    assert "was changed" not in caplog.text
+    path = tmp_path / name
+    content = bytearray(path.read_bytes())
+    if name == "config.json":
+        path.write_bytes(content.replace(b"0.485", b"0.486"))
+    else:
+        content[-3] ^= 1
+        path.write_bytes(content)
+    ReIDModel.from_pretrained(tmp_path)
+    assert f"{path} was changed after the model was saved" in caplog.text
+
+
+def test_a_model_that_was_saved_without_checksums_is_loaded_without_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = ModelConfig(backbone="test_resnet", pretrained=False, height_px=64, width_px=32)
+    ReIDModel(Architecture(model=settings, num_identities=3)).save_pretrained(tmp_path)
+    content = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": content["architecture"]}))
+    ReIDModel.from_pretrained(tmp_path)
+    assert "was changed" not in caplog.text
