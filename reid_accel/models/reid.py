@@ -159,6 +159,7 @@ class ReIDModel(
 
     def _save_pretrained(self, save_directory: Path) -> None:
         super()._save_pretrained(save_directory)
+        assert isinstance(self._hub_mixin_config, dict)
         write_config(save_directory, self._hub_mixin_config)
 
     def train(self, mode: bool = True) -> "ReIDModel":
