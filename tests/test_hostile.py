@@ -5,6 +5,7 @@ import random
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from helpers.attacks import grade
 from helpers.damage import damage, rename
 from helpers.file_operations import FileOperations
 from helpers.forked import Ended, in_a_child
+from helpers.launching import REPOSITORY, environment
 from helpers.tiny_runs import differences
 from safetensors.torch import save_file
 
@@ -140,3 +142,16 @@ def test_a_run_that_lost_a_step_is_noticed(tmp_path: Path) -> None:
     assert differences(tmp_path / "whole", tmp_path / "other") == expected
     (tmp_path / "other/checkpoints/.step-00000003.17.part").mkdir()
     assert ".step-00000003.17.part was left behind" in differences(tmp_path / "whole", tmp_path / "other")
+
+
+@pytest.mark.launch
+def test_a_small_campaign_finds_nothing_that_gives_way(tmp_path: Path) -> None:
+    small = ["--trials=45", "--flips=200", "--kills=1", "--full-disks=1", "--seed=1"]
+    done = subprocess.run(
+        [sys.executable, str(REPOSITORY / "tests" / "hostile.py"), *small],
+        env=environment(tmp_path), capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    campaigns = [line.split("|")[1].strip() for line in done.stdout.splitlines() if line.startswith("| ")][1:]
+    assert {name.split(":")[0].split(" ")[0] for name in campaigns} == {"damaged", "flipped", "training", "saving"}
+    assert done.stdout.count("| 0 | 0 | 0 | 0 | 0 |\n") == len(campaigns)

@@ -34,7 +34,7 @@ from reid_accel.evaluation.rank_lists import Pictured, rank_lists
 from reid_accel.evaluation.saved_features import FeaturesOrigin, write_saved_features
 from reid_accel.files import write_json
 from reid_accel.hub import push
-from reid_accel.models.reid import Architecture, ReIDModel, load_model, model_fingerprint, on_device
+from reid_accel.models.reid import Architecture, ReIDModel, load_model, on_device
 from reid_accel.reporting.card import write_model_card
 from reid_accel.reporting.console import print_report
 from reid_accel.reporting.html.page import write_html
@@ -124,8 +124,7 @@ def score_and_report(model: ReIDModel, plan: ReportPlan, accelerator: Accelerato
     for path in _write_predictions(embedded, plan, model):
         logger.info(f"wrote {path}")
     if plan.features is not None and plan.data.labeled_test:
-        fingerprint = f"model {model_fingerprint(model)}, data {plan.data.fingerprint()}"
-        origin = FeaturesOrigin(fingerprint, model.architecture.metric, plan.config.flip, plan.config.crops)
+        origin = FeaturesOrigin.of(model, plan.data.fingerprint(), plan.config)
         write_saved_features(plan.features, embedded.embeddings, origin)
         logger.info(f"wrote the embeddings of query and gallery to {plan.features}")
     if not accelerator.is_main_process:

@@ -10,6 +10,7 @@ from reid_accel.config.schema import ScoreConfig
 from reid_accel.distributed.collectives import Group
 from reid_accel.errors import InputError
 from reid_accel.evaluation.evaluate import retrieval_entries, score_variants
+from reid_accel.models.reid import ReIDModel, model_fingerprint
 from reid_accel.retrieval.distances import shard_rows
 from reid_accel.retrieval.features import Embeddings, read_features, remove_old_shards, stage_features
 from reid_accel.retrieval.manifest import read_checked_json, saving, stage_json
@@ -23,10 +24,18 @@ class FeaturesOrigin:
     """How saved features were computed."""
 
     fingerprint: str
-    """Model and data."""
+    """Model, data and views: the same in all files that belong together."""
     metric: str
     flip: bool
     crops: int = 1
+
+    @classmethod
+    def of(cls, model: ReIDModel, data_fingerprint: str, views: ScoreConfig) -> "FeaturesOrigin":
+        """The origin of features that a model gives a data set."""
+        fingerprint = (
+            f"model {model_fingerprint(model)}, data {data_fingerprint}, flip {views.flip}, crops {views.crops}"
+        )
+        return cls(fingerprint, model.architecture.metric, views.flip, views.crops)
 
 
 def write_saved_features(folder: Path, embeddings: dict[str, Embeddings], origin: FeaturesOrigin) -> None:

@@ -1,6 +1,7 @@
 """Saved features that were damaged, and disks that are full while they are written."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import pytest
 import torch
 from helpers.full_disk import files_of_at_most
 
-from reid_accel.config.schema import ScoreConfig
+from reid_accel.config.schema import ModelConfig, ScoreConfig
 from reid_accel.errors import InputError
 from reid_accel.evaluation.saved_features import FeaturesOrigin, score_saved_features, write_saved_features
+from reid_accel.models.architecture import Architecture
+from reid_accel.models.reid import ReIDModel
 from reid_accel.retrieval.features import Embeddings, read_features, save_features
 
 CPU = torch.device("cpu")
@@ -107,6 +110,20 @@ def test_files_of_earlier_versions_have_no_checksum_and_one_crop(tmp_path: Path)
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
     (entry,) = score(tmp_path)
     assert (entry["crops"], entry["mAP"]) == (1, right[0]["mAP"])
+
+
+def test_files_of_two_saves_with_other_views_are_not_mixed(tmp_path: Path) -> None:
+    """As after a kill between the renames of the second save."""
+    settings = ModelConfig(backbone="test_resnet", pretrained=False, height_px=64, width_px=32)
+    model = ReIDModel(Architecture(model=settings, num_identities=2))
+    sets = {"query": embedded("q", 0), "gallery": embedded("g", 1)}
+    for name, flip in (("plain", False), ("flipped", True)):
+        write_saved_features(tmp_path / name, sets, FeaturesOrigin.of(model, "made", ScoreConfig(flip=flip)))
+    for path in (tmp_path / "flipped").glob("gallery*"):
+        shutil.copy(path, tmp_path / "plain")
+    assert score(tmp_path / "flipped")
+    with pytest.raises(InputError, match=r"gallery.*flip True.*not from.*flip False"):
+        score(tmp_path / "plain")
 
 
 @pytest.mark.parametrize("room", [0, 100, 300, 700])
