@@ -3,6 +3,7 @@
 import math
 import os
 import re
+from dataclasses import fields
 from operator import index
 from typing import Any, Literal, SupportsIndex, get_args, get_origin, get_type_hints
 
@@ -38,6 +39,14 @@ def check_each(config: object, section: str, names: tuple[str, ...], least: floa
     for name in names:
         value = getattr(config, name)
         check(least <= value < math.inf, f"{section}.{name.replace('_', '-')}", requirement, value)
+
+
+def check_finite(config: Any, section: str) -> None:
+    """Check that no field is NaN or infinite."""
+    for field in fields(config):
+        value = getattr(config, field.name)
+        name = f"{section}.{field.name.replace('_', '-')}"
+        check(not isinstance(value, float) or math.isfinite(value), name, "a finite number", value)
 
 
 def check_choices(config: Any, section: str) -> None:

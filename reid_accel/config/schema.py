@@ -1,8 +1,8 @@
 """Every setting of a run: frozen dataclasses, checked when built. The docstring under a field is its help text."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
-from reid_accel.config.checks import check
+from reid_accel.config.checks import check, check_finite
 from reid_accel.config.data import AugmentConfig, DataConfig, DatasetName, name_and_folder
 from reid_accel.config.model import MARGIN_LIMITS, LossConfig, ModelConfig
 from reid_accel.config.scoring import PredictConfig, PredictionConfig, ScoreConfig, ScoringConfig
@@ -41,6 +41,8 @@ class Config:
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:
+        for section in fields(self):
+            check_finite(getattr(self, section.name), section.name)
         if (self.loss.triplet or self.loss.circle) and not self.train.images_per_identity:
             raise InputError(
                 "loss.triplet and loss.circle need several images per identity in a batch: set "

@@ -59,13 +59,13 @@ def starting_weights(settings: ModelConfig) -> dict[str, Tensor] | None:
     return backbone.state_dict()
 
 
-def require_finite(weights: Mapping[str, Tensor], origin: str) -> None:
-    """Raise InputError if any weight is NaN or infinite."""
+def require_finite(weights: Mapping[str, Tensor], origin: str, other: str = "--model.weights-file") -> None:
+    """Raise InputError if any weight is NaN or infinite. other: how others are given."""
     broken = [name for name, value in weights.items() if not bool(value.isfinite().all())]
     if broken:
         raise InputError(
             f"{origin}: {len(broken)} of {len(weights)} tensors hold NaN or infinity ({_first_three(broken)}): the "
-            "weights are of a failed training or a damaged file, give others with --model.weights-file"
+            f"weights are of a failed training or a damaged file, give others with {other}"
         )
 
 

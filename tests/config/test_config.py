@@ -1,4 +1,5 @@
 import dataclasses
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -284,3 +285,19 @@ def test_a_home_folder_is_found_in_every_path_setting(tmp_path: Path, monkeypatc
     assert (predicting.test, predicting.dir) == (f"{home}/t.jpg", f"{home}/p")
     with pytest.raises(InputError, match="no such home folder"):
         RunConfig(dir="~nobody-of-this-name/run")
+
+
+def test_no_setting_is_nan_or_infinite() -> None:
+    config = Config()
+    sections = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    numbers = [
+        (section, field.name)
+        for section, values in sections.items()
+        for field in dataclasses.fields(values)
+        if isinstance(getattr(values, field.name), float)
+    ]
+    assert len(numbers) > 20
+    for section, name in numbers:
+        for value in (math.nan, math.inf, -math.inf):
+            with pytest.raises(InputError, match=name.replace("_", ".")):
+                Config(**{section: dataclasses.replace(sections[section], **{name: value})})

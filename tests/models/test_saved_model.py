@@ -3,6 +3,8 @@
 import json
 import os
 import pickle
+import re
+import shutil
 import subprocess
 import sys
 from dataclasses import fields
@@ -270,3 +272,14 @@ def test_a_model_that_was_saved_without_checksums_is_loaded_without_a_warning(
     (tmp_path / "config.json").write_text(json.dumps({"architecture": content["architecture"]}))
     ReIDModel.from_pretrained(tmp_path)
     assert "was changed" not in caplog.text
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(saved: Path, tmp_path: Path, value: float) -> None:
+    shutil.copytree(saved, tmp_path / "model")
+    weights = load_file(tmp_path / "model" / "model.safetensors")
+    broken = next(name for name, tensor in weights.items() if tensor.is_floating_point() and tensor.ndim > 1)
+    weights[broken].view(-1)[1] = value
+    save_file(weights, tmp_path / "model" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match=f"1 of {len(weights)} tensors hold NaN or infinity .{re.escape(broken)}"):
+        ReIDModel.from_pretrained(tmp_path / "model")
