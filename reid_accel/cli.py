@@ -19,6 +19,7 @@ from reid_accel.errors import InputError, explaining_os_errors
 from reid_accel.files import read_text
 from reid_accel.terminal import open_output, shown_as_it_is, visible
 from reid_accel.version import __version__
+from reid_accel.weights.published import PublishedSettings
 
 SUCCESS, PROBLEMS, MISUSE = 0, 1, 2
 SETTINGS_OF = {"train": "training_settings", "score": "scoring_settings", "predict": "prediction_settings"}
@@ -26,6 +27,7 @@ SETTINGS_OF = {"train": "training_settings", "score": "scoring_settings", "predi
 DESCRIPTION = f"""Train, evaluate and use person re-identification models (version {__version__}).
 `reid-accel COMMAND --help` explains a command, `reid-accel --version` prints the version."""
 
+AS_PUBLISHED = PublishedSettings()
 Images = Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")]
 
 
@@ -200,12 +202,33 @@ def _unchecked(kind: str, test_names: list[str] | None, query_names: list[str] |
     return f"; give {' and '.join(wanted)} to compare the names too" if wanted else ""
 
 
+def _import_weights(
+    file: Positional[Path], to: Path, settings: tyro.conf.OmitArgPrefixes[PublishedSettings] = AS_PUBLISHED
+) -> int:
+    """Import a checkpoint of another trainer, or published ImageNet weights, without running anything in it.
+
+    Known: torchreid, fast-reid, Bag of Tricks, TransReID, CLIP-ReID, LUPerson, IBN-Net, torchvision's ResNets,
+    EfficientNet-Lite, MobileNetV2; .pth, .pt, .pth.tar and .safetensors. A re-ID model becomes a model folder, a
+    backbone a file for `--model.weights-file`.
+
+    Args:
+        file: Checkpoint.
+        to: New folder.
+    """
+    from reid_accel.importing import import_weights
+
+    for line in import_weights(file, to, settings).lines():
+        print(visible(line, kept=""))
+    return SUCCESS
+
+
 COMMANDS: dict[str, Callable[..., Any]] = {
     "train": _train,
     "score": _score,
     "predict": _predict,
     "bench": _bench,
     "recipes": _recipes,
+    "import-weights": _import_weights,
     "push": _push,
     "check-submission": _check_submission,
 }

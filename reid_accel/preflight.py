@@ -16,6 +16,7 @@ from reid_accel.errors import InputError
 from reid_accel.models.model_folder import check_model_name
 from reid_accel.reporting.console import sentences_for_users
 from reid_accel.training.run_paths import check_run_folder, holds_a_run, resumed_after_restart
+from reid_accel.weights.packages import check_weights_file
 
 
 def training_settings(arguments: Sequence[str]) -> Config:
@@ -49,8 +50,8 @@ def check_training(config: Config) -> None:
     """
     _check_data(config.data)
     weights = config.model.weights_file
-    if weights is not None and not Path(weights).is_file():
-        raise InputError(f"there is no file {weights}; name a .safetensors file with --model.weights-file")
+    if weights is not None:
+        check_weights_file(weights)
     check_run_folder(resumed_after_restart(config.run))
     if config.run.push_to is not None:
         from reid_accel.hub import check_repo_id, check_token  # imported late, since it imports timm

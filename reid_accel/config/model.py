@@ -23,8 +23,9 @@ class ModelConfig:
     pretrained: bool = True
     """Start from timm's ImageNet weights (downloaded once)."""
     weights_file: str | None = None
-    """Initialize the backbone from this local .safetensors file instead of downloading weights: a timm model, or a
-    model trained by this package (RUN/model/model.safetensors)."""
+    """Initialize the backbone from this local .safetensors file instead of downloading weights: a timm model, a model
+    trained by this package (RUN/model/model.safetensors), what `reid-accel import-weights` wrote, or `package:NAME`
+    with ImageNet weights from a Python package (`package:efficientnet-lite0`; needs `reid_accel[imagenet]`)."""
     height_px: int = 256
     """Input height."""
     width_px: int = 128
@@ -35,16 +36,22 @@ class ModelConfig:
     """Resize to the input shape (`stretch`, as in the literature), or keep the aspect ratio and pad (`letterbox`)."""
     last_stride: Literal[1, 2] = 2
     """Stride of a ResNet's last stage; 1 doubles the resolution (Luo et al. 2019), without dilation."""
+    stem: Literal["relu", "no-relu", "ceil-pool"] = "relu"
+    """Stem of a ResNet: `relu` is He et al.'s, `no-relu` lacks the ReLU before the max pooling, as the code of Luo et
+    al. 2019 does, `ceil-pool` rounds the pooling's size up, as fast-reid does."""
+    patch_stride: int | None = None
+    """Stride of a ViT's patches; below the patch size they overlap (12 in He et al. 2021). Unset: the patch size."""
     pooling: Literal["avg", "max", "gem"] = "avg"
     """Global pooling of convolutional networks: average, maximum, or generalized mean (Radenovic et al. 2019)."""
     stripes: tuple[int, ...] = (1,)
     """Horizontal stripes to pool, each with its own neck and identity classifier: 1 for global pooling only, `1 2 4`
     for global, halves and quarters (Fu et al. 2019), 6 as in Sun et al. 2018."""
-    neck: Literal["fc", "bn"] = "fc"
+    neck: Literal["fc", "bn", "linear"] = "fc"
     """Layer after pooling: `fc` is the course report's fully connected layer, `bn` is the BNNeck (Luo et al. 2019):
-    metric losses use the features before batch norm, classification and retrieval those after it."""
+    metric losses use the features before batch norm, classification and retrieval those after it; `linear` is a linear
+    layer to `neck_units` before the BNNeck (He et al. 2020)."""
     neck_units: int = 512
-    """Output size of the neck `fc` per stripe."""
+    """Output size of the necks `fc` and `linear` per stripe."""
     classifier: Literal["linear", "arcface", "cosface"] = "linear"
     """Identity classifier: linear, ArcFace (Deng et al. 2019) or CosFace (Wang et al. 2018)."""
     attributes: bool = True
@@ -71,6 +78,8 @@ class ModelConfig:
             check(value > 0 and value % 32 == 0, name, "a positive multiple of 32", value)
             check(value <= MAX_SIDE_PX, name, f"at most {MAX_SIDE_PX}", value)
         check(self.neck_units > 0, "model.neck-units", "positive", self.neck_units)
+        stride = self.patch_stride
+        check(stride is None or stride > 0, "model.patch-stride", "positive", stride)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,18 +16,21 @@ from reid_accel.augment.ops import IMAGENET_MEAN, IMAGENET_STD
 from reid_accel.config.schema import ModelConfig
 from reid_accel.errors import InputError, first_line
 from reid_accel.models.ibn import from_plain, plain_name, put_ibn_in
-from reid_accel.models.osnet import OSNET_WIDTHS, OSNet
+from reid_accel.models.osnet import OSNETS, OSNet
 from reid_accel.models.pooling import set_pooling
 from reid_accel.models.saved_model import check_dtypes
+from reid_accel.models.stem import overlap_patches, set_stem, with_overlapping_positions
+from reid_accel.weights.packages import WAY_OUT, resolved, stored_normalization
+from reid_accel.weights.schemes import backbone_tensors
 
 _IN_OUR_MODELS = "backbone."  # prefix of the backbone's tensors in a model of this package
-_OUR_NAMES = (*OSNET_WIDTHS, "resnet18_ibn_a", "resnet34_ibn_a", "resnet50_ibn_a", "resnet101_ibn_a")
+_OUR_NAMES = (*OSNETS, "resnet18_ibn_a", "resnet34_ibn_a", "resnet50_ibn_a", "resnet101_ibn_a")
 
 
 def build_backbone(settings: ModelConfig, *, registered_by: str | None = None) -> nn.Module:
     """A network without classifier: images B x 3 x H x W to pooled features B x C, with random weights.
 
-    The name is a timm model, a timm ResNet followed by `_ibn_a` (see `ibn`), or one of `OSNET_WIDTHS`. last_stride 1
+    The name is a timm model, a timm ResNet followed by `_ibn_a` (see `ibn`), or one of `OSNETS`. last_stride 1
     only sets the strides of a ResNet's last stage to 1 (Luo et al. 2019); timm's `output_stride=16` would also dilate
     the stage. A ViT's position embeddings match the input size. Its patches tile the image from the top left; a
     remainder at the bottom and right (4 of 256 rows at patches of 14) is ignored. With stripes other than (1,), the
@@ -36,12 +39,14 @@ def build_backbone(settings: ModelConfig, *, registered_by: str | None = None) -
     Raises InputError for an unknown name, with the closest ones, and for settings that a backbone doesn't support.
     """
     name = settings.backbone
-    if name in OSNET_WIDTHS:
-        backbone: nn.Module = OSNet(OSNET_WIDTHS[name])
+    if name in OSNETS:
+        backbone: nn.Module = OSNet(*OSNETS[name])
     else:
         backbone = _timm_backbone(name, settings.height_px, settings.width_px, registered_by)
     if settings.last_stride == 1:
         _keep_last_resolution(backbone, name)
+    set_stem(backbone, settings.stem, name)
+    overlap_patches(backbone, settings.patch_stride, name)
     set_pooling(backbone, settings.pooling, name, settings.stripes)
     return backbone
 
@@ -71,7 +76,7 @@ def require_finite(weights: Mapping[str, Tensor], origin: str, other: str = "--m
 
 def registering_module(name: str) -> str | None:
     """The Python module that registered a backbone's name with timm; None for timm's and this package's own."""
-    if name in OSNET_WIDTHS or plain_name(name) is not None:
+    if name in OSNETS or plain_name(name) is not None:
         return None
     module: str = timm.models.model_entrypoint(name.partition(".")[0]).__module__
     return None if module.startswith("timm.") else module
@@ -88,8 +93,14 @@ def pooled_size(backbone: nn.Module) -> int:
     return size
 
 
-def normalization(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation that a backbone's pretrained weights expect: ImageNet's for most."""
+def normalization(name: str, weights_file: str | None = None) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation that a backbone's initial weights expect: ImageNet's for most.
+
+    A file that `reid-accel import-weights` wrote says its own.
+    """
+    stored = stored_normalization(weights_file) if weights_file is not None else None
+    if stored is not None:
+        return stored
     settings = timm.get_pretrained_cfg(plain_name(name) or name, allow_unregistered=True)
     if not settings:
         return IMAGENET_MEAN, IMAGENET_STD
@@ -163,9 +174,9 @@ def load_pretrained(backbone: nn.Module, name: str, weights_file: str | None) ->
     Raises InputError when the file doesn't exist or doesn't fit, or the download fails.
     """
     if weights_file is not None:
-        _load_file(backbone, name, Path(weights_file))
+        _load_file(backbone, name, resolved(weights_file))
         return
-    if name in OSNET_WIDTHS:
+    if name in OSNETS:
         raise InputError(
             "OSNet has no pretrained weights; set --model.no-pretrained to train from scratch, or pass a local "
             "file (--model.weights-file)"
@@ -176,7 +187,7 @@ def load_pretrained(backbone: nn.Module, name: str, weights_file: str | None) ->
             f"timm has no pretrained weights for {timm_name!r}; set --model.no-pretrained to train from scratch"
         )
     source = _pretrained(timm_name, _size_of(backbone, timm_name))
-    weights = from_plain(source.state_dict(), backbone)
+    weights = from_plain(with_overlapping_positions(source.state_dict(), backbone), backbone)
     backbone.load_state_dict(weights | _own(backbone, weights))
 
 
@@ -196,7 +207,7 @@ def _pretrained(name: str, size: Mapping[str, Any]) -> nn.Module:
             raise InputError(f"the pretrained weights of {name} are not there as safetensors: {remedy}") from error
         raise InputError(
             f"the pretrained weights of {name} could not be downloaded ({first_line(error)}). Without a connection: "
-            f"{remedy}"
+            f"{WAY_OUT}, {remedy}"
         ) from error
     except (RuntimeError, SafetensorError) as error:
         raise InputError(
@@ -242,12 +253,14 @@ def _load_file(backbone: nn.Module, name: str, path: Path) -> None:
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
         raise InputError(
-            f"{path} is not a safetensors file ({error}); pickled weights (.pth, .pt) are not read, convert them"
+            f"{path} is not a safetensors file ({error}); pickled weights (.pth, .pt) are not read: convert them with "
+            "`reid-accel import-weights`"
         ) from error
+    weights = backbone_tensors(weights)
     of_a_whole_model = {
         key.removeprefix(_IN_OUR_MODELS): value for key, value in weights.items() if key.startswith(_IN_OUR_MODELS)
     }
-    weights = from_plain(of_a_whole_model or weights, backbone)
+    weights = from_plain(with_overlapping_positions(of_a_whole_model or weights, backbone), backbone)
     wanted = {key: value for key, value in backbone.state_dict().items() if key in weights}
     check_dtypes(wanted, {key: value.dtype for key, value in weights.items()}, str(path))
     weights = _resampled(backbone, name, weights | _own(backbone, weights))
@@ -267,7 +280,7 @@ def _resampled(backbone: nn.Module, name: str, weights: dict[str, Tensor]) -> di
     complete = set(wanted) <= set(weights)
     if not complete or all(weights[key].shape == value.shape for key, value in wanted.items()):
         return weights
-    if name in OSNET_WIDTHS:
+    if name in OSNETS:
         return weights
     settings = _size_of(backbone, plain_name(name) or name)
     if not settings:  # not made for one size: another shape is another network

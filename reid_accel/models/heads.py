@@ -5,6 +5,7 @@ Legend: B batch, P parts (stripes of the image), C pooled features of a part, U 
 retrieval, E features that metric losses compare, I identities.
 """
 
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -70,6 +71,24 @@ class BatchNormNeck(PerPart):
         return pooled_BPC.flatten(1).float()
 
 
+class LinearNeck(BatchNormNeck):
+    """A linear layer before the BNNeck, which changes the feature's size (fast-reid, He et al. 2020)."""
+
+    def __init__(self, num_parts: int, pooled_features: int, units: int) -> None:
+        PerPart.__init__(
+            self,
+            num_parts,
+            lambda: nn.Sequential(nn.Linear(pooled_features, units, bias=False), nn.BatchNorm1d(units)),
+        )
+        for _, norm in self:
+            norm.bias.requires_grad_(False)
+        self.out_features, self.pooled_features = units, pooled_features
+
+    def metric_features(self, feature_size: int) -> int:
+        """E, for a feature of this size."""
+        return len(self) * self.pooled_features
+
+
 class LinearClassifier(PerPart):
     """Logits W x, with a bias if the neck allows one."""
 
@@ -108,9 +127,9 @@ class CosFaceClassifier(_CosineClassifier):
         return cosface_logits(logits_BI, identity_B, config.classifier_margin, config.classifier_scale)
 
 
-Neck = FullyConnectedNeck | BatchNormNeck
+Neck = FullyConnectedNeck | BatchNormNeck | LinearNeck
 Classifier = LinearClassifier | ArcFaceClassifier | CosFaceClassifier
-NECKS: dict[str, type[Neck]] = {"fc": FullyConnectedNeck, "bn": BatchNormNeck}
+NECKS: dict[str, type[Neck]] = {"fc": FullyConnectedNeck, "bn": BatchNormNeck, "linear": LinearNeck}
 CLASSIFIERS: dict[str, type[Classifier]] = {
     "linear": LinearClassifier,
     "arcface": ArcFaceClassifier,
@@ -119,7 +138,9 @@ CLASSIFIERS: dict[str, type[Classifier]] = {
 
 
 def _linear(in_features: int, num_identities: int, bias: bool) -> nn.Module:
-    layer = nn.Linear(in_features, num_identities, bias=bias)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # an imported model has no identities
+        layer = nn.Linear(in_features, num_identities, bias=bias)
     if not bias:
         nn.init.normal_(layer.weight, std=0.001)
     return layer

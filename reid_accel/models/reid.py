@@ -114,7 +114,7 @@ class ReIDModel(
                 "this data has no attributes, and the losses that separate identities are off: nothing would be "
                 "trained. Set --loss.identity 1"
             )
-        mean, std = normalization(settings.backbone)
+        mean, std = normalization(settings.backbone, settings.weights_file)
         torch.manual_seed(config.train.seed)
         model = cls(
             Architecture(

@@ -66,6 +66,11 @@ def model_card(report: Report, architecture: Mapping[str, Any], repo_id: str | N
     )
 
 
+def write_imported_card(folder: Path, imported: object, file: str, backbone_file: str) -> None:
+    """Write the card of imported weights: the file that they came from, its scheme, what was left out."""
+    write_text(folder / CARD_FILE, _rendered("imported.md", imported=imported, file=file, backbone_file=backbone_file))
+
+
 def pushed_card(card: str, repo_id: str) -> str:
     """The card with the repository's name in its metadata and in `from_pretrained`."""
     renamed = ModelCard(re.sub(r'from_pretrained\("[^"\n]*"\)', f'from_pretrained("{repo_id}")', card))

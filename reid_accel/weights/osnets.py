@@ -61,9 +61,7 @@ def osnet(tensors: Tensors) -> Recognized | None:
     name = osnet_name(tensors)
     if name is None:
         return None
-    names = backbone_names(
-        tensors, osnet_rules(tensors), without=lambda each: each.startswith(("fc.", "classifier."))
-    )
+    names = backbone_names(tensors, osnet_rules(tensors), without=lambda each: each.startswith(("fc.", "classifier.")))
     has_fc = "fc.0.weight" in tensors
     return Recognized(
         scheme="torchreid's OSNet",

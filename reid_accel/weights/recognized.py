@@ -1,4 +1,4 @@
-"""What a scheme makes of a checkpoint: the network that it belongs to, our names for its tensors, and what is left out."""
+"""What a scheme makes of a checkpoint: its network, our names for its tensors, and what is left out."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping

@@ -92,7 +92,10 @@ def moco(tensors: Tensors) -> Recognized | None:
         scheme="LUPerson's ResNet in MoCo",
         names=_resnet_names(query, "encoder_q."),
         model={"backbone": name},
-        left_out={r"encoder_q\.fc.*": "projects for the contrastive loss", r"encoder_k.*|queue.*": "MoCo's second half"},
+        left_out={
+            r"encoder_q\.fc.*": "projects for the contrastive loss",
+            r"encoder_k.*|queue.*": "MoCo's keys",
+        },
         normalization=LUPERSON,
     )
 
@@ -161,6 +164,7 @@ def fast_reid(tensors: Tensors) -> Recognized | None:
         model=settings | model | {"pooling": "gem" if pool in tensors else "avg"},
         left_out={
             r"heads\.(weight|classifier\..*)": TRAINING_ONLY,
+            r"heads\.bottleneck\.0\.weight": "reshaped from a 1x1 convolution to a linear layer",
             r"pixel_(mean|std)": "normalizes the input: kept as the model's mean and std",
         },
         normalization=_pixel_normalization(tensors),
@@ -179,8 +183,7 @@ def _embedding_head(tensors: Tensors, width: int) -> tuple[dict[str, str], dict[
     units = len(first)
     norm = batch_norm_names(tensors, "heads.bottleneck.1.", "neck.0.1.")
     made = {} if norm else identity_norm(units, "neck.0.1.")
-    names = {"neck.0.0.weight": "heads.bottleneck.0.weight"}
-    return names | norm, made, {"neck": "linear", "neck_units": units}
+    return norm, made | {"neck.0.0.weight": first.flatten(1)}, {"neck": "linear", "neck_units": units}
 
 
 def _pixel_normalization(tensors: Tensors) -> Normalization:

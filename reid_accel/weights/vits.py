@@ -119,8 +119,8 @@ def _vit_name(tensors: Tensors, depth: int) -> str:
     name = _VITS.get((width, depth))
     if name is None or patch != PATCH or "blocks.0.attn.qkv.bias" not in tensors:
         raise InputError(
-            f"this is TransReID's ViT with {depth} blocks of {width} channels and patches of {patch} pixels, which timm "
-            f"doesn't build; those of timm are {', '.join(f'{blocks} x {size}' for size, blocks in _VITS)}"
+            f"this is TransReID's ViT with {depth} blocks of {width} channels and patches of {patch} pixels, which "
+            f"timm doesn't build; those of timm are {', '.join(f'{blocks} x {size}' for size, blocks in _VITS)}"
         )
     return f"{name}_patch16_224"
 

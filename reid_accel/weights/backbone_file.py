@@ -1,0 +1,34 @@
+"""A backbone's weights as a .safetensors file that `model.weights-file` takes, with its normalization."""
+
+import json
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from reid_accel.errors import InputError, listed
+from reid_accel.weights.recognized import Recognized, Tensors
+
+
+def write_backbone(path: Path, found: Recognized, stored: Tensors) -> None:
+    """Write a recognized backbone, classifier included, by its own names."""
+    tensors = as_float32(found.tensors(stored))
+    metadata = {
+        "format": "pt",
+        "backbone": str(found.model["backbone"]),
+        "scheme": found.scheme,
+        "normalization": json.dumps(found.normalization),
+    }
+    save_file({name.removeprefix("backbone."): value for name, value in tensors.items()}, path, metadata)
+
+
+def as_float32(tensors: Tensors) -> dict[str, Tensor]:
+    """Contiguous tensors, floating ones in float32. Raises InputError for NaN and infinity."""
+    broken = [name for name, value in tensors.items() if value.is_floating_point() and not value.isfinite().all()]
+    if broken:
+        raise InputError(
+            f"{len(broken)} of the weights are NaN or infinite ({listed(broken, 3)}): the training that wrote the file "
+            "had diverged, or the file is damaged"
+        )
+    floats = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
+    return {name: value.detach().contiguous() for name, value in floats.items()}
