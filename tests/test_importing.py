@@ -41,6 +41,7 @@ SCHEMES = {
     "transreid_vit_tiny": ("TransReID", "vit_tiny_patch16_224"),
     "transreid_vit_tiny_stride12": ("TransReID", "vit_tiny_patch16_224"),
     "transreid_vit_tiny_jigsaw_camera": ("TransReID", "vit_tiny_patch16_224"),
+    "solider_swin_tiny": ("SOLIDER", "solider_swin_tiny"),
     "clip_reid_vit_base": ("CLIP-ReID", "vit_base_patch16_clip_quickgelu_224"),
 }
 LONG = {"clip_reid_vit_base": pytest.mark.long}  # 86 million weights

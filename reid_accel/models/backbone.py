@@ -20,11 +20,12 @@ from reid_accel.models.osnet import OSNETS, OSNet
 from reid_accel.models.pooling import set_pooling
 from reid_accel.models.saved_model import check_dtypes
 from reid_accel.models.stem import overlap_patches, set_stem, with_overlapping_positions
+from reid_accel.models.swin import SOLIDER_SWINS, build_solider_swin
 from reid_accel.weights.packages import WAY_OUT, resolved, stored_normalization
 from reid_accel.weights.schemes import backbone_tensors
 
 _IN_OUR_MODELS = "backbone."  # prefix of the backbone's tensors in a model of this package
-_OUR_NAMES = (*OSNETS, "resnet18_ibn_a", "resnet34_ibn_a", "resnet50_ibn_a", "resnet101_ibn_a")
+_OUR_NAMES = (*OSNETS, *SOLIDER_SWINS, "resnet18_ibn_a", "resnet34_ibn_a", "resnet50_ibn_a", "resnet101_ibn_a")
 
 
 def build_backbone(settings: ModelConfig, *, registered_by: str | None = None) -> nn.Module:
@@ -41,6 +42,8 @@ def build_backbone(settings: ModelConfig, *, registered_by: str | None = None) -
     name = settings.backbone
     if name in OSNETS:
         backbone: nn.Module = OSNet(*OSNETS[name])
+    elif name in SOLIDER_SWINS:
+        backbone = build_solider_swin(name, settings.height_px, settings.width_px)
     else:
         backbone = _timm_backbone(name, settings.height_px, settings.width_px, registered_by)
     if settings.last_stride == 1:
@@ -76,7 +79,7 @@ def require_finite(weights: Mapping[str, Tensor], origin: str, other: str = "--m
 
 def registering_module(name: str) -> str | None:
     """The Python module that registered a backbone's name with timm; None for timm's and this package's own."""
-    if name in OSNETS or plain_name(name) is not None:
+    if name in OSNETS or name in SOLIDER_SWINS or plain_name(name) is not None:
         return None
     module: str = timm.models.model_entrypoint(name.partition(".")[0]).__module__
     return None if module.startswith("timm.") else module
@@ -101,6 +104,8 @@ def normalization(name: str, weights_file: str | None = None) -> tuple[tuple[flo
     stored = stored_normalization(weights_file) if weights_file is not None else None
     if stored is not None:
         return stored
+    if name in SOLIDER_SWINS:
+        return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
     settings = timm.get_pretrained_cfg(plain_name(name) or name, allow_unregistered=True)
     if not settings:
         return IMAGENET_MEAN, IMAGENET_STD
@@ -280,7 +285,7 @@ def _resampled(backbone: nn.Module, name: str, weights: dict[str, Tensor]) -> di
     complete = set(wanted) <= set(weights)
     if not complete or all(weights[key].shape == value.shape for key, value in wanted.items()):
         return weights
-    if name in OSNETS:
+    if name in OSNETS or name in SOLIDER_SWINS:
         return weights
     settings = _size_of(backbone, plain_name(name) or name)
     if not settings:  # not made for one size: another shape is another network

@@ -80,8 +80,9 @@ class LinearNeck(BatchNormNeck):
             num_parts,
             lambda: nn.Sequential(nn.Linear(pooled_features, units, bias=False), nn.BatchNorm1d(units)),
         )
-        for _, norm in self:
-            norm.bias.requires_grad_(False)
+        for layers in self:
+            assert isinstance(layers, nn.Sequential)
+            layers[1].bias.requires_grad_(False)
         self.out_features, self.pooled_features = units, pooled_features
 
     def metric_features(self, feature_size: int) -> int:

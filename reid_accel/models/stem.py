@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -52,7 +53,8 @@ def with_overlapping_positions(weights: Mapping[str, Tensor], backbone: nn.Modul
     position, wanted = weights.get("pos_embed"), backbone.state_dict().get("pos_embed")
     if position is None or wanted is None or position.shape == wanted.shape:
         return dict(weights)
-    embed, tokens = backbone.get_submodule("patch_embed"), _prefix_tokens(backbone)
+    embed: Any = backbone.get_submodule("patch_embed")
+    tokens = _prefix_tokens(backbone)
     stride, patch = embed.proj.stride[0], embed.proj.kernel_size[0]
     grid = [pixels // patch for pixels in embed.img_size]
     count = position.shape[1] - tokens

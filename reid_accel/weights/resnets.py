@@ -29,7 +29,7 @@ from reid_accel.weights.recognized import (
 
 IBN_RULES = ((r"\.IN\.", ".instance."), (r"\.BN\.", ".batch."))
 LUPERSON = ((89.896 / 255, 79.200 / 255, 80.073 / 255), (63.872 / 255, 64.305 / 255, 63.839 / 255))
-_RESNETS = {
+_RESNETS: dict[tuple[str, tuple[int, ...], int, int], str] = {
     ("basic", (2, 2, 2, 2), 1, 64): "resnet18",
     ("basic", (3, 4, 6, 3), 1, 64): "resnet34",
     ("bottleneck", (3, 4, 6, 3), 1, 64): "resnet50",
@@ -154,7 +154,7 @@ def fast_reid(tensors: Tensors) -> Recognized | None:
     if pool in tensors:
         names |= {"backbone.global_pool.exponent": pool}
     fixed = "" if pool in tensors else "the pooling is not in the file: `--pooling` says if it is not the average"
-    settings = {"backbone": resnet or osnet, "metric": "cosine", "interpolation": "bicubic"}
+    settings: dict[str, object] = {"backbone": resnet or osnet, "metric": "cosine", "interpolation": "bicubic"}
     if resnet:
         settings |= {"last_stride": 1, "stem": "ceil-pool"}
     return Recognized(

@@ -9,10 +9,12 @@ from reid_accel.weights.mobile import efficientnet_lite, mobilenetv2
 from reid_accel.weights.osnets import osnet
 from reid_accel.weights.recognized import Recognized, Tensors
 from reid_accel.weights.resnets import bag_of_tricks, bare_resnet, fast_reid, moco
+from reid_accel.weights.swins import solider
 from reid_accel.weights.vits import clip_reid, transreid
 
 SCHEMES: tuple[Callable[[Tensors], Recognized | None], ...] = (
     osnet,
+    solider,
     clip_reid,
     transreid,
     bag_of_tricks,
@@ -24,11 +26,11 @@ SCHEMES: tuple[Callable[[Tensors], Recognized | None], ...] = (
 )
 _EXPECTED = (
     "torchreid's OSNet and ResNet (conv1.conv.weight, fc.0.weight), fast-reid (backbone., heads.), Bag of Tricks "
-    "(base.conv1.weight), TransReID (base.cls_token), CLIP-ReID (image_encoder.), LUPerson, IBN-Net and torchvision "
-    "ResNets (layer1.0.conv1.weight), EfficientNet-Lite (_conv_stem.weight), MobileNetV2 (features.0.0.weight)"
+    "(base.conv1.weight), TransReID (base.cls_token), CLIP-ReID (image_encoder.), SOLIDER (backbone.stages.), "
+    "LUPerson, IBN-Net and torchvision ResNets (layer1.0.conv1.weight), EfficientNet-Lite (_conv_stem.weight), "
+    "MobileNetV2 (features.0.0.weight)"
 )
 _NOT_BUILT = {
-    "semantic_embed": "SOLIDER's Swin transformer, whose semantic embedding and padding of windows",
     "NL_": "fast-reid with non-local blocks, which",
     ".se.": "a ResNet with squeeze and excitation, which",
     "b1_head.": "fast-reid's MGN, whose branches",
