@@ -273,12 +273,3 @@ def has_right_checksum(content: Mapping[str, Any]) -> bool:
 def _checksum(content: Mapping[str, Any]) -> str:
     as_read = json.loads(json.dumps(content, allow_nan=False))
     return hashlib.sha256(json.dumps(as_read, sort_keys=True).encode()).hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """The SHA-256 of a file's bytes."""
-    digest = hashlib.sha256()
-    with open_regular(path) as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()

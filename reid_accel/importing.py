@@ -19,7 +19,7 @@ from torch import Tensor
 
 from reid_accel.config.schema import ModelConfig
 from reid_accel.errors import InputError, listed
-from reid_accel.files import file_digest, replacing_folder
+from reid_accel.files import replacing_folder, sha256
 from reid_accel.models.architecture import Architecture
 from reid_accel.models.backbone import build_backbone
 from reid_accel.models.reid import ReIDModel
@@ -91,7 +91,7 @@ def import_weights(file: str | Path, to: str | Path, settings: PublishedSettings
     tensors = as_float32(found.tensors(checkpoint.tensors))
     model = model_settings(found, settings.changes())
     imported = _imported(folder, found, checkpoint.tensors, model)
-    imported = replace(imported, inside=checkpoint.inside, sha256=file_digest(path))
+    imported = replace(imported, inside=checkpoint.inside, sha256=sha256(path))
     network = _network(found, model, tensors, path)
     with replacing_folder(folder) as temporary:
         if isinstance(network, ReIDModel):

@@ -38,6 +38,7 @@ SCHEMES = {
     "bag_of_tricks_no_neck": ("the Bag of Tricks baseline", "resnet18"),
     "fastreid_resnet18_gem": ("fast-reid", "resnet18"),
     "fastreid_resnet18_ibn_avg_256": ("fast-reid", "resnet18_ibn_a"),
+    "fastreid_osnet_x0_25": ("fast-reid", "osnet_x0_25"),
     "transreid_vit_tiny": ("TransReID", "vit_tiny_patch16_224"),
     "transreid_vit_tiny_stride12": ("TransReID", "vit_tiny_patch16_224"),
     "transreid_vit_tiny_jigsaw_camera": ("TransReID", "vit_tiny_patch16_224"),

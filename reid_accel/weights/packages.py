@@ -11,7 +11,7 @@ from pathlib import Path
 
 from reid_accel.data.cache_dir import CACHE_ROOT, writable_cache
 from reid_accel.errors import InputError
-from reid_accel.files import file_digest, replacing
+from reid_accel.files import replacing, sha256
 
 PREFIX = "package:"
 
@@ -100,7 +100,7 @@ def resolved(weights_file: str) -> Path:
     assert package is not None
     cached = writable_cache(CACHE_ROOT.expanduser() / "weights") / f"{package.module}-{package.sha256[:16]}.safetensors"
     if not cached.is_file():
-        digest = file_digest(path)
+        digest = sha256(path)
         if digest != package.sha256:
             raise InputError(
                 f"{path} is not the file that {package.package} is known for (SHA-256 {digest}): install it again, "

@@ -2,7 +2,14 @@ import pytest
 import torch
 from torch import nn
 
-from reid_accel.models.osnet import OSNET_WIDTHS, AggregationGate, Lite3x3, OmniScaleBlock, OSNet
+from reid_accel.models.osnet import (
+    OSNET_WIDTHS,
+    AggregationGate,
+    InstanceNorms,
+    Lite3x3,
+    OmniScaleBlock,
+    OSNet,
+)
 
 # Zhou et al. 2019, the table of width multipliers: millions of parameters and of multiply-adds at 256 x 128, with
 # the 512-unit layer
@@ -37,6 +44,20 @@ def test_parameters_and_multiply_adds_are_the_papers(name: str) -> None:
     parameters, mult_adds = PAPER[name]
     assert round(sum(p.numel() for p in network.parameters()) / 1e6, 1) == parameters
     assert round(multiply_adds(network, torch.zeros(1, 3, 256, 128)) / 1e6, 1) == mult_adds
+
+
+@pytest.mark.parametrize("kind", ["ibn", "ain"])
+def test_instance_norm_removes_an_images_brightness_and_contrast(kind: InstanceNorms) -> None:
+    images = torch.randn(1, 3, 64, 32, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    network, plain = OSNet(1.0, kind).eval(), OSNet(1.0).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(network(2 * images), network(images), rtol=1e-3, atol=1e-4)
+        assert not torch.allclose(plain(2 * images), plain(images), rtol=1e-3, atol=1e-4)
+    instance = [path for path, module in network.named_modules() if isinstance(module, nn.InstanceNorm2d)]
+    expected = {"ibn": ["conv1.1", "conv2.0.after", "conv2.1.after"], "ain": ["conv1.1"]}
+    places = [f"conv{stage}.expand.1" for stage in ("2.0", "2.1", "3.1", "4.0")]
+    assert instance == expected[kind] + (places if kind == "ain" else [])
 
 
 def test_every_width_is_one_of_the_papers() -> None:

