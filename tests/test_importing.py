@@ -6,6 +6,7 @@ at drawn weights (`helpers.drawn_weights`) for drawn pixels, after its own norma
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -256,3 +257,89 @@ def test_a_backbone_file_says_its_own_normalization(tmp_path: Path) -> None:
         metadata = file.metadata()
     assert json.loads(metadata["normalization"])[0] == [0.485, 0.456, 0.406]
     assert metadata["backbone"] == "resnet18_ibn_a"
+
+
+def test_scoring_and_predicting_take_an_imported_model(tmp_path: Path, small_market: Path) -> None:
+    torch.save(Golden("torchreid_osnet_x0_25").weights(), tmp_path / "net.pth")
+    import_weights(tmp_path / "net.pth", tmp_path / "model", PublishedSettings(height_px=64, width_px=32))
+    data = ["--data.name", "market-layout", "--data.root", str(small_market), "--data.cache-dir", str(tmp_path / "c")]
+    model = ["--model", str(tmp_path / "model")]
+    with pytest.raises(SystemExit, match="0"):
+        main(["score", *model, *data, "--dir", str(tmp_path / "scores")])
+    report = json.loads((tmp_path / "scores" / "report.json").read_text())
+    assert 0 < report["retrieval"][0]["mAP"] <= 1
+    folders = ["--queries", str(small_market / "query"), "--test", str(small_market / "bounding_box_test")]
+    with pytest.raises(SystemExit, match="0"):
+        main(["predict", *model, *folders, "--dir", str(tmp_path / "predicted")])
+    assert (tmp_path / "predicted" / "reid_test.txt").read_text().count("\n") == len(os.listdir(small_market / "query"))
+
+
+def resnet_of(tensors: dict[str, torch.Tensor], prefix: str = "") -> dict[str, torch.Tensor]:
+    return {prefix + name: value for name, value in tensors.items() if "classifier" not in name}
+
+
+PUBLISHED = {
+    "torchvision's": (lambda: resnet_of(Golden("torchreid_resnet18").weights()) | classifier(), "torchvision's ResNet"),
+    "MoCo's": (
+        lambda: (
+            resnet_of(Golden("torchreid_resnet18").weights(), "module.encoder_q.")
+            | resnet_of(Golden("torchreid_resnet18").weights(), "module.encoder_k.")
+            | {"module.queue": torch.zeros(4, 4), "module.encoder_q.fc.0.weight": torch.zeros(2, 512)}
+        ),
+        "LUPerson's ResNet in MoCo",
+    ),
+    "SOLIDER's teacher": (lambda: teacher(Golden("solider_swin_tiny").weights()), "SOLIDER"),
+}
+
+
+def classifier() -> dict[str, torch.Tensor]:
+    return {"fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
+
+
+def teacher(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    swin = {f"backbone.{name.removeprefix('base.')}": value for name, value in weights.items() if name[:5] == "base."}
+    return swin | {"head.mlp.0.weight": torch.zeros(3, 3)}
+
+
+@pytest.mark.parametrize("kind", PUBLISHED)
+def test_published_backbones_start_a_training(kind: str, tmp_path: Path) -> None:
+    content, scheme = PUBLISHED[kind]
+    stored = content()
+    torch.save({"teacher": stored} if scheme == "SOLIDER" else stored, tmp_path / "published.pth")
+    imported = import_weights(tmp_path / "published.pth", tmp_path / "published")
+    assert imported.scheme == scheme
+    assert not imported.is_reid
+    backbone = build_backbone(ModelConfig(backbone=imported.backbone))
+    before = {key: value.clone() for key, value in backbone.state_dict().items()}
+    load_pretrained(backbone, imported.backbone, str(tmp_path / "published" / "backbone.safetensors"))
+    kept = [key for key, value in backbone.state_dict().items() if torch.equal(value, before[key])]
+    assert [key for key in kept if not key.endswith(("num_batches_tracked", "relative_position_index"))] == []
+
+
+def clip_resnet() -> dict[str, torch.Tensor]:
+    return {"image_encoder.attnpool.c_proj.weight": torch.zeros(2), "image_encoder.conv1.weight": torch.zeros(2)}
+
+
+def shallow_vit() -> dict[str, torch.Tensor]:
+    weights = Golden("transreid_vit_tiny").weights()
+    return {name: value for name, value in weights.items() if not name.startswith(("base.blocks.8.", "base.blocks.9."))}
+
+
+def unusual_size() -> dict[str, torch.Tensor]:
+    return Golden("transreid_vit_tiny").weights() | {"base.pos_embed": torch.zeros(1, 100, 192)}
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (clip_resnet, "CLIP-ReID's ResNet, whose attention pooling this package doesn't build"),
+        (shallow_vit, "TransReID's ViT with 10 blocks of 192 channels .* which timm doesn't build"),
+        (unusual_size, "position embedding is for 99 patches, which no image size of TransReID"),
+    ],
+    ids=["CLIP's ResNet", "another depth", "another size"],
+)
+def test_variants_that_cannot_be_built_say_so(content: Callable[[], object], sentence: str, tmp_path: Path) -> None:
+    torch.save(content(), tmp_path / "net.pth")
+    with pytest.raises(InputError, match=sentence):
+        import_weights(tmp_path / "net.pth", tmp_path / "model")
+    assert os.listdir(tmp_path) == ["net.pth"]

@@ -131,8 +131,8 @@ def _settings(position_1NC: Tensor, *, with_neck: bool = True) -> dict[str, obje
     found = [(size, stride) for stride in _STRIDES for size in _SIZES if _patches(size, stride) == patches]
     if not found:
         raise InputError(
-            f"the position embedding is for {patches} patches, which no known image size has; give --height-px, "
-            "--width-px and --patch-stride"
+            f"the position embedding is for {patches} patches, which no image size of TransReID or CLIP-ReID has, so "
+            "this variant cannot be imported"
         )
     (height_px, width_px), stride = found[0]
     sizes: dict[str, object] = {"height_px": height_px, "width_px": width_px}
