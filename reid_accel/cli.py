@@ -207,7 +207,7 @@ def _import_weights(
 ) -> int:
     """Import a checkpoint of another trainer, or published ImageNet weights, without running anything in it.
 
-    Known: torchreid, fast-reid, Bag of Tricks, TransReID, CLIP-ReID, LUPerson, IBN-Net, torchvision's ResNets,
+    Known: torchreid, fast-reid, Bag of Tricks, TransReID, CLIP-ReID, SOLIDER, LUPerson, IBN-Net, torchvision's ResNets,
     EfficientNet-Lite, MobileNetV2; .pth, .pt, .pth.tar and .safetensors. A re-ID model becomes a model folder, a
     backbone a file for `--model.weights-file`.
 

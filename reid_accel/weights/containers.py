@@ -77,7 +77,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
     Raises InputError, one sentence, for what isn't a file, a checkpoint, or whole, and for one that wants to run code.
     """
-    if re.match(r"\w+:/", str(path)):
+    if re.match(r"\w\w+:/", str(path)):
         raise InputError(f"{path} is an address: download the file first, and give its path")
     if path.is_dir():
         raise InputError(f"{path} is a folder: give the file with the weights that is in it")

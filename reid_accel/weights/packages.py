@@ -11,7 +11,7 @@ from pathlib import Path
 
 from reid_accel.data.cache_dir import CACHE_ROOT, writable_cache
 from reid_accel.errors import InputError
-from reid_accel.files import replacing, sha256
+from reid_accel.files import read_text, replacing, sha256
 
 PREFIX = "package:"
 
@@ -121,15 +121,20 @@ def _import_once(path: Path, cached: Path) -> None:
 
 
 def stored_normalization(weights_file: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """Mean and standard deviation in the metadata of a weights file; None if it has none."""
+    """Mean and standard deviation that come with a weights file: in its metadata, or in the `config.json` beside a model.
+
+    None if there are none; a damaged file is reported where its weights are read.
+    """
     from safetensors import SafetensorError, safe_open
 
+    path = resolved(weights_file)
     try:
-        with safe_open(resolved(weights_file), framework="pt") as file:
+        with safe_open(path, framework="pt") as file:
             content = json.loads((file.metadata() or {}).get("normalization", "null"))
-    except (OSError, SafetensorError, ValueError):  # reported where the weights are read
+        if content is None and path.name == "model.safetensors":
+            architecture = json.loads(read_text(path.with_name("config.json")))["architecture"]
+            content = [architecture["mean"], architecture["std"]]
+        mean, std = (tuple(map(float, numbers)) for numbers in content or ((), ()))
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
         return None
-    if not isinstance(content, list) or len(content) != 2:
-        return None
-    mean, std = (tuple(map(float, numbers)) for numbers in content)
     return (mean, std) if len(mean) == len(std) == 3 and min(std) > 0 else None
