@@ -27,6 +27,7 @@ from reid_accel.hub import push
 from reid_accel.models.backbone import build_backbone, load_pretrained
 from reid_accel.weights.published import PublishedSettings
 from reid_accel.weights.resnets import LUPERSON
+from reid_accel.weights.schemes import recognize
 
 GOLDEN = Path(__file__).parent / "weights" / "golden"
 SCHEMES = {
@@ -253,6 +254,36 @@ def test_what_is_not_understood_as_a_whole_is_refused_and_nothing_is_written(kin
     with pytest.raises(InputError, match=sentence):
         import_weights(tmp_path / "bad.pth", tmp_path / "model")
     assert os.listdir(tmp_path) == ["bad.pth"]
+
+
+SMALL = ("torchreid_osnet_x0_25", "fastreid_osnet_x0_25", "transreid_vit_tiny_jigsaw_camera", "solider_swin_tiny")
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_any_tensor_that_is_missing_or_of_another_shape_is_a_sentence(name: str) -> None:
+    """Recognition alone, with each tensor in turn: nothing but InputError comes out of it."""
+    golden = Golden(name)
+    weights = {key: torch.zeros(shape) for key, shape in zip(golden.keys, golden.shapes, strict=True)}
+    sentences = 0
+    for key in weights:
+        for other in (None, torch.zeros(()), torch.zeros(3), torch.zeros(2, 5, 1, 1), torch.zeros(0)):
+            changed = {each: kept for each, kept in weights.items() if each != key}
+            if other is not None:
+                changed[key] = other
+            try:
+                recognize(changed, "net.pth")
+            except InputError:
+                sentences += 1
+    assert sentences > 0
+    assert recognize(weights, "net.pth").is_reid
+
+
+def test_names_that_share_memory_are_written_apart(tmp_path: Path) -> None:
+    weights = Golden("ibnnet_resnet18_ibn_a").weights()
+    weights["layer1.0.bn2.bias"] = weights["layer1.0.bn2.weight"]
+    torch.save(weights, tmp_path / "net.pth")
+    import_weights(tmp_path / "net.pth", tmp_path / "net")
+    assert (tmp_path / "net" / "backbone.safetensors").is_file()
 
 
 def test_a_folder_that_exists_is_kept(tmp_path: Path) -> None:

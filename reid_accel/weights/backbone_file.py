@@ -31,4 +31,14 @@ def as_float32(tensors: Tensors) -> dict[str, Tensor]:
             "had diverged, or the file is damaged"
         )
     floats = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
-    return {name: value.detach().contiguous() for name, value in floats.items()}
+    return _unshared({name: value.detach().contiguous() for name, value in floats.items()})
+
+
+def _unshared(tensors: Tensors) -> dict[str, Tensor]:
+    """Tensors each with memory of its own, as safetensors needs them."""
+    own, seen = {}, set()
+    for name, value in tensors.items():
+        place = value.untyped_storage().data_ptr()
+        own[name] = value.clone() if place in seen else value
+        seen.add(place)
+    return own

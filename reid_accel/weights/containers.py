@@ -17,10 +17,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from reid_accel.errors import InputError, listed, shortened
+from reid_accel.errors import InputError, explaining_os_errors, listed, shortened
 from reid_accel.files import open_regular
 
 _INSIDE = ("state_dict", "model_state_dict", "model", "teacher", "network", "net")  # where trainers put the weights
+_DEPTH = 3  # of entries inside each other: an entry may hold itself
 _DROPPED = (
     "argparse.Namespace",
     "numpy.core.multiarray.scalar",
@@ -29,7 +30,6 @@ _DROPPED = (
     "numpy._core.multiarray._reconstruct",
     "numpy.ndarray",
     "numpy.dtype",
-    "yacs.config.CfgNode",
     "pathlib.PosixPath",
 )
 _GLOBAL = re.compile(r"GLOBAL ([\w.]*\w) ")  # of the unpickler's message
@@ -72,6 +72,12 @@ class _Dropped:
         pass
 
 
+def _dropped(name: str) -> type[_Dropped]:
+    """A class under another one's name, which is how the unpickler finds it."""
+    module, _, last = name.rpartition(".")
+    return type(last, (_Dropped,), {"__module__": module})
+
+
 def read_checkpoint(path: Path) -> Checkpoint:
     """The tensors in a checkpoint, mapped from the disk where the format allows it.
 
@@ -81,7 +87,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise InputError(f"{path} is an address: download the file first, and give its path")
     if path.is_dir():
         raise InputError(f"{path} is a folder: give the file with the weights that is in it")
-    with open_regular(path) as file:
+    with explaining_os_errors(), open_regular(path) as file:
         start = file.read(64)
     if not start:
         raise InputError(f"{path} is empty: download it again")
@@ -100,7 +106,7 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _unpickled(path: Path, start: bytes) -> Any:
-    dropped: list[Any] = [(_Dropped, name) for name in _DROPPED]
+    dropped: list[Any] = [_dropped(name) for name in _DROPPED]
     try:
         with torch.serialization.safe_globals(dropped), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the encoding is used although torch says that it isn't
@@ -148,7 +154,7 @@ def _state_dict(content: Any, path: Path, inside: str = "") -> tuple[dict[str, T
     if len(tensors) > 1:
         return tensors, inside
     for name in _INSIDE:
-        if isinstance(content.get(name), Mapping):
+        if isinstance(content.get(name), Mapping) and inside.count(".") < _DEPTH:
             return _state_dict(content[name], path, f"{inside}.{name}".removeprefix("."))
     keys = listed(content) or "nothing"
     raise InputError(f"{path} holds no weights: its entries are {keys}, and weights are expected as a state_dict")

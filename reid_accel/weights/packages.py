@@ -121,7 +121,7 @@ def _import_once(path: Path, cached: Path) -> None:
 
 
 def stored_normalization(weights_file: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """Mean and standard deviation that come with a weights file: in its metadata, or in the `config.json` beside a model.
+    """Mean and standard deviation that come with a weights file: in its metadata, or in a model's `config.json`.
 
     None if there are none; a damaged file is reported where its weights are read.
     """

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
-from reid_accel.errors import InputError, listed
+from reid_accel.errors import InputError, first_line, listed
 from reid_accel.weights.mobile import efficientnet_lite, mobilenetv2
 from reid_accel.weights.osnets import osnet
 from reid_accel.weights.recognized import Recognized, Tensors
@@ -57,7 +57,25 @@ def recognize(tensors: Tensors, name: str) -> Recognized:
 
 def recognized(tensors: Tensors) -> Recognized | None:
     """As `recognize`, but None for an unknown scheme."""
-    return next((found for scheme in SCHEMES if (found := scheme(tensors)) is not None), None)
+    return next((found for scheme in SCHEMES if (found := _tried(scheme, tensors)) is not None), None)
+
+
+def _tried(scheme: Callable[[Tensors], Recognized | None], tensors: Tensors) -> Recognized | None:
+    """What a scheme makes of the tensors; InputError if it is this one, but a tensor is missing or of another shape."""
+    name = scheme.__name__.replace("_", " ")
+    try:
+        return scheme(tensors)
+    except InputError:
+        raise
+    except KeyError as error:
+        raise InputError(
+            f"the weights look like those of {name}, but the tensor {error} is missing: the file is a part of it"
+        ) from error
+    except (ValueError, TypeError, IndexError, RuntimeError) as error:
+        raise InputError(
+            f"the weights look like those of {name}, but a tensor has another shape or name ({first_line(error)}): it "
+            "is another variant"
+        ) from error
 
 
 def backbone_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -160,23 +160,30 @@ def test_addresses_folders_and_fifos_get_a_sentence(tmp_path: Path) -> None:
         read_checkpoint(Path("https://example.org/a.pth"))
     with pytest.raises(InputError, match="is a folder"):
         read_checkpoint(tmp_path)
-    with pytest.raises(OSError, match="No such file"):
+    with pytest.raises(InputError, match="No such file"):
         read_checkpoint(tmp_path / "none.pth")
     os.mkfifo(tmp_path / "fifo.pth")
-    with pytest.raises(OSError, match="not a regular file"):
+    with pytest.raises(InputError, match="not a regular file"):
         read_checkpoint(tmp_path / "fifo.pth")
+
+
+def an_entry_that_holds_itself() -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    content["model"] = content
+    return content
 
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
         ({"epoch": 3, "best": 0.5}, "holds no weights: its entries are epoch, best"),
+        (an_entry_that_holds_itself(), "holds no weights: its entries are model"),
         ([torch.zeros(3)], "holds no named tensors but a list"),
         (torch.zeros(3), "holds no named tensors but a Tensor"),
         ({"a": torch.zeros(2, 2).to_sparse(), "b": torch.zeros(1)}, "tensor a is sparse"),
         ({"a": torch.zeros(1).expand(10**9), "b": torch.zeros(1)}, "tensor a claims more numbers than the file holds"),
     ],
-    ids=["no tensors", "a list", "a tensor", "sparse", "expanded"],
+    ids=["no tensors", "itself", "a list", "a tensor", "sparse", "expanded"],
 )
 def test_contents_that_are_no_weights_get_a_sentence(content: Any, sentence: str, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "net.pth")
