@@ -25,7 +25,7 @@ from reid_accel.models.backbone import build_backbone
 from reid_accel.models.reid import ReIDModel
 from reid_accel.reporting.card import write_imported_card
 from reid_accel.weights.backbone_file import as_float32, write_backbone
-from reid_accel.weights.containers import read_checkpoint
+from reid_accel.weights.containers import Checkpoint, read_checkpoint
 from reid_accel.weights.published import PublishedSettings
 from reid_accel.weights.recognized import IMAGENET, Recognized
 from reid_accel.weights.schemes import check_complete, recognize
@@ -90,8 +90,7 @@ def import_weights(file: str | Path, to: str | Path, settings: PublishedSettings
     check_complete(found, checkpoint.tensors, str(path))
     tensors = as_float32(found.tensors(checkpoint.tensors))
     model = model_settings(found, settings.changes())
-    imported = _imported(folder, found, checkpoint.tensors, model)
-    imported = replace(imported, inside=checkpoint.inside, sha256=sha256(path))
+    imported = _imported(folder, found, checkpoint, model, sha256(path))
     network = _network(found, model, tensors, path)
     with replacing_folder(folder) as temporary:
         if isinstance(network, ReIDModel):
@@ -110,8 +109,8 @@ def model_settings(found: Recognized, changes: Mapping[str, Any]) -> ModelConfig
     return ModelConfig(**{**base, **found.model, **changes})
 
 
-def _imported(folder: Path, found: Recognized, stored: Mapping[str, Tensor], model: ModelConfig) -> Imported:
-    reasons = found.reasons(stored)
+def _imported(folder: Path, found: Recognized, checkpoint: Checkpoint, model: ModelConfig, digest: str) -> Imported:
+    reasons = found.reasons(checkpoint.tensors)
     left_out = {
         str(reason): tuple(name for name, given in reasons.items() if given == reason)
         for reason in Counter(reasons.values())
@@ -119,9 +118,20 @@ def _imported(folder: Path, found: Recognized, stored: Mapping[str, Tensor], mod
     renamed = sum(ours.removeprefix("backbone.") != theirs for ours, theirs in found.names.items())
     mean, std = found.normalization
     return Imported(
-        folder, found.scheme, model.backbone, found.is_reid, "", len(found.names), renamed, left_out, found.notes,
-        model, mean, std, "",
-    )  # fmt: skip
+        folder=folder,
+        scheme=found.scheme,
+        backbone=model.backbone,
+        is_reid=found.is_reid,
+        inside=checkpoint.inside,
+        used=len(found.names),
+        renamed=renamed,
+        left_out=left_out,
+        notes=found.notes,
+        model=model,
+        mean=mean,
+        std=std,
+        sha256=digest,
+    )
 
 
 def _network(found: Recognized, model: ModelConfig, tensors: dict[str, Tensor], path: Path) -> torch.nn.Module:
