@@ -277,7 +277,7 @@ def test_stripes_come_back_from_a_saved_model(tmp_path: Path) -> None:
     ("field", "value", "sentence"),
     [
         ("nek", "fc", r"unknown fields \(model\.nek\)"),
-        ("neck", "conv", r"model\.neck must be one of \('fc', 'bn'\), got 'conv'"),
+        ("neck", "conv", r"model\.neck must be one of \('fc', 'bn', 'linear'\), got 'conv'"),
         ("height_px", 65, "model.height-px must be a positive multiple of 32"),
     ],
 )
