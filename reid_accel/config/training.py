@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from reid_accel.config.checks import LogLevel, check, check_each, check_folder_name, expand_homes
+from reid_accel.config.checks import LogLevel, check, check_choices, check_each, check_folder_name, expand_homes
 from reid_accel.errors import InputError
 
 
@@ -60,7 +60,14 @@ class TrainConfig:
     """Gradient accumulation steps."""
     images_per_identity: int = 0
     """Identity sampling: K images of each of batch-size / K identities per batch (Hermans et al. 2017), as metric
-    losses need; 0: shuffled images."""
+    losses need; 0: shuffled images. An epoch is one pass over the shuffled images; with identity sampling, see
+    `identity_sampler`."""
+    identity_sampler: Literal["uniform", "random-identity"] = "uniform"
+    """What an epoch of identity sampling is. `uniform`: every identity equally often, as many batches as the images
+    fill; images of identities with few are drawn several times. `random-identity`: RandomIdentitySampler of Bag of
+    Tricks, TransReID and torchreid: identities in proportion to their images, each image at most once (those of an
+    identity with fewer than K are repeated), until a batch lacks identities; on Market-1501 183 or 184 steps instead
+    of 202."""
     seed: int = 0
     """Random seed."""
     ema_decay: float = 0.0
@@ -76,6 +83,7 @@ class TrainConfig:
     """Epochs between validations; the last epoch is always validated."""
 
     def __post_init__(self) -> None:
+        check_choices(self, "train")
         check_each(self, "train", ("epochs", "accumulation_steps", "validate_every_epochs"), 1, "positive")
         check(self.batch_size > 1, "train.batch-size", "2 or more", self.batch_size)
         check_each(self, "train", ("seed", "skip_nonfinite"), 0, "0 or more")
