@@ -87,6 +87,8 @@ class LossConfig:
     """Class-balanced attribute loss: weight values by inverse frequency."""
     label_smoothing: float = 0.0
     """Label smoothing of the identity loss (0.1 in Luo et al. 2019)."""
+    stripe_reduction: Literal["mean", "sum"] = "mean"
+    """Mean or sum of the identity losses of the stripes (`sum`: Sun et al. 2018, Fu et al. 2019)."""
     classifier_margin: float = 0.35
     """Margin of the classifier: an angle in radians for arcface (0.5 in the paper), a cosine for cosface (0.35)."""
     classifier_scale: float = 30.0
@@ -105,6 +107,10 @@ class LossConfig:
     """Weight of the center loss (Wen et al. 2016; 0.0005 in Luo et al. 2019)."""
     center_rate: float = 0.5
     """Update rate of the centers."""
+    center_update: Literal["average", "sgd"] = "average"
+    """Update of the centers. `average`: towards the mean of the identity's images in the batch, from 0 (Wen et al.
+    2016, eq. 4). `sgd`: a gradient step on the batch's mean squared distance, from normal random numbers, as in the
+    code of Luo et al. 2019; at 4 of 64 images and rate 0.5, a center moves by 0.0625 of its distance, not 0.4."""
     pairs_across_processes: bool = True
     """Metric losses compare the images of all processes, so that they don't depend on the number of processes; else
     only those of the same process."""
@@ -120,6 +126,7 @@ class LossConfig:
         return self.triplet + self.circle + self.center > 0
 
     def __post_init__(self) -> None:
+        check_choices(self, "loss")
         weights = ("identity", "attributes", "triplet", "circle", "center")
         margins = ("triplet_margin", "circle_margin", "classifier_margin")
         check_each(self, "loss", (*weights, *margins), 0, "0 or more")

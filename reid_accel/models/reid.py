@@ -92,6 +92,7 @@ class ReIDModel(
         if architecture.keeps_centers:
             size = self.neck.metric_features(self.feature_size)
             self.center_IE = nn.Buffer(torch.zeros(architecture.num_identities, size))
+        self.backbone_frozen = False
         self.train()  # frozen statistics are in evaluation mode from the start
 
     @classmethod
@@ -129,6 +130,8 @@ class ReIDModel(
                 std=std,
             )
         )
+        if config.loss.center and config.loss.center_update == "sgd":
+            nn.init.normal_(model.center_IE)
         if backbone_weights is not None:
             model.backbone.load_state_dict(backbone_weights)
         return model
@@ -164,17 +167,27 @@ class ReIDModel(
         write_config(save_directory, self._hub_mixin_config)
 
     def train(self, mode: bool = True) -> "ReIDModel":
-        """Like torch's, except for frozen statistics."""
+        """Like torch's, except for frozen statistics and a frozen backbone."""
         super().train(mode)
+        if self.backbone_frozen:
+            self.backbone.eval()
         if self.architecture.frozen_statistics:
             for module in self.backbone.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
         return self
 
+    def freeze_backbone(self, frozen: bool) -> None:
+        """Freeze or unfreeze the backbone: evaluation mode and no gradient."""
+        if frozen != self.backbone_frozen:
+            self.backbone_frozen = frozen
+            self.train(self.training)
+
     def forward(self, images_B3HW: Tensor) -> Outputs:
         """Normalized float images, B x 3 x H x W, to `Outputs`."""
-        pooled_BPC = self.backbone(images_B3HW).unflatten(1, (-1, self.architecture.num_parts)).transpose(1, 2)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.backbone_frozen):
+            pooled_Bn = self.backbone(images_B3HW)
+        pooled_BPC = pooled_Bn.unflatten(1, (-1, self.architecture.num_parts)).transpose(1, 2)
         neck_BPU = self.neck(pooled_BPC)
         neck_BD = neck_BPU.flatten(1)
         logits = tuple(head(neck_BD) for head in self.attribute_heads)

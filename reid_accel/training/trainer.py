@@ -30,7 +30,7 @@ from reid_accel.distributed.fsdp import full_tensor
 from reid_accel.distributed.watchdog import Watchdog
 from reid_accel.errors import InputError
 from reid_accel.models.losses import LossTerms, Pairs, loss_terms, total
-from reid_accel.models.metric_losses import moved_centers
+from reid_accel.models.metric_losses import descended_centers, moved_centers
 from reid_accel.models.outputs import Outputs
 from reid_accel.models.reid import ReIDModel, on_device
 from reid_accel.training.additions import Loss
@@ -154,6 +154,7 @@ class Trainer:
         """One optimizer step on the next micro-batches; returns the updated sums, unchanged if the step was skipped."""
         accelerator, config = self.accelerator, self.config
         frozen = step < config.optim.frozen_epochs * self.steps_per_epoch
+        self.unwrapped.freeze_backbone(frozen)
         set_rate(self.optimizer, self._lr_multiplier(step), backbone_frozen=frozen)
         # torch's own random numbers (dropout, stochastic depth) are a function of seed, step and process
         torch.manual_seed(_torch_seed(config.train.seed, step, accelerator.process_index))
@@ -216,9 +217,15 @@ class Trainer:
     @torch.no_grad()
     def move_centers(self, pairs: Pairs) -> None:
         """Update the centers of the center loss, if enabled, from the batch."""
-        if self.config.loss.center:
-            center_IE = self.unwrapped.center_IE
-            center_IE.copy_(moved_centers(center_IE, *pairs, self.config.loss.center_rate))
+        loss = self.config.loss
+        if not loss.center:
+            return
+        center_IE = self.unwrapped.center_IE
+        if loss.center_update == "sgd":
+            batch_size = self.config.train.batch_size
+            center_IE.copy_(descended_centers(center_IE, *pairs, loss.center_rate, batch_size))
+        else:
+            center_IE.copy_(moved_centers(center_IE, *pairs, loss.center_rate))
 
 
 def _torch_seed(seed: int, step: int, rank: int) -> int:
