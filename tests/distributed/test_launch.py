@@ -75,6 +75,7 @@ def test_two_processes_freeze_and_unfreeze_a_backbone(folder: Path, how: tuple[s
     assert {"backbone.conv1.weight", "backbone.bn1.running_mean"} <= moved
 
 
+@pytest.mark.long
 def test_compiled_training_on_two_processes_is_the_same_training(folder: Path) -> None:
     settings = (*data_flags(folder), *TINY, "--train.batch-size=8", "--train.images-per-identity=2")
     launch(WORKER, folder / "plain", *settings, folder=folder, processes=2)
