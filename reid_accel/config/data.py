@@ -6,7 +6,9 @@ from typing import Literal, cast, get_args
 from reid_accel.config.checks import check, check_choices, expand_homes
 from reid_accel.errors import InputError
 
-DatasetName = Literal["synthetic", "synthetic-course", "market1501", "market-layout", "msmt17", "course"]
+DatasetName = Literal[
+    "synthetic", "synthetic-course", "market1501", "market-layout", "msmt17", "msmt17-trainval", "course"
+]
 
 
 def name_and_folder(entry: str, setting: str) -> tuple[DatasetName, str]:
@@ -22,8 +24,9 @@ class DataConfig:
     """The data set and how it is read."""
 
     name: DatasetName = "synthetic"
-    """Data set: `market1501`, `market-layout` (CUHK03-NP, DukeMTMC-reID, your own crops in that layout), `msmt17`,
-    `course`, or the pedestrians that this package draws: `synthetic`, `synthetic-course`."""
+    """Data set: `market1501`, `market-layout` (CUHK03-NP, DukeMTMC-reID, your own crops in that layout), `msmt17`
+    (training on its train list alone, as Bag of Tricks and torchreid), `msmt17-trainval` (train and validation list, as
+    TransReID and most since), `course`, or the pedestrians that this package draws: `synthetic`, `synthetic-course`."""
     title: str | None = None
     """Name of the data set in report and model card, e.g. "CUHK03-NP detected". Not set: `name`."""
     root: str | None = None

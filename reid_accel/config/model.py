@@ -34,7 +34,10 @@ class ModelConfig:
     fit: Literal["stretch", "letterbox"] = "stretch"
     """Resize to the input shape (`stretch`, as in the literature), or keep the aspect ratio and pad (`letterbox`)."""
     last_stride: Literal[1, 2] = 2
-    """Stride of a ResNet's last stage; 1 doubles the resolution (Luo et al. 2019), without dilation."""
+    """Last stride of a convolutional network (ResNets, EfficientNets, MobileNets, RegNets, ConvNeXts, ...); 1 doubles
+    the resolution of the last map (Luo et al. 2019), without dilation."""
+    drop_path: float = 0.0
+    """Largest probability of dropping a block in training (stochastic depth, Huang et al. 2016; 0.1 in TransReID)."""
     pooling: Literal["avg", "max", "gem"] = "avg"
     """Global pooling of convolutional networks: average, maximum, or generalized mean (Radenovic et al. 2019)."""
     stripes: tuple[int, ...] = (1,)
@@ -43,6 +46,8 @@ class ModelConfig:
     neck: Literal["fc", "bn"] = "fc"
     """Layer after pooling: `fc` is the course report's fully connected layer, `bn` is the BNNeck (Luo et al. 2019):
     metric losses use the features before batch norm, classification and retrieval those after it."""
+    neck_feature: Literal["after", "before"] = "after"
+    """Feature that retrieval compares: after the BNNeck, or before it as in TransReID."""
     neck_units: int = 512
     """Output size of the neck `fc` per stripe."""
     classifier: Literal["linear", "arcface", "cosface"] = "linear"
@@ -70,6 +75,9 @@ class ModelConfig:
         for name, value in (("model.height-px", self.height_px), ("model.width-px", self.width_px)):
             check(value > 0 and value % 32 == 0, name, "a positive multiple of 32", value)
             check(value <= MAX_SIDE_PX, name, f"at most {MAX_SIDE_PX}", value)
+        check(0 <= self.drop_path < 1, "model.drop-path", "in [0, 1)", self.drop_path)
+        before, has_neck = self.neck_feature == "before", self.neck != "fc"
+        check(has_neck or not before, "model.neck-feature", "after with model.neck fc", self.neck_feature)
         check(self.neck_units > 0, "model.neck-units", "positive", self.neck_units)
 
 

@@ -50,6 +50,7 @@ from reid_accel.models.saved_model import (
     warn_of_changes,
     write_config,
 )
+from reid_accel.models.weights_origin import weights_origin
 
 
 class ReIDModel(
@@ -81,11 +82,12 @@ class ReIDModel(
         self.backbone = build_backbone(settings, registered_by=architecture.backbone_module)
         self.neck: Neck = NECKS[settings.neck](parts, pooled_size(self.backbone), settings.neck_units)
         units = self.neck.out_features
+        compared = pooled_size(self.backbone) if settings.neck_feature == "before" else units
         self.attribute_heads = nn.ModuleList(
             nn.Linear(parts * units, len(group.values)) for group in architecture.groups
         )
         self.reweighting = nn.Linear(num_values, num_values) if settings.reweight and num_values else None
-        self.feature_size = parts * units + num_values
+        self.feature_size = parts * compared + num_values
         self.identity_classifier: Classifier = CLASSIFIERS[settings.classifier](
             parts, units + num_values, architecture.num_identities, bias=self.neck.classifier_has_bias
         )
@@ -116,6 +118,7 @@ class ReIDModel(
                 "trained. Set --loss.identity 1"
             )
         mean, std = normalization(settings.backbone)
+        origin = weights_origin(settings) if backbone_weights is not None else None
         torch.manual_seed(config.train.seed)
         model = cls(
             Architecture(
@@ -126,6 +129,8 @@ class ReIDModel(
                 keeps_centers=config.loss.center > 0,
                 frozen_statistics=config.train.batch_norm == "frozen",
                 backbone_module=registering_module(settings.backbone),
+                weights=origin.name if origin else None,
+                weights_sha256=origin.sha256 if origin else None,
                 mean=mean,
                 std=std,
             )
@@ -196,7 +201,8 @@ class ReIDModel(
         reweighted_BM = scores_BM
         if self.reweighting is not None:
             reweighted_BM = torch.sigmoid(self.reweighting(_like(self.reweighting, scores_BM)).float()) * scores_BM
-        feature_BD = torch.cat([neck_BD.float(), reweighted_BM], dim=1)
+        compared_BPC = pooled_BPC if self.architecture.model.neck_feature == "before" else neck_BPU
+        feature_BD = torch.cat([compared_BPC.flatten(1).float(), reweighted_BM], dim=1)
         seen_BPU = torch.cat([neck_BPU.float(), reweighted_BM[:, None].expand(-1, neck_BPU.shape[1], -1)], dim=2)
         return Outputs(
             feature_BD=feature_BD,

@@ -72,7 +72,8 @@ def test_two_processes_freeze_and_unfreeze_a_backbone(folder: Path, how: tuple[s
         launch(PACKAGE / "train.py", *settings, *flags, folder=folder, processes=2)
         weights[frozen] = load_file(out / "model" / "model.safetensors")
     moved = {name for name, value in weights[1].items() if not torch.equal(value, weights[2][name])}
-    assert {"backbone.conv1.weight", "backbone.bn1.running_mean"} <= moved
+    assert any(name.startswith("backbone.") and name.endswith("conv1.weight") for name in moved)
+    assert "backbone.bn1.running_mean" in moved
 
 
 @pytest.mark.long
