@@ -232,7 +232,9 @@ def test_a_layout_is_checked_by_names_without_opening_a_file(small_market: Path)
     check_layout("market-layout", str(small_market))
     with pytest.raises(InputError, match=r"not in the layout of msmt17: it lacks train, test, list_train\.txt"):
         check_layout("msmt17", small_market)
-    with pytest.raises(InputError, match=r"must be one of market1501, market-layout, msmt17, course, synthetic"):
+    with pytest.raises(
+        InputError, match=r"must be one of market1501, market-layout, msmt17, msmt17-trainval, course, synthetic"
+    ):
         check_layout("market", small_market)
     with pytest.raises(InputError, match=r"data\.root"):
         check_layout("course", None)
