@@ -125,7 +125,7 @@ def _built_for_size(name: str, settings: ModelConfig) -> nn.Module:
     """A timm model for this input size, or for the square around it where timm only builds for squares (MViTv2)."""
     height_px, width_px = settings.height_px, settings.width_px
     sizes = _at_size(name, height_px, width_px)
-    dropped = {"drop_path_rate": settings.drop_path} if settings.drop_path else {}
+    dropped: dict[str, Any] = {"drop_path_rate": settings.drop_path} if settings.drop_path else {}
     try:
         backbone: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **sizes, **dropped)
     except AssertionError:
