@@ -94,7 +94,8 @@ def _set_stride_1(layer: _Strided) -> None:
     elif isinstance(layer, nn.Conv2d):
         layer.stride = (1, 1)
         if layer.kernel_size == (2, 2) and layer.padding == (0, 0):  # would lose a row and a column
-            layer.padding_mode = "constant"  # zeros at the bottom and right, which `padding` can't say
+            # zeros at the bottom and right, which `padding` cannot say
+            layer.padding_mode = "constant"  # type: ignore[assignment]
             layer._reversed_padding_repeated_twice = [0, 1, 0, 1]
     else:
         if layer.kernel_size == layer.stride:  # a window per output position: now each position its own
