@@ -171,7 +171,7 @@ def train_epoch(run: Run, progress: Progress) -> Progress:
     with (
         epoch_bar(run.console, progress.epoch, config.train.epochs, len(rows_SB), progress.position) as show,
         tf32(config.run.tf32),
-        closing(trainer.open_batches(rows_SB[progress.position :], progress.epoch)) as batches,
+        closing(trainer.open_batches(rows_SB, progress.epoch, progress.position)) as batches,
     ):
         while progress.position < len(rows_SB):
             before = sums

@@ -330,7 +330,7 @@ def test_a_checkpoint_from_before_survives_what_goes_wrong(small_market: Path) -
         (["--data.name=market1501", "--train.batch-size=200"], "larger than the training set of 20 images"),
         (["--train.batch-size=9", "--train.accumulation-steps=2"], "must be a multiple of 2"),
         (["--model.backbone=resnet5O"], "close names: resnet50"),
-        (["--model.backbone=mobilenetv3_small_050", "--model.last-stride=1"], "Set --model.last-stride 2"),
+        (["--model.backbone=test_vit", "--model.last-stride=1"], "Set --model.last-stride 2"),
         (["--model.weights-file=weights.pth"], "there is no file weights.pth"),
         (["--run.resume=elsewhere"], "there is no checkpoint elsewhere"),
         (["--train.batch-norm=synchronized"], "synchronized needs GPUs"),

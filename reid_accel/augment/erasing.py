@@ -1,6 +1,6 @@
 """Random erasing and random patches.
 
-Legend: B batch, P pool, H W pixels. Images are float, in 0..1; the pool is uint8.
+Legend: B batch, K attempts, P pool, H W pixels. Images are float, in 0..1; the pool is uint8.
 """
 
 import functools
@@ -13,11 +13,24 @@ from reid_accel.augment.rng import Draws, Stream, integers
 from reid_accel.config.schema import AugmentConfig
 from reid_accel.data.images import per_channel, to_float
 
+ATTEMPTS = 16
+"""A box that doesn't fit is drawn again up to 15 times: at 256x128, where 1 in 7 doesn't fit, none is left in 10^13."""
+
 
 def erase_boxes(draws: Draws, config: AugmentConfig, size: torch.Size) -> Tensor:
-    """The boxes to erase, see `random_boxes`."""
+    """The boxes to erase, see `random_boxes`; or drawn again until one fits (Zhong et al., AAAI 2020)."""
     areas = (config.erase_min_area, config.erase_max_area)
-    return random_boxes(draws[Stream.ERASE_BOX], config.erase_probability, areas, size)
+    draws_B5, uniform = draws[Stream.ERASE_BOX], config.erase_ratio == "uniform"
+    if config.erase_misfit == "clip":
+        return random_boxes(draws_B5, config.erase_probability, areas, size, uniform_ratio=uniform)
+    draws_BK5 = draws.attempts(Stream.ERASE_BOX, ATTEMPTS)
+    height_BK, width_BK = _box_size(draws_BK5, areas, size, uniform)
+    fits_BK = (height_BK < size[0]) & (width_BK < size[1])
+    first_B1 = fits_BK.int().argmax(1, keepdim=True)
+    fitting_B5 = draws_BK5.gather(1, first_B1[:, :, None].expand(-1, -1, 5))[:, 0]
+    boxes_B4 = random_boxes(fitting_B5, 1.0, areas, size, uniform_ratio=uniform)
+    chosen_B = (draws_B5[:, 0] < config.erase_probability) & fits_BK.any(1)
+    return torch.where(chosen_B.view(-1, 1), boxes_B4, torch.zeros_like(boxes_B4))
 
 
 def patch_boxes(draws: Draws, config: AugmentConfig, size: torch.Size) -> Tensor:
@@ -26,23 +39,40 @@ def patch_boxes(draws: Draws, config: AugmentConfig, size: torch.Size) -> Tensor
     return random_boxes(draws[Stream.PATCH_BOX], config.patch_probability, areas, size)
 
 
-def random_boxes(draws_B5: Tensor, probability: float, areas: tuple[float, float], size: torch.Size) -> Tensor:
-    """B x 4 boxes (top, left, bottom, right) in pixels; empty for images that are not chosen.
+def random_boxes(
+    draws_B5: Tensor,
+    probability: float,
+    areas: tuple[float, float],
+    size: torch.Size,
+    *,
+    uniform_ratio: bool = False,
+) -> Tensor:
+    """B x 4 boxes (top, left, bottom, right) in pixels, clipped at the border; empty for images that are not chosen.
 
-    draws: chosen?, area, aspect ratio, top, left. The area is uniform between the two shares, the aspect ratio
-    log-uniform between 0.3 and 1 / 0.3; a box is clipped at the border (Zhong et al., AAAI 2020, redraw it).
+    draws: chosen?, area, aspect ratio, top, left. The area is uniform between the two shares; the aspect ratio between
+    0.3 and 1 / 0.3 is uniform or log-uniform.
     """
     height, width = size
     chosen_B = draws_B5[:, 0] < probability
-    share = areas[0] + draws_B5[:, 1] * (areas[1] - areas[0])
-    area = share * height * width
-    ratio = torch.exp((2 * draws_B5[:, 2] - 1) * math.log(1 / 0.3))
-    box_height = (area * ratio).sqrt().round().clamp(1, height)
-    box_width = (area / ratio).sqrt().round().clamp(1, width)
+    box_height, box_width = _box_size(draws_B5, areas, size, uniform_ratio)
+    box_height, box_width = box_height.clamp(1, height), box_width.clamp(1, width)
     top = (draws_B5[:, 3] * (height - box_height + 1)).floor()
     left = (draws_B5[:, 4] * (width - box_width + 1)).floor()
     boxes = torch.stack([top, left, top + box_height, left + box_width], dim=1)
     return torch.where(chosen_B.view(-1, 1), boxes, torch.zeros_like(boxes))
+
+
+def _box_size(
+    draws_B5: Tensor, areas: tuple[float, float], size: torch.Size, uniform_ratio: bool
+) -> tuple[Tensor, Tensor]:
+    """Height and width in pixels, which may exceed the image's."""
+    share = areas[0] + draws_B5[..., 1] * (areas[1] - areas[0])
+    area = share * size[0] * size[1]
+    if uniform_ratio:
+        ratio = 0.3 + draws_B5[..., 2] * (1 / 0.3 - 0.3)
+    else:
+        ratio = torch.exp((2 * draws_B5[..., 2] - 1) * math.log(1 / 0.3))
+    return (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
 
 
 def erase(images_B3HW: Tensor, boxes_B4: Tensor, paint: tuple[float, ...] | Tensor) -> Tensor:

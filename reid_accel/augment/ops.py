@@ -17,6 +17,7 @@ from reid_accel.data.images import per_channel
 
 GRAY = (0.2989, 0.587, 0.114)  # ITU-R 601-2 luma, as in torchvision
 
+BLACK = (0.0, 0.0, 0.0)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -54,7 +55,8 @@ def augment(
     if config.rotation_degrees > 0:
         images = rotate(images, symmetric(draws[Stream.ROTATION][:, 0], config.rotation_degrees), mean)
     if config.pad_px > 0:
-        images = padded_crop(images, integers(draws[Stream.CROP], 2 * config.pad_px + 1), config.pad_px, mean)
+        color = BLACK if config.pad_with == "black" else mean
+        images = padded_crop(images, integers(draws[Stream.CROP], 2 * config.pad_px + 1), config.pad_px, color)
     if config.flip_probability > 0:
         images = flip(images, draws[Stream.FLIP][:, 0] < config.flip_probability)
     if config.trivial_augment > 0:
@@ -65,9 +67,19 @@ def augment(
         boxes_B4 = patch_boxes(draws, config, images.shape[-2:])
         images = erase(images, boxes_B4, patches(pool_P3HW, draws[Stream.PATCH_SOURCE], boxes_B4))
     if config.erase_probability > 0:
-        paint = noise(images, draws[Stream.ERASE_NOISE], mean, std) if config.erase_with == "noise" else mean
-        images = erase(images, erase_boxes(draws, config, images.shape[-2:]), paint)
+        images = erase(images, erase_boxes(draws, config, images.shape[-2:]), _paint(images, draws, config, mean, std))
     return images
+
+
+def _paint(
+    images_B3HW: Tensor, draws: Draws, config: AugmentConfig, mean: tuple[float, ...], std: tuple[float, ...]
+) -> Tensor | tuple[float, ...]:
+    """What erased areas are filled with."""
+    if config.erase_with == "noise":
+        return noise(images_B3HW, draws[Stream.ERASE_NOISE], mean, std)
+    if config.erase_with == "mean-after-normalization":
+        return tuple(m + s * m for m, s in zip(mean, std, strict=True))
+    return mean
 
 
 def jitter_color(images_B3HW: Tensor, brightness_B: Tensor, contrast_B: Tensor, saturation_B: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
 """Random numbers of the augmentation, in named streams: one stream per random choice.
 
-A counter-based generator derives them from (seed, epoch, row): they depend neither on the number of processes nor on
-an image's position in a batch, and a checkpoint stores no generator state.
-Legend: B batch.
+A counter-based generator derives them from seed, epoch, row, and how often the epoch has drawn the row before: they
+depend neither on the number of processes nor on an image's position in a batch, and a checkpoint stores no generator
+state.
+Legend: B batch, K attempts.
 """
 
 from collections.abc import Iterator, Sequence
@@ -39,6 +40,8 @@ class Stream(Enum):
 
 NUM_DRAWS = max(stream.first + stream.num for stream in Stream)
 
+REPEAT, ATTEMPT = 1 << 32, 1 << 48  # the bits of a key: row, times drawn before (16 bits), attempt
+
 
 @dataclass(frozen=True)
 class Draws:
@@ -46,23 +49,39 @@ class Draws:
 
     seed: int
     epoch: int
-    host_rows_B: Tensor
-    rows_B: Tensor  # on the device
+    host_keys_B: Tensor
+    keys_B: Tensor  # on the device
     numbers_Bn: Tensor
 
     @classmethod
-    def of(cls, seed: int, epoch: int, host_rows_B: Tensor, device: torch.device | None = None) -> "Draws":
-        """The numbers of the given rows on a device (default: the host)."""
-        rows_B = host_rows_B.to(device, non_blocking=True)
-        if exact_float(rows_B.device) != torch.float64:  # computed on the host, then the same numbers
-            return cls(seed, epoch, host_rows_B, rows_B, uniforms(seed, epoch, host_rows_B).float().to(device))
-        return cls(seed, epoch, host_rows_B, rows_B, uniforms(seed, epoch, rows_B).float())
+    def of(
+        cls,
+        seed: int,
+        epoch: int,
+        host_rows_B: Tensor,
+        device: torch.device | None = None,
+        *,
+        host_repeat_B: Tensor | None = None,
+    ) -> "Draws":
+        """The numbers of the given rows on a device (default: the host).
+
+        host_repeat_B: how often the epoch has drawn each row before; default: never.
+        """
+        host_keys_B = host_rows_B if host_repeat_B is None else host_rows_B + REPEAT * host_repeat_B
+        keys_B = host_keys_B.to(device, non_blocking=True)
+        numbers_Bn = _floats(seed, epoch, host_keys_B, keys_B)
+        return cls(seed, epoch, host_keys_B, keys_B, numbers_Bn)
+
+    @property
+    def rows_B(self) -> Tensor:
+        """The images' rows, on the device."""
+        return self.keys_B & (REPEAT - 1)
 
     def split(self, sizes: Sequence[int]) -> Iterator["Draws"]:
         """The numbers of consecutive groups of images."""
-        columns = (column.split(list(sizes)) for column in (self.host_rows_B, self.rows_B, self.numbers_Bn))
-        for host_rows_B, rows_B, numbers_Bn in zip(*columns, strict=True):
-            yield Draws(self.seed, self.epoch, host_rows_B, rows_B, numbers_Bn)
+        columns = (column.split(list(sizes)) for column in (self.host_keys_B, self.keys_B, self.numbers_Bn))
+        for host_keys_B, keys_B, numbers_Bn in zip(*columns, strict=True):
+            yield Draws(self.seed, self.epoch, host_keys_B, keys_B, numbers_Bn)
 
     def __getitem__(self, stream: Stream) -> Tensor:
         """B x num float32 numbers in [0, 1], on the device."""
@@ -70,19 +89,35 @@ class Draws:
 
     def on_host(self, stream: Stream) -> Tensor:
         """B x num float64 numbers in [0, 1), computed on the host without synchronizing with the device."""
-        return uniforms(self.seed, self.epoch, self.host_rows_B, stream)
+        return uniforms(self.seed, self.epoch, self.host_keys_B, stream)
+
+    def attempts(self, stream: Stream, number: int) -> Tensor:
+        """B x K x num numbers for choices that are drawn again until they fit; the first attempt is `self[stream]`."""
+        host_keys_n, keys_n = (
+            (keys_B[:, None] + ATTEMPT * torch.arange(number, device=keys_B.device)).flatten()
+            for keys_B in (self.host_keys_B, self.keys_B)
+        )
+        return _floats(self.seed, self.epoch, host_keys_n, keys_n, stream).view(-1, number, stream.num)
 
 
-def uniforms(seed: int, epoch: int, rows_B: Tensor, stream: Stream | None = None) -> Tensor:
-    """B x num float64 numbers in [0, 1) on the rows' device; without `stream` those of all streams, B x NUM_DRAWS.
+def _floats(seed: int, epoch: int, host_keys_B: Tensor, keys_B: Tensor, stream: Stream | None = None) -> Tensor:
+    """`uniforms` in float32 on the device of `keys_B`; the same numbers if it lacks float64."""
+    if exact_float(keys_B.device) != torch.float64:
+        return uniforms(seed, epoch, host_keys_B, stream).float().to(keys_B.device)
+    return uniforms(seed, epoch, keys_B, stream).float()
 
-    SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) over seed, epoch, row and index; int64 wraps around like uint64.
+
+def uniforms(seed: int, epoch: int, keys_B: Tensor, stream: Stream | None = None) -> Tensor:
+    """B x num float64 numbers in [0, 1) on the keys' device; without `stream` those of all streams, B x NUM_DRAWS.
+
+    SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) over seed, epoch, key and index; int64 wraps around like uint64.
+    keys: rows, plus REPEAT and ATTEMPT times their numbers.
     """
     first, num = (stream.first, stream.num) if stream is not None else (0, NUM_DRAWS)
-    state_B = _mix(torch.full_like(rows_B, seed))
+    state_B = _mix(torch.full_like(keys_B, seed))
     state_B = _mix(state_B ^ epoch)
-    state_B = _mix(state_B ^ rows_B)
-    places = torch.arange(first + 1, first + num + 1, device=rows_B.device) * _GOLDEN
+    state_B = _mix(state_B ^ keys_B)
+    places = torch.arange(first + 1, first + num + 1, device=keys_B.device) * _GOLDEN
     bits_Bn = _mix(state_B[:, None] + places[None, :])
     return _shift_right(bits_Bn, 11).double() / float(1 << 53)
 

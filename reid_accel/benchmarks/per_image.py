@@ -88,7 +88,9 @@ class PerImageInput:
     device: torch.device
     workers: int = 0
 
-    def batches(self, row_lists: Sequence[Ints], epoch: int) -> Generator[Batch]:
+    def batches(
+        self, row_lists: Sequence[Ints], epoch: int, repeat_lists: Sequence[Ints] | None = None
+    ) -> Generator[Batch]:
         """See `TrainingInput`; randomness comes from torch's global generator."""
         loader = DataLoader(
             self.files,

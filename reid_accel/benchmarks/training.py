@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import repeat
+from itertools import count, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -202,9 +202,12 @@ def _real_batches(trainer: Trainer, source: TrainingInput, steps: int) -> Genera
 
 def _rows(trainer: Trainer, steps: int) -> list[Ints]:
     """This process's rows for a number of optimizer steps, over as many epochs as needed."""
-    epochs = -(-steps // trainer.steps_per_epoch)
-    rows_SB = np.concatenate([trainer.epoch_batches(epoch) for epoch in range(epochs)])[:steps]
-    return trainer.shares(rows_SB)
+    rows_SB = trainer.epoch_batches(epoch=0)
+    for epoch in count(1):
+        if len(rows_SB) >= steps:
+            break
+        rows_SB = np.concatenate([rows_SB, trainer.epoch_batches(epoch)])
+    return trainer.shares(rows_SB[:steps])
 
 
 def random_batch(trainer: Trainer, size: int) -> Batch:

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
-from reid_accel.config.checks import check, expand_homes
+from reid_accel.config.checks import check, check_choices, expand_homes
 from reid_accel.errors import InputError
 
-DatasetName = Literal["synthetic", "synthetic-course", "market1501", "market-layout", "msmt17", "course"]
+DatasetName = Literal[
+    "synthetic", "synthetic-course", "market1501", "market-layout", "msmt17", "msmt17-trainval", "course"
+]
 
 
 def name_and_folder(entry: str, setting: str) -> tuple[DatasetName, str]:
@@ -22,8 +24,9 @@ class DataConfig:
     """The data set and how it is read."""
 
     name: DatasetName = "synthetic"
-    """Data set: `market1501`, `market-layout` (CUHK03-NP, DukeMTMC-reID, your own crops in that layout), `msmt17`,
-    `course`, or the pedestrians that this package draws: `synthetic`, `synthetic-course`."""
+    """Data set: `market1501`, `market-layout` (CUHK03-NP, DukeMTMC-reID, your own crops in that layout), `msmt17`
+    (training on its train list alone, as Bag of Tricks and torchreid), `msmt17-trainval` (train and validation list, as
+    TransReID and most since), `course`, or the pedestrians that this package draws: `synthetic`, `synthetic-course`."""
     title: str | None = None
     """Name of the data set in report and model card, e.g. "CUHK03-NP detected". Not set: `name`."""
     root: str | None = None
@@ -75,6 +78,8 @@ class AugmentConfig:
     """Probability of a horizontal flip."""
     pad_px: int = 10
     """Random crop: pad by this many pixels, then crop to size; 0: off."""
+    pad_with: Literal["mean", "black"] = "mean"
+    """Color of the padding: the mean color, or black as in most public re-ID codes."""
     rotation_degrees: float = 0.0
     """Largest random rotation, in either direction."""
     color_jitter: float = 0.0
@@ -89,8 +94,14 @@ class AugmentConfig:
     """Smallest erased fraction of the image."""
     erase_max_area: float = 0.4
     """Largest erased fraction of the image."""
-    erase_with: Literal["mean", "noise"] = "mean"
-    """Fill of erased areas: the mean color, or normal noise per pixel."""
+    erase_ratio: Literal["log-uniform", "uniform"] = "log-uniform"
+    """Aspect ratio (height / width) of erased areas, from 0.3 to 1 / 0.3: `uniform` in the code of Zhong et al. 2020
+    and Luo et al. 2019, `log-uniform` in timm's and TransReID's."""
+    erase_misfit: Literal["clip", "redraw"] = "clip"
+    """An erased area higher or wider than the image is clipped, or drawn again as in all of these codes."""
+    erase_with: Literal["mean", "noise", "mean-after-normalization"] = "mean"
+    """Fill of erased areas: the mean color; normal noise per pixel; or the mean's numbers as a normalized color, a
+    light gray, as in the code of Luo et al. 2019, which erases after normalization."""
     patch_probability: float = 0.0
     """Probability of pasting a patch of another training image (random patch, Zhou et al. 2021)."""
     patch_min_area: float = 0.01
@@ -102,6 +113,7 @@ class AugmentConfig:
     rotation by up to 135 degrees and translation by up to 32 pixels."""
 
     def __post_init__(self) -> None:
+        check_choices(self, "augment")
         shares = ("flip_probability", "color_jitter", "white_balance", "grayscale_probability", "erase_probability")
         for name in (*shares, "patch_probability", "trivial_augment"):
             value = getattr(self, name)

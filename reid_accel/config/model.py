@@ -35,12 +35,15 @@ class ModelConfig:
     fit: Literal["stretch", "letterbox"] = "stretch"
     """Resize to the input shape (`stretch`, as in the literature), or keep the aspect ratio and pad (`letterbox`)."""
     last_stride: Literal[1, 2] = 2
-    """Stride of a ResNet's last stage; 1 doubles the resolution (Luo et al. 2019), without dilation."""
+    """Last stride of a convolutional network (ResNets, EfficientNets, MobileNets, RegNets, ConvNeXts, ...); 1 doubles
+    the resolution of the last map (Luo et al. 2019), without dilation."""
     stem: Literal["relu", "no-relu", "ceil-pool"] = "relu"
     """Stem of a ResNet: `relu` is He et al.'s, `no-relu` lacks the ReLU before the max pooling, as the code of Luo et
     al. 2019 does, `ceil-pool` rounds the pooling's size up, as fast-reid does."""
     patch_stride: int | None = None
     """Stride of a ViT's patches; below the patch size they overlap (12 in He et al. 2021). Unset: the patch size."""
+    drop_path: float = 0.0
+    """Largest probability of dropping a block in training (stochastic depth, Huang et al. 2016; 0.1 in TransReID)."""
     pooling: Literal["avg", "max", "gem"] = "avg"
     """Global pooling of convolutional networks: average, maximum, or generalized mean (Radenovic et al. 2019)."""
     stripes: tuple[int, ...] = (1,)
@@ -50,6 +53,8 @@ class ModelConfig:
     """Layer after pooling: `fc` is the course report's fully connected layer, `bn` is the BNNeck (Luo et al. 2019):
     metric losses use the features before batch norm, classification and retrieval those after it; `linear` is a linear
     layer to `neck_units` before the BNNeck (He et al. 2020)."""
+    neck_feature: Literal["after", "before"] = "after"
+    """Feature that retrieval compares: after the BNNeck, or before it as in TransReID."""
     neck_units: int = 512
     """Output size of the necks `fc` and `linear` per stripe."""
     classifier: Literal["linear", "arcface", "cosface"] = "linear"
@@ -77,6 +82,9 @@ class ModelConfig:
         for name, value in (("model.height-px", self.height_px), ("model.width-px", self.width_px)):
             check(value > 0 and value % 32 == 0, name, "a positive multiple of 32", value)
             check(value <= MAX_SIDE_PX, name, f"at most {MAX_SIDE_PX}", value)
+        check(0 <= self.drop_path < 1, "model.drop-path", "in [0, 1)", self.drop_path)
+        before, has_neck = self.neck_feature == "before", self.neck != "fc"
+        check(has_neck or not before, "model.neck-feature", "after with model.neck fc", self.neck_feature)
         check(self.neck_units > 0, "model.neck-units", "positive", self.neck_units)
         stride = self.patch_stride
         check(stride is None or stride > 0, "model.patch-stride", "positive", stride)
@@ -96,6 +104,8 @@ class LossConfig:
     """Class-balanced attribute loss: weight values by inverse frequency."""
     label_smoothing: float = 0.0
     """Label smoothing of the identity loss (0.1 in Luo et al. 2019)."""
+    stripe_reduction: Literal["mean", "sum"] = "mean"
+    """Mean or sum of the identity losses of the stripes (`sum`: Sun et al. 2018, Fu et al. 2019)."""
     classifier_margin: float = 0.35
     """Margin of the classifier: an angle in radians for arcface (0.5 in the paper), a cosine for cosface (0.35)."""
     classifier_scale: float = 30.0
@@ -114,6 +124,10 @@ class LossConfig:
     """Weight of the center loss (Wen et al. 2016; 0.0005 in Luo et al. 2019)."""
     center_rate: float = 0.5
     """Update rate of the centers."""
+    center_update: Literal["average", "sgd"] = "average"
+    """Update of the centers. `average`: towards the mean of the identity's images in the batch, from 0 (Wen et al.
+    2016, eq. 4). `sgd`: a gradient step on the batch's mean squared distance, from normal random numbers, as in the
+    code of Luo et al. 2019; at 4 of 64 images and rate 0.5, a center moves by 0.0625 of its distance, not 0.4."""
     pairs_across_processes: bool = True
     """Metric losses compare the images of all processes, so that they don't depend on the number of processes; else
     only those of the same process."""
@@ -129,6 +143,7 @@ class LossConfig:
         return self.triplet + self.circle + self.center > 0
 
     def __post_init__(self) -> None:
+        check_choices(self, "loss")
         weights = ("identity", "attributes", "triplet", "circle", "center")
         margins = ("triplet_margin", "circle_margin", "classifier_margin")
         check_each(self, "loss", (*weights, *margins), 0, "0 or more")

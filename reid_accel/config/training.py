@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from reid_accel.config.checks import LogLevel, check, check_each, check_folder_name, expand_homes
+from reid_accel.config.checks import LogLevel, check, check_choices, check_each, check_folder_name, expand_homes
 from reid_accel.errors import InputError
 
 
@@ -18,20 +18,36 @@ class OptimConfig:
     backbone_rate: float = 1.0
     """Learning rate multiplier of the backbone (0.1 for careful fine-tuning)."""
     layer_decay: float = 1.0
-    """Layer-wise learning rate decay from block to block of the backbone (0.65 to 0.8 for pretrained transformers); 1:
-    off."""
+    """Layer-wise learning rate decay from the heads to the backbone's last block and on from block to block (0.65 to
+    0.8 for pretrained transformers); 1: off."""
     frozen_epochs: float = 0.0
-    """Epochs at the start during which the backbone is frozen and only the heads are trained."""
+    """Epochs at the start during which the backbone is frozen (its batch norm in evaluation mode, too) and only the
+    heads are trained."""
     weight_decay: float = 5e-4
-    """Weight decay (decoupled for adamw); not applied to biases and norms."""
+    """Weight decay (decoupled for adamw); not applied to biases, norms, and what the backbone exempts (class token and
+    position embeddings of transformers), unless `decay_everything`."""
+    decay_everything: bool = False
+    """Apply the weight decay to all parameters, as in most public re-ID codes (Luo et al. 2019, TransReID)."""
+    bias_rate: float = 1.0
+    """Learning rate multiplier of biases (2 in TransReID)."""
     momentum: float = 0.9
     """Momentum of sgd."""
+    nesterov: bool = True
+    """Nesterov's momentum for sgd."""
     schedule: Literal["cosine", "steps", "constant"] = "cosine"
     """Learning rate schedule after the warm-up."""
+    schedule_unit: Literal["step", "epoch"] = "step"
+    """The learning rate changes with every step; or it is constant within an epoch, and epoch N (from 1) has the
+    schedule's value after N epochs, as in public re-ID codes: with `step_epochs` 40, epoch 40 is the first with the
+    lower rate, not epoch 41."""
     warmup_epochs: float = 1.0
     """Epochs of linear warm-up from 1 % of the learning rate."""
+    cosine_start: Literal["warmup", "training"] = "warmup"
+    """Whether the cosine begins after the warm-up, or as if there were none (TransReID)."""
+    lowest_rate: float = 0.0
+    """Fraction of the learning rate at which the cosine ends (0.002 in TransReID)."""
     step_epochs: tuple[float, ...] = (40, 70)
-    """Epochs at which the schedule `steps` multiplies the learning rate by `step_factor`."""
+    """Epochs at which the schedule `steps` multiplies the learning rate by `step_factor`; see `schedule_unit`."""
     step_factor: float = 0.1
     """Factor of the schedule `steps`."""
     clip_norm: float = 0.0
@@ -39,8 +55,16 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "step_epochs", tuple(self.step_epochs))
+        check_choices(self, "optim")
         check(self.learning_rate > 0, "optim.learning-rate", "above 0", self.learning_rate)
-        check_each(self, "optim", ("backbone_rate", "frozen_epochs", "weight_decay", "warmup_epochs"), 0, "0 or more")
+        check(0 <= self.lowest_rate <= 1, "optim.lowest-rate", "between 0 and 1", self.lowest_rate)
+        check_each(
+            self,
+            "optim",
+            ("backbone_rate", "bias_rate", "frozen_epochs", "weight_decay", "warmup_epochs"),
+            0,
+            "0 or more",
+        )
         check(0 < self.layer_decay <= 1, "optim.layer-decay", "in (0, 1]", self.layer_decay)
         check(self.clip_norm >= 0, "optim.clip-norm", "0 (off) or more", self.clip_norm)
         check(0 <= self.momentum < 1, "optim.momentum", "in [0, 1)", self.momentum)
@@ -60,7 +84,14 @@ class TrainConfig:
     """Gradient accumulation steps."""
     images_per_identity: int = 0
     """Identity sampling: K images of each of batch-size / K identities per batch (Hermans et al. 2017), as metric
-    losses need; 0: shuffled images."""
+    losses need; 0: shuffled images. An epoch is one pass over the shuffled images; with identity sampling, see
+    `identity_sampler`."""
+    identity_sampler: Literal["uniform", "random-identity"] = "uniform"
+    """What an epoch of identity sampling is. `uniform`: every identity equally often, as many batches as the images
+    fill; images of identities with few are drawn several times. `random-identity`: RandomIdentitySampler of Bag of
+    Tricks, TransReID and torchreid: identities in proportion to their images, each image at most once (those of an
+    identity with fewer than K are repeated), until a batch lacks identities; on Market-1501 183 or 184 steps instead
+    of 202."""
     seed: int = 0
     """Random seed."""
     ema_decay: float = 0.0
@@ -76,6 +107,7 @@ class TrainConfig:
     """Epochs between validations; the last epoch is always validated."""
 
     def __post_init__(self) -> None:
+        check_choices(self, "train")
         check_each(self, "train", ("epochs", "accumulation_steps", "validate_every_epochs"), 1, "positive")
         check(self.batch_size > 1, "train.batch-size", "2 or more", self.batch_size)
         check_each(self, "train", ("seed", "skip_nonfinite"), 0, "0 or more")

@@ -6,7 +6,7 @@ one: write the class, add it to `LAYOUTS`, and add its name to `DatasetName` in 
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -106,22 +106,19 @@ MARKET1501 = MarketLayout(
 
 @dataclass(frozen=True)
 class Msmt17:
-    """MSMT17 (Wei et al., CVPR 2018), version 1 or 2, read from its list files.
+    """MSMT17 (Wei et al., CVPR 2018), version 1 or 2 (blurred faces), read from its list files.
 
-    `list_val.txt` is not used: published results train on `list_train.txt` alone.
+    train_lists: with `list_train.txt` alone, 30,248 images; with `list_val.txt`, 32,621 of the same 1,041 people.
     """
 
     name: str = "msmt17"
+    train_lists: tuple[str, ...] = ("list_train.txt",)
 
     folders: ClassVar[tuple[Mapping[str, str], ...]] = (
         {"train": "train", "test": "test"},
         {"train": "mask_train_v2", "test": "mask_test_v2"},
     )
-    lists: ClassVar[Mapping[str, str]] = {
-        "train": "list_train.txt",
-        "query": "list_query.txt",
-        "gallery": "list_gallery.txt",
-    }
+    test_lists: ClassVar[Mapping[str, str]] = {"query": "list_query.txt", "gallery": "list_gallery.txt"}
     _line: ClassVar[re.Pattern[str]] = re.compile(r"(\w+/[^/_\s]+_[^/_\s]+_(\d+)_[^/\s]+)\s+(\d+)", re.ASCII)
 
     def check(self, root: Path) -> None:
@@ -131,15 +128,19 @@ class Msmt17:
     def read(self, root: Path) -> Listing:
         """See `Layout`."""
         splits = self._images(root)
-        return Listing(splits, (), fingerprint_of(root, splits, (root / name for name in self.lists.values())))
+        edition = "MSMT17-V2" if self._folders(root) == self.folders[1] else "MSMT17-V1"
+        return Listing(splits, (), fingerprint_of(root, splits, (root / name for name in self._lists)), edition=edition)
+
+    @property
+    def _lists(self) -> tuple[str, ...]:
+        return (*self.train_lists, *self.test_lists.values())
 
     def _images(self, root: Path) -> dict[str, tuple[ImageFile, ...]]:
         folders = self._folders(root)
-        require_layout(self.name, root, tuple(folders.values()), tuple(self.lists.values()))
-        return {
-            split: self._read_list(root / name, root / folders["train" if split == "train" else "test"])
-            for split, name in self.lists.items()
-        }
+        require_layout(self.name, root, tuple(folders.values()), self._lists)
+        train = [image for name in self.train_lists for image in self._read_list(root / name, root / folders["train"])]
+        test = {split: self._read_list(root / name, root / folders["test"]) for split, name in self.test_lists.items()}
+        return {"train": _by_person(train), **test}
 
     def _folders(self, root: Path) -> Mapping[str, str]:
         first, second = self.folders
@@ -158,7 +159,7 @@ class Msmt17:
             raise InputError(f"{list_file}: {len(missing)} of {len(images)} images do not exist ({missing[0]}, ...)")
         if not images:
             raise InputError(f"{list_file} lists no images")
-        return tuple(sorted(images, key=lambda image: (image.pid, image.path)))
+        return _by_person(images)
 
     def _read_line(self, where: str, line: str, folder: Path) -> ImageFile:
         """An image with its person and camera; the list's person numbers start at 0 and are incremented, since pid 0
@@ -204,7 +205,13 @@ class Course:
         return splits, attributes
 
 
-LAYOUTS: tuple[Layout, ...] = (MARKET1501, MarketLayout(), Msmt17(), Course())
+def _by_person(images: Iterable[ImageFile]) -> tuple[ImageFile, ...]:
+    return tuple(sorted(images, key=lambda image: (image.pid, image.path)))
+
+
+MSMT17_TRAINVAL = Msmt17("msmt17-trainval", ("list_train.txt", "list_val.txt"))
+
+LAYOUTS: tuple[Layout, ...] = (MARKET1501, MarketLayout(), Msmt17(), MSMT17_TRAINVAL, Course())
 
 
 def layout_named(name: str) -> Layout:

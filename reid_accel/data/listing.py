@@ -40,13 +40,15 @@ class ImageFile(NamedTuple):
 class Listing:
     """The images of a data set by split, its attribute groups, and warnings about its content.
 
-    fingerprint: changes when a file is added, removed, renamed, resized or touched.
+    fingerprint: changes when a file is added, removed, renamed, resized or touched. edition: of a set with several,
+    whose scores aren't comparable (MSMT17-V1, MSMT17-V2).
     """
 
     splits: Mapping[str, tuple[ImageFile, ...]]
     groups: tuple[AttributeGroup, ...]
     fingerprint: str
     warnings: tuple[str, ...] = ()
+    edition: str = ""
 
 
 def parse_name(name: str) -> tuple[int, int]:

@@ -59,7 +59,8 @@ def open_data(
     once = tuple(dict.fromkeys(warnings))
     for warning in once:
         logger.warning(warning)
-    return OpenedData(splits, once, tuple(skipped), train.added_people, own_table=listing is not None)
+    people, own = train.added_people, listing is not None
+    return OpenedData(splits, once, tuple(skipped), people, edition=main.edition, own_table=own)
 
 
 def _list_sets(config: DataConfig, listing: Listing | None, cache_dir: Path) -> tuple[Listing, SplitListing, list[str]]:

@@ -21,6 +21,7 @@ class OpenedData:
     warnings: tuple[str, ...]
     skipped: tuple[SkippedImage, ...]
     added_people: int = 0  # training pids up to this number are from `data.also`
+    edition: str = ""  # of the main set, if it has several
     own_table: bool = False  # the main set was passed by the caller instead of named in the settings
 
     @property

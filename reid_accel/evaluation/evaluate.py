@@ -105,10 +105,19 @@ def _has_match(images: Embeddings, row: int, protocol: str) -> bool:
 
 
 def retrieval_entries(
-    query_split: str, gallery_split: str, scores: Sequence[RetrievalScores], *, flip: bool, crops: int
+    query_split: str,
+    gallery_split: str,
+    scores: Sequence[RetrievalScores],
+    *,
+    flip: bool,
+    crops: int,
+    edition: str = "",
 ) -> list[dict[str, Any]]:
-    """Scores in the report's format; flip, crops: the views of an image that embeddings were averaged over."""
-    views = f"flip={'averaged' if flip else 'none'} crops={crops}"
+    """Scores in the report's format; flip, crops: the views of an image that embeddings were averaged over.
+
+    edition: of a data set with several (MSMT17-V1, MSMT17-V2).
+    """
+    views = f"flip={'averaged' if flip else 'none'} crops={crops}" + (f" edition={edition}" if edition else "")
     split = split_pair(query_split, gallery_split)
     return [
         {"split": split, **each.summary(), "flip": flip, "crops": crops, "stamp": f"{each.stamp} {views}"}

@@ -190,7 +190,7 @@ def _write_predictions(embedded: Embedded, plan: ReportPlan, model: ReIDModel) -
 def _score(embedded: Embedded, plan: ReportPlan, metric: str) -> Scored:
     """Query against gallery if both are labeled; validation images against each other under each protocol."""
     config, images = plan.config, embedded.images
-    entries = partial(retrieval_entries, flip=config.flip, crops=config.crops)
+    entries = partial(retrieval_entries, flip=config.flip, crops=config.crops, edition=plan.data.edition)
     scored = Scored([], [], [])
     if plan.data.labeled_test:
         gallery = embedded.embeddings["gallery"]
@@ -230,6 +230,8 @@ def model_facts(architecture: Architecture) -> ModelFacts:
     """The report's section on the network."""
     return {
         "backbone": architecture.model.backbone,
+        "initial_weights": architecture.weights,
+        "initial_weights_sha256": architecture.weights_sha256,
         "height_px": architecture.height_px,
         "width_px": architecture.width_px,
         "attributes": [group.name for group in architecture.groups],

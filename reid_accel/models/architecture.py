@@ -20,6 +20,8 @@ class Architecture:
 
     frozen_statistics: the backbone's batch norm uses its running statistics in training, too. The neck's batch norm
     doesn't, since it has no pretrained statistics.
+    weights, weights_sha256: the name and the file's hash of the weights that training started from, None for random
+    ones or an unknown file.
     backbone_module: the Python module that registers the backbone's name, for backbones that are not timm's own.
     software: the version of this package that wrote the model.
     """
@@ -32,6 +34,8 @@ class Architecture:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     backbone_module: str | None = None
+    weights: str | None = None
+    weights_sha256: str | None = None
     software: str = field(default=__version__, compare=False)
 
     def __post_init__(self) -> None:

@@ -16,6 +16,7 @@ from reid_accel.augment.ops import IMAGENET_MEAN, IMAGENET_STD
 from reid_accel.config.schema import ModelConfig
 from reid_accel.errors import InputError, first_line
 from reid_accel.models.ibn import from_plain, plain_name, put_ibn_in
+from reid_accel.models.last_stride import keep_last_resolution
 from reid_accel.models.osnet import OSNETS, OSNet
 from reid_accel.models.pooling import set_pooling
 from reid_accel.models.saved_model import check_dtypes
@@ -32,22 +33,24 @@ def build_backbone(settings: ModelConfig, *, registered_by: str | None = None) -
     """A network without classifier: images B x 3 x H x W to pooled features B x C, with random weights.
 
     The name is a timm model, a timm ResNet followed by `_ibn_a` (see `ibn`), or one of `OSNETS`. last_stride 1
-    only sets the strides of a ResNet's last stage to 1 (Luo et al. 2019); timm's `output_stride=16` would also dilate
-    the stage. A ViT's position embeddings match the input size. Its patches tile the image from the top left; a
-    remainder at the bottom and right (4 of 256 rows at patches of 14) is ignored. With stripes other than (1,), the
-    output is B x C x P, flattened (see `pooling`).
+    only sets the last strides of a convolutional network to 1 (Luo et al. 2019); timm's `output_stride=16` would also
+    dilate the last stage. A ViT's position embeddings match the input size. Its patches tile the image from the top
+    left; a remainder at the bottom and right (4 of 256 rows at patches of 14) is ignored. With stripes other than (1,),
+    the output is B x C x P, flattened (see `pooling`).
     registered_by: the module that registers a saved model's backbone, for the error message.
     Raises InputError for an unknown name, with the closest ones, and for settings that a backbone doesn't support.
     """
     name = settings.backbone
+    if name in OSNETS or name in SOLIDER_SWINS:
+        _require_drop_path(settings.drop_path == 0, name)
     if name in OSNETS:
         backbone: nn.Module = OSNet(*OSNETS[name])
     elif name in SOLIDER_SWINS:
         backbone = build_solider_swin(name, settings.height_px, settings.width_px)
     else:
-        backbone = _timm_backbone(name, settings.height_px, settings.width_px, registered_by)
+        backbone = _timm_backbone(settings, registered_by)
     if settings.last_stride == 1:
-        _keep_last_resolution(backbone, name)
+        keep_last_resolution(backbone, name)
     set_stem(backbone, settings.stem, name)
     overlap_patches(backbone, settings.patch_stride, name)
     set_pooling(backbone, settings.pooling, name, settings.stripes)
@@ -112,7 +115,13 @@ def normalization(name: str, weights_file: str | None = None) -> tuple[tuple[flo
     return tuple(settings.mean), tuple(settings.std)
 
 
-def _timm_backbone(name: str, height_px: int, width_px: int, registered_by: str | None) -> nn.Module:
+def _require_drop_path(condition: bool, name: str) -> None:
+    if not condition:
+        raise InputError(f"the backbone {name} has no drop path: set --model.drop-path 0")
+
+
+def _timm_backbone(settings: ModelConfig, registered_by: str | None) -> nn.Module:
+    name = settings.backbone
     plain = plain_name(name)
     timm_name = plain or name
     if not timm.is_model(timm_name):
@@ -123,22 +132,27 @@ def _timm_backbone(name: str, height_px: int, width_px: int, registered_by: str 
             )
         near = difflib.get_close_matches(name, [*timm.list_models(), *_OUR_NAMES], n=4, cutoff=0.4)
         raise InputError(f"there is no model {name!r}; close names: {', '.join(near) or 'none'}")
-    backbone = _built_for_size(timm_name, height_px, width_px)
+    backbone = _built_for_size(timm_name, settings)
     if plain is not None:
         put_ibn_in(backbone, name)
     return backbone
 
 
-def _built_for_size(name: str, height_px: int, width_px: int) -> nn.Module:
+def _built_for_size(name: str, settings: ModelConfig) -> nn.Module:
     """A timm model for this input size, or for the square around it where timm only builds for squares (MViTv2)."""
+    height_px, width_px = settings.height_px, settings.width_px
     sizes = _at_size(name, height_px, width_px)
+    dropped: dict[str, Any] = {"drop_path_rate": settings.drop_path} if settings.drop_path else {}
     try:
-        backbone: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **sizes)
+        backbone: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **sizes, **dropped)
     except AssertionError:
         if not sizes or height_px == width_px:
             raise
         side = max(height_px, width_px)
-        backbone = timm.create_model(name, pretrained=False, num_classes=0, **_at_size(name, side, side))
+        backbone = timm.create_model(name, pretrained=False, num_classes=0, **_at_size(name, side, side), **dropped)
+    except TypeError:  # the network's class doesn't take the rate
+        _require_drop_path(not dropped, name)
+        raise
     return backbone
 
 
@@ -152,22 +166,6 @@ def _at_size(name: str, height_px: int, width_px: int) -> dict[str, Any]:
         "img_size": (height_px, width_px),
         "pretrained_cfg_overlay": {"input_size": (3, height_px, width_px)},
     }
-
-
-def _keep_last_resolution(backbone: nn.Module, name: str) -> None:
-    stage = getattr(backbone, "layer4", None)
-    if stage is None:
-        raise InputError(f"model.last-stride 1 is for ResNets; {name} has no layer4. Set --model.last-stride 2")
-    for module in stage[0].modules():
-        if isinstance(module, (nn.Conv2d, nn.AvgPool2d)) and _stride(module) == 2:
-            module.stride = 1 if isinstance(module, nn.AvgPool2d) else (1, 1)
-            if isinstance(module, nn.AvgPool2d):
-                module.kernel_size = 1
-
-
-def _stride(module: nn.Conv2d | nn.AvgPool2d) -> int:
-    stride = module.stride
-    return stride[0] if isinstance(stride, tuple) else stride
 
 
 def load_pretrained(backbone: nn.Module, name: str, weights_file: str | None) -> None:

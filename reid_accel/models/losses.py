@@ -74,12 +74,14 @@ def total(terms: LossTerms) -> Tensor:
 
 
 def identity_loss(logits_BPI: Tensor, identity_B: Tensor, config: LossConfig, margin: Margin | None = None) -> Tensor:
-    """Mean cross-entropy over batch and parts, in float32."""
-    identity_B = identity_B.repeat_interleave(logits_BPI.shape[1])  # parts of an image are consecutive
+    """Mean cross-entropy over the batch, mean or sum over parts, in float32."""
+    num_parts = logits_BPI.shape[1]
+    identity_B = identity_B.repeat_interleave(num_parts)  # parts of an image are consecutive
     logits_BI = logits_BPI.flatten(0, 1)
     if margin is not None:
         logits_BI = margin(logits_BI, identity_B, config)
-    return F.cross_entropy(logits_BI.float(), identity_B, label_smoothing=config.label_smoothing)
+    mean = F.cross_entropy(logits_BI.float(), identity_B, label_smoothing=config.label_smoothing)
+    return num_parts * mean if config.stripe_reduction == "sum" else mean
 
 
 def attribute_loss(

@@ -103,7 +103,7 @@ def center_loss(feature_BD: Tensor, identity_B: Tensor, center_ID: Tensor) -> Te
 
     Wen et al., "A Discriminative Feature Learning Approach for Deep Face Recognition", ECCV 2016, eq. 2, in the
     normalization of Luo et al. (Bag of Tricks, CVPRW 2019; usual weight 0.0005): divided by the batch size, without the
-    paper's factor 1/2. The centers are constants here; `moved_centers` updates them.
+    paper's factor 1/2. The centers are constants here; `moved_centers` or `descended_centers` updates them.
     """
     away_BD = _wide(feature_BD) - _wide(center_ID.detach())[identity_B]
     return away_BD.square().sum(1).mean()
@@ -116,12 +116,29 @@ def moved_centers(center_ID: Tensor, feature_BD: Tensor, identity_B: Tensor, rat
     c_j - rate * sum_i (c_j - x_i) / (1 + n_j) over the n_j images of identity j; other centers are unchanged.
     """
     center_ID = _wide(center_ID)
+    one_B = torch.ones_like(center_ID[:, 0])[identity_B]
+    count_I = torch.zeros_like(center_ID[:, 0]).index_put((identity_B,), one_B, accumulate=True)
+    return center_ID - rate * _sums_away(center_ID, feature_BD, identity_B) / (1 + count_I)[:, None]
+
+
+@torch.no_grad()
+def descended_centers(
+    center_ID: Tensor, feature_BD: Tensor, identity_B: Tensor, rate: float, batch_size: int
+) -> Tensor:
+    """The centers after a gradient step on `center_loss`, as in the code of Luo et al. (Bag of Tricks, CVPRW 2019).
+
+    c_j - rate * 2 * sum_i (c_j - x_i) / batch_size over the images of identity j. batch_size: of the optimizer step, of
+    which these images may be a part.
+    """
+    center_ID = _wide(center_ID)
+    return center_ID - rate * 2 / batch_size * _sums_away(center_ID, feature_BD, identity_B)
+
+
+def _sums_away(center_ID: Tensor, feature_BD: Tensor, identity_B: Tensor) -> Tensor:
+    """The sum of c_j - x_i over the images of each identity j."""
     away_BD = center_ID[identity_B] - _wide(feature_BD)
     # index_put accumulates in a deterministic order; index_add on GPUs doesn't
-    sum_ID = torch.zeros_like(center_ID).index_put((identity_B,), away_BD, accumulate=True)
-    one_B = torch.ones_like(away_BD[:, 0])
-    count_I = torch.zeros_like(center_ID[:, 0]).index_put((identity_B,), one_B, accumulate=True)
-    return center_ID - rate * sum_ID / (1 + count_I)[:, None]
+    return torch.zeros_like(center_ID).index_put((identity_B,), away_BD, accumulate=True)
 
 
 def _wide(values: Tensor) -> Tensor:

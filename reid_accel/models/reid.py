@@ -50,6 +50,7 @@ from reid_accel.models.saved_model import (
     warn_of_changes,
     write_config,
 )
+from reid_accel.models.weights_origin import weights_origin
 
 
 class ReIDModel(
@@ -81,17 +82,19 @@ class ReIDModel(
         self.backbone = build_backbone(settings, registered_by=architecture.backbone_module)
         self.neck: Neck = NECKS[settings.neck](parts, pooled_size(self.backbone), settings.neck_units)
         units = self.neck.out_features
+        compared = pooled_size(self.backbone) if settings.neck_feature == "before" else units
         self.attribute_heads = nn.ModuleList(
             nn.Linear(parts * units, len(group.values)) for group in architecture.groups
         )
         self.reweighting = nn.Linear(num_values, num_values) if settings.reweight and num_values else None
-        self.feature_size = parts * units + num_values
+        self.feature_size = parts * compared + num_values
         self.identity_classifier: Classifier = CLASSIFIERS[settings.classifier](
             parts, units + num_values, architecture.num_identities, bias=self.neck.classifier_has_bias
         )
         if architecture.keeps_centers:
             size = self.neck.metric_features(self.feature_size)
             self.center_IE = nn.Buffer(torch.zeros(architecture.num_identities, size))
+        self.backbone_frozen = False
         self.train()  # frozen statistics are in evaluation mode from the start
 
     @classmethod
@@ -115,6 +118,7 @@ class ReIDModel(
                 "trained. Set --loss.identity 1"
             )
         mean, std = normalization(settings.backbone, settings.weights_file)
+        origin = weights_origin(settings) if backbone_weights is not None else None
         torch.manual_seed(config.train.seed)
         model = cls(
             Architecture(
@@ -125,10 +129,14 @@ class ReIDModel(
                 keeps_centers=config.loss.center > 0,
                 frozen_statistics=config.train.batch_norm == "frozen",
                 backbone_module=registering_module(settings.backbone),
+                weights=origin.name if origin else None,
+                weights_sha256=origin.sha256 if origin else None,
                 mean=mean,
                 std=std,
             )
         )
+        if config.loss.center and config.loss.center_update == "sgd":
+            nn.init.normal_(model.center_IE)
         if backbone_weights is not None:
             model.backbone.load_state_dict(backbone_weights)
         return model
@@ -164,17 +172,27 @@ class ReIDModel(
         write_config(save_directory, self._hub_mixin_config)
 
     def train(self, mode: bool = True) -> "ReIDModel":
-        """Like torch's, except for frozen statistics."""
+        """Like torch's, except for frozen statistics and a frozen backbone."""
         super().train(mode)
+        if self.backbone_frozen:
+            self.backbone.eval()
         if self.architecture.frozen_statistics:
             for module in self.backbone.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
         return self
 
+    def freeze_backbone(self, frozen: bool) -> None:
+        """Freeze or unfreeze the backbone: evaluation mode and no gradient."""
+        if frozen != self.backbone_frozen:
+            self.backbone_frozen = frozen
+            self.train(self.training)
+
     def forward(self, images_B3HW: Tensor) -> Outputs:
         """Normalized float images, B x 3 x H x W, to `Outputs`."""
-        pooled_BPC = self.backbone(images_B3HW).unflatten(1, (-1, self.architecture.num_parts)).transpose(1, 2)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.backbone_frozen):
+            pooled_Bn = self.backbone(images_B3HW)
+        pooled_BPC = pooled_Bn.unflatten(1, (-1, self.architecture.num_parts)).transpose(1, 2)
         neck_BPU = self.neck(pooled_BPC)
         neck_BD = neck_BPU.flatten(1)
         logits = tuple(head(neck_BD) for head in self.attribute_heads)
@@ -183,7 +201,8 @@ class ReIDModel(
         reweighted_BM = scores_BM
         if self.reweighting is not None:
             reweighted_BM = torch.sigmoid(self.reweighting(_like(self.reweighting, scores_BM)).float()) * scores_BM
-        feature_BD = torch.cat([neck_BD.float(), reweighted_BM], dim=1)
+        compared_BPC = pooled_BPC if self.architecture.model.neck_feature == "before" else neck_BPU
+        feature_BD = torch.cat([compared_BPC.flatten(1).float(), reweighted_BM], dim=1)
         seen_BPU = torch.cat([neck_BPU.float(), reweighted_BM[:, None].expand(-1, neck_BPU.shape[1], -1)], dim=2)
         return Outputs(
             feature_BD=feature_BD,

@@ -60,11 +60,19 @@ class DataFacts(TypedDict):
     skipped_images: list[SkippedImage]
 
 
-class ModelFacts(TypedDict):
+class ModelFactsAlways(TypedDict):
     backbone: str
     height_px: int
     width_px: int
     attributes: list[str]
+
+
+class ModelFacts(ModelFactsAlways, total=False):
+    """The network. Initial weights: their name (timm's with its tag, or a file's) and their file's hash, None for
+    random ones; reports of older versions lack them."""
+
+    initial_weights: str | None
+    initial_weights_sha256: str | None
 
 
 class EpochAlways(TypedDict):

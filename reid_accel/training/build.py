@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor
 
 from reid_accel.config.schema import Config
@@ -48,6 +49,8 @@ def build_trainer(
         for each in [model] if ema is None else [model, ema.model]:
             shard(each, each.backbone, accelerator)
     optimizer = accelerator.prepare_optimizer(build_optimizer(model, config.optim))
+    if config.optim.frozen_epochs:  # data parallelism waits for every gradient, unless it is told that some are missing
+        accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
     # a sharded model needs only mixed precision from accelerate: FSDP exchanges gradients itself
     wrapped = accelerator.prepare_model(model, evaluation_mode=config.run.shard_weights)
     if config.run.compile:

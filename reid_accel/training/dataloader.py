@@ -62,8 +62,13 @@ class Labels:
 class TrainingInput(Protocol):
     """A source of training batches."""
 
-    def batches(self, row_lists: Sequence[Ints], epoch: int) -> Generator[Batch]:
-        """A batch for each list of rows, in order. Close it to stop early."""
+    def batches(
+        self, row_lists: Sequence[Ints], epoch: int, repeat_lists: Sequence[Ints] | None = None
+    ) -> Generator[Batch]:
+        """A batch for each list of rows, in order. Close it to stop early.
+
+        repeat_lists: how often the epoch has drawn each row before; default: never.
+        """
 
 
 @dataclass(frozen=True)
@@ -77,18 +82,23 @@ class DeviceInput:
     config: Config
     pool_P3HW: Tensor | None = None
 
-    def batches(self, row_lists: Sequence[Ints], epoch: int) -> Generator[Batch]:
-        """See `TrainingInput`. The augmentation of an image is a function of (seed, epoch, row)."""
+    def batches(
+        self, row_lists: Sequence[Ints], epoch: int, repeat_lists: Sequence[Ints] | None = None
+    ) -> Generator[Batch]:
+        """See `TrainingInput`. The augmentation of an image is a function of (seed, epoch, row, repeat)."""
+        repeat_lists = [np.zeros_like(rows_B) for rows_B in row_lists] if repeat_lists is None else repeat_lists
         with closing(self.crops.batches(self.row_N[rows_B] for rows_B in row_lists)) as read:
-            for draws, crops_B3HW in zip(self._draws(row_lists, epoch), read, strict=True):
+            for draws, crops_B3HW in zip(self._draws(row_lists, repeat_lists, epoch), read, strict=True):
                 yield self.finish(crops_B3HW, draws)
 
-    def _draws(self, row_lists: Sequence[Ints], epoch: int) -> Iterator[Draws]:
+    def _draws(self, row_lists: Sequence[Ints], repeat_lists: Sequence[Ints], epoch: int) -> Iterator[Draws]:
         """The random numbers of each batch; those of several batches at once, since a GPU waits for each kernel."""
+        seed, device = self.config.train.seed, self.labels.identity_N.device
         for start in range(0, len(row_lists), BATCHES_DRAWN):
-            lists = row_lists[start : start + BATCHES_DRAWN]
-            rows = torch.from_numpy(np.concatenate(lists))
-            draws = Draws.of(self.config.train.seed, epoch, rows, self.labels.identity_N.device)
+            some = slice(start, start + BATCHES_DRAWN)
+            lists = row_lists[some]
+            rows, repeats = (torch.from_numpy(np.concatenate(each)) for each in (lists, repeat_lists[some]))
+            draws = Draws.of(seed, epoch, rows, device, host_repeat_B=repeats)
             yield from draws.split([len(rows_B) for rows_B in lists])
 
     def finish(self, crops_B3HW: Tensor, draws: Draws) -> Batch:

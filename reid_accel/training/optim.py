@@ -12,25 +12,28 @@ from reid_accel.errors import InputError
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """Parameter groups for the backbone's layers, then the heads, each with and without weight decay (none for biases
-    and norms).
+    """Parameter groups for the backbone's layers, then the heads, each with and without weight decay.
 
+    Biases, norms and what timm's `no_weight_decay()` lists have none, unless the settings say so.
     Each group stores its `peak` rate in addition to `lr`, which `set_rate` changes.
     Raises InputError for a layer_decay below 1 with a backbone whose layers aren't known.
     """
-    depth_of = _depths(model.get_submodule("backbone"), config)
+    backbone = model.get_submodule("backbone")
+    depth_of, exempt = _depths(backbone, config), _without_decay(backbone)
     deepest = max(depth_of.values(), default=0)
-    groups: dict[tuple[int, bool], dict[str, Any]] = {}
+    groups: dict[tuple[int, bool, float], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         inner = name.removeprefix("backbone.")
-        in_backbone, decayed = inner != name, parameter.ndim > 1
+        in_backbone = inner != name
+        decayed = config.decay_everything or (parameter.ndim > 1 and not (in_backbone and inner in exempt))
         depth = depth_of.get(inner, 0) if in_backbone else deepest + 1
-        share = config.backbone_rate * config.layer_decay ** (deepest - depth) if in_backbone else 1.0
-        peak, decay = config.learning_rate * share, config.weight_decay if decayed else 0.0
+        share = config.backbone_rate * config.layer_decay ** (deepest + 1 - depth) if in_backbone else 1.0
+        factor = config.bias_rate if name.endswith("bias") else 1.0
+        peak, decay = config.learning_rate * share * factor, config.weight_decay if decayed else 0.0
         group = {"params": [], "lr": peak, "peak": peak, "weight_decay": decay, "in_backbone": in_backbone}
-        groups.setdefault((depth, not decayed), group)["params"].append(parameter)
+        groups.setdefault((depth, not decayed, factor), group)["params"].append(parameter)
     return _optimizer([groups[key] for key in sorted(groups)], config)
 
 
@@ -46,11 +49,19 @@ def _depths(backbone: nn.Module, config: OptimConfig) -> dict[str, int]:
     return {name: int(min(depth, last)) for name, depth in depths.items()}
 
 
+def _without_decay(backbone: nn.Module) -> set[str]:
+    """The parameters that a timm model exempts from weight decay: class token, position embeddings."""
+    listed: Any = getattr(backbone, "no_weight_decay", None)
+    return set(listed()) if callable(listed) else set()
+
+
 def _optimizer(groups: list[dict[str, Any]], config: OptimConfig) -> torch.optim.Optimizer:
     rate, fused = config.learning_rate, _can_be_fused(groups)
     if config.name == "sgd":
         momentum = config.momentum
-        return torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=momentum > 0, fused=fused)
+        return torch.optim.SGD(
+            groups, lr=rate, momentum=momentum, nesterov=config.nesterov and momentum > 0, fused=fused
+        )
     kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
     return kind(groups, lr=rate, fused=fused)
 

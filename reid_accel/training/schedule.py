@@ -10,12 +10,15 @@ WARMUP_START = 0.01
 def lr_multiplier(step: int, steps_per_epoch: int, epochs: int, config: OptimConfig) -> float:
     """The factor of the peak learning rate at an optimizer step (counted from 0).
 
-    Linear warm-up from 1 %, then cosine (reaching 0 one step after the last), steps, or constant.
+    Linear warm-up from 1 %, then cosine (reaching its end one step after the last), steps, or constant. With the unit
+    `epoch`, all steps of an epoch have the value of the step after its last.
 
     >>> settings = OptimConfig(schedule="steps", warmup_epochs=0, step_epochs=(2,), step_factor=0.1)
     >>> [lr_multiplier(s, 1, 3, settings) for s in range(3)]
     [1.0, 1.0, 0.1]
     """
+    if config.schedule_unit == "epoch":
+        step = (step // steps_per_epoch + 1) * steps_per_epoch
     warmup_steps = config.warmup_epochs * steps_per_epoch
     warmup = 1.0
     if step < warmup_steps:
@@ -25,6 +28,8 @@ def lr_multiplier(step: int, steps_per_epoch: int, epochs: int, config: OptimCon
     if config.schedule == "steps":
         passed = sum(step >= epoch * steps_per_epoch for epoch in config.step_epochs)
         return warmup * config.step_factor**passed
-    falling_steps = max(1.0, epochs * steps_per_epoch - warmup_steps)
-    share = min(1.0, max(0.0, step - warmup_steps) / falling_steps)
-    return warmup * (1 + math.cos(math.pi * share)) / 2
+    if step < warmup_steps:
+        return warmup
+    start = 0.0 if config.cosine_start == "training" else warmup_steps
+    share = min(1.0, (step - start) / max(1.0, epochs * steps_per_epoch - start))
+    return config.lowest_rate + (1 - config.lowest_rate) * (1 + math.cos(math.pi * share)) / 2

@@ -16,14 +16,21 @@ from torch.distributed.tensor import DTensor
 
 from reid_accel.config.schema import Config
 from reid_accel.data.dataset import Ints
-from reid_accel.data.sampler import identity_batches, rank_share, shuffled_batches
+from reid_accel.data.sampler import (
+    most_random_identity_batches,
+    random_identity_batches,
+    rank_share,
+    shuffled_batches,
+    times_drawn_before,
+    uniform_identity_batches,
+)
 from reid_accel.data.splits import TrainingSet
 from reid_accel.distributed.collectives import Group
 from reid_accel.distributed.fsdp import full_tensor
 from reid_accel.distributed.watchdog import Watchdog
 from reid_accel.errors import InputError
 from reid_accel.models.losses import LossTerms, Pairs, loss_terms, total
-from reid_accel.models.metric_losses import moved_centers
+from reid_accel.models.metric_losses import descended_centers, moved_centers
 from reid_accel.models.outputs import Outputs
 from reid_accel.models.reid import ReIDModel, on_device
 from reid_accel.training.additions import Loss
@@ -34,6 +41,8 @@ from reid_accel.training.metrics import EpochSums
 from reid_accel.training.nonfinite import NonFiniteSkipper
 from reid_accel.training.optim import set_rate
 from reid_accel.training.schedule import lr_multiplier
+
+SAMPLERS = {"uniform": uniform_identity_batches, "random-identity": random_identity_batches}
 
 
 class UpdateCount:
@@ -80,8 +89,11 @@ class Trainer:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps of one pass over the training images."""
-        return len(self.data.images) // self.config.train.batch_size
+        """Optimizer steps of an epoch by the schedule; `epoch_batches` may have a few less with `random-identity`."""
+        train = self.config.train
+        if train.images_per_identity and train.identity_sampler == "random-identity":
+            return most_random_identity_batches(self.data.identity_N, train.batch_size, train.images_per_identity)
+        return len(self.data.images) // train.batch_size
 
     def schedule_step(self, epoch: int, position: int) -> int:
         """The step that rates and seeds depend on; the counted steps differ if a resumed run changed the batch size."""
@@ -111,16 +123,19 @@ class Trainer:
 
     def epoch_batches(self, epoch: int) -> Ints:
         """The S x B rows of an epoch's optimizer steps, the same on every process."""
-        train = self.config.train
+        train, identity_N = self.config.train, self.data.identity_N
         if train.images_per_identity:
-            return identity_batches(
-                self.data.identity_N, train.batch_size, train.images_per_identity, seed=train.seed, epoch=epoch
-            )
-        return shuffled_batches(len(self.data.images), train.batch_size, seed=train.seed, epoch=epoch)
+            sampler = SAMPLERS[train.identity_sampler]
+            return sampler(identity_N, train.batch_size, train.images_per_identity, seed=train.seed, epoch=epoch)
+        return shuffled_batches(len(identity_N), train.batch_size, seed=train.seed, epoch=epoch)
 
-    def open_batches(self, rows_SB: Ints, epoch: int) -> Generator[Batch]:
-        """This process's micro-batches of the given optimizer steps, in order. Close it to stop early."""
-        return self.input.batches(self.shares(rows_SB), epoch)
+    def open_batches(self, rows_SB: Ints, epoch: int, start: int = 0) -> Generator[Batch]:
+        """This process's micro-batches, in order, from step `start` on. Close it to stop early.
+
+        rows_SB: the epoch's optimizer steps from its first one on, since augmentation depends on what came before.
+        """
+        repeat_SB = times_drawn_before(rows_SB)
+        return self.input.batches(self.shares(rows_SB[start:]), epoch, self.shares(repeat_SB[start:]))
 
     def shares(self, rows_SB: Ints) -> list[Ints]:
         """This process's rows of each micro-batch of the given optimizer steps."""
@@ -139,6 +154,7 @@ class Trainer:
         """One optimizer step on the next micro-batches; returns the updated sums, unchanged if the step was skipped."""
         accelerator, config = self.accelerator, self.config
         frozen = step < config.optim.frozen_epochs * self.steps_per_epoch
+        self.unwrapped.freeze_backbone(frozen)
         set_rate(self.optimizer, self._lr_multiplier(step), backbone_frozen=frozen)
         # torch's own random numbers (dropout, stochastic depth) are a function of seed, step and process
         torch.manual_seed(_torch_seed(config.train.seed, step, accelerator.process_index))
@@ -201,9 +217,15 @@ class Trainer:
     @torch.no_grad()
     def move_centers(self, pairs: Pairs) -> None:
         """Update the centers of the center loss, if enabled, from the batch."""
-        if self.config.loss.center:
-            center_IE = self.unwrapped.center_IE
-            center_IE.copy_(moved_centers(center_IE, *pairs, self.config.loss.center_rate))
+        loss = self.config.loss
+        if not loss.center:
+            return
+        center_IE = self.unwrapped.center_IE
+        if loss.center_update == "sgd":
+            batch_size = self.config.train.batch_size
+            center_IE.copy_(descended_centers(center_IE, *pairs, loss.center_rate, batch_size))
+        else:
+            center_IE.copy_(moved_centers(center_IE, *pairs, loss.center_rate))
 
 
 def _torch_seed(seed: int, step: int, rank: int) -> int:

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -181,6 +183,72 @@ def test_erased_boxes_have_the_asked_for_shares() -> None:
     share = (height * width / (128 * 64))[erased]
     assert share.max() < 0.31
     assert share.mean().item() == pytest.approx(0.2, abs=0.02)
+
+
+PUBLISHED = AugmentConfig(
+    flip_probability=0,
+    pad_px=0,
+    erase_probability=0.5,
+    erase_ratio="uniform",
+    erase_misfit="redraw",
+    erase_with="mean-after-normalization",
+)
+
+
+def drawn_until_it_fits(number: int, *, uniform: bool) -> np.ndarray:
+    """Heights and widths of erased boxes at 256x128, box by box (Zhong et al., AAAI 2020, algorithm 1)."""
+    generator, boxes = np.random.default_rng(0), []
+    while len(boxes) < number:
+        area = generator.uniform(0.02, 0.4) * 256 * 128
+        bound = np.log(1 / 0.3)
+        ratio = generator.uniform(0.3, 1 / 0.3) if uniform else np.exp(generator.uniform(-bound, bound))
+        height, width = round(np.sqrt(area * ratio)), round(np.sqrt(area / ratio))
+        if height < 256 and width < 128:
+            boxes.append((height, width))
+    return np.array(boxes)
+
+
+@pytest.mark.parametrize("ratio", ["uniform", "log-uniform"])
+def test_boxes_that_do_not_fit_are_drawn_again_as_published(ratio: str) -> None:
+    config = dataclasses.replace(PUBLISHED, erase_ratio=ratio)
+    boxes = erase_boxes(draws(40_000), config, torch.Size([256, 128])).numpy()
+    height, width = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    erased = height > 0
+    assert erased.mean() == pytest.approx(0.5, abs=0.01), "a redrawn box doesn't make an image rarer"
+    expected = drawn_until_it_fits(20_000, uniform=ratio == "uniform")
+    found = np.stack([height, width], 1)[erased]
+    for quantile in (0.05, 0.25, 0.5, 0.75, 0.95):
+        for side in (found / expected.mean(0), found[:, :1] / found[:, 1:]):
+            same = expected / expected.mean(0) if side.shape[1] == 2 else expected[:, :1] / expected[:, 1:]
+            assert np.quantile(side, quantile, 0) == pytest.approx(np.quantile(same, quantile, 0), rel=0.04)
+    assert width[erased].max() < 128
+    assert (boxes[:, 0] >= 0).all()
+    assert (boxes[:, 3] <= 128).all()
+    if ratio == "uniform":
+        assert np.median(height[erased] / width[erased]) == pytest.approx(1.90, abs=0.04)
+    places = boxes[erased, 0] / (256 - height[erased])
+    assert np.abs(np.histogram(places, 10, (0, 1))[0] / erased.sum() - 0.1).max() < 0.02
+    clipped = erase_boxes(draws(40_000), AugmentConfig(erase_probability=1), torch.Size([256, 128])).numpy()
+    assert ((clipped[:, 3] - clipped[:, 1]) == 128).mean() > 0.14, "the control: the default clips"
+
+
+def test_an_image_is_erased_alike_in_any_batch_also_if_drawn_again() -> None:
+    boxes = erase_boxes(draws(500), PUBLISHED, torch.Size([256, 128]))
+    order = torch.tensor([400, 3, 77])
+    assert torch.equal(erase_boxes(Draws.of(0, 0, order), PUBLISHED, torch.Size([256, 128])), boxes[order])
+
+
+def test_published_fills_are_black_and_the_mean_after_normalization() -> None:
+    batch = images()
+    config = dataclasses.replace(PUBLISHED, erase_probability=1)
+    changed = normalize(augment(batch, draws(6), config, IMAGENET_MEAN), IMAGENET_MEAN, IMAGENET_STD)
+    top, left, *_ = erase_boxes(draws(6), config, batch.shape[-2:]).int().unbind(1)
+    for image, row, column in zip(changed, top, left, strict=True):
+        assert image[:, row, column].tolist() == pytest.approx(IMAGENET_MEAN, abs=1e-6)
+    for color, value in (("black", 0.0), ("mean", 0.4)):
+        config = AugmentConfig(flip_probability=0, pad_px=4, pad_with=color)  # type: ignore[arg-type]
+        padded = augment(torch.ones(50, 3, 8, 8), draws(50), config, (0.4, 0.4, 0.4))
+        assert padded.unique().tolist() == pytest.approx([value, 1.0])
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.25, 1.0])

@@ -8,7 +8,7 @@ from helpers.made_sets import draw_image, make_market, make_msmt17
 
 from reid_accel.attributes.annotations import write_course_csv, write_market_mat
 from reid_accel.config.schema import DataConfig, DatasetName
-from reid_accel.data.layouts import MARKET1501, Course, Layout, MarketLayout, Msmt17, check_layout
+from reid_accel.data.layouts import MARKET1501, Course, Layout, MarketLayout, Msmt17, check_layout, layout_named
 from reid_accel.data.listing import ImageFile, Listing, describe, fingerprint_of, parse_name, require_layout
 from reid_accel.data.open import open_data
 from reid_accel.data.sets import DATASET_NAMES
@@ -145,6 +145,15 @@ def test_msmt17_is_read_by_its_lists(tmp_path: Path, version: int) -> None:
         "gallery": [("0000_001_15_0303night_1021_2.jpg", 1, 15), ("0001_000_03_0302noon_1_1.jpg", 2, 3)],
     }  # fmt: skip
     assert Msmt17().read(root) == listing
+    assert listing.edition == f"MSMT17-V{version}"
+    joined = layout_named("msmt17-trainval").read(root)
+    assert [image.name for image in joined.splits["train"]] == [
+        "0000_000_01_0303morning_0015_0.jpg", "0000_001_05_0303morning_0016_1.jpg", "0001_002_14_0303noon_0056_0.jpg",
+    ]  # fmt: skip
+    assert [image.pid for image in joined.splits["train"]] == [1, 1, 2], "the people of both lists are the same"
+    assert {split: joined.splits[split] for split in ("query", "gallery")} == {
+        split: listing.splits[split] for split in ("query", "gallery")
+    }
     (root / "list_train.txt").write_text("0001/0001_002_14_0303noon_0056_0.jpg 1")
     assert Msmt17().read(root).fingerprint != listing.fingerprint
 
@@ -223,7 +232,9 @@ def test_a_layout_is_checked_by_names_without_opening_a_file(small_market: Path)
     check_layout("market-layout", str(small_market))
     with pytest.raises(InputError, match=r"not in the layout of msmt17: it lacks train, test, list_train\.txt"):
         check_layout("msmt17", small_market)
-    with pytest.raises(InputError, match=r"must be one of market1501, market-layout, msmt17, course, synthetic"):
+    with pytest.raises(
+        InputError, match=r"must be one of market1501, market-layout, msmt17, msmt17-trainval, course, synthetic"
+    ):
         check_layout("market", small_market)
     with pytest.raises(InputError, match=r"data\.root"):
         check_layout("course", None)

@@ -62,6 +62,21 @@ def test_two_processes_train_one_model(folder: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("how", [(), ("--run.shard-weights",)], ids=["data parallel", "sharded"])
+def test_two_processes_freeze_and_unfreeze_a_backbone(folder: Path, how: tuple[str, ...]) -> None:
+    settings = (*data_flags(folder), *TINY, *how, "--train.batch-size=8", "--optim.learning-rate=0.01")
+    weights = {}
+    for frozen in (1, 2):  # of two epochs
+        out = folder / f"frozen-{frozen}{len(how)}"
+        flags = ("--train.epochs=2", f"--optim.frozen-epochs={frozen}", f"--run.dir={out}")
+        launch(PACKAGE / "train.py", *settings, *flags, folder=folder, processes=2)
+        weights[frozen] = load_file(out / "model" / "model.safetensors")
+    moved = {name for name, value in weights[1].items() if not torch.equal(value, weights[2][name])}
+    assert any(name.startswith("backbone.") and name.endswith("conv1.weight") for name in moved)
+    assert "backbone.bn1.running_mean" in moved
+
+
+@pytest.mark.long
 def test_compiled_training_on_two_processes_is_the_same_training(folder: Path) -> None:
     settings = (*data_flags(folder), *TINY, "--train.batch-size=8", "--train.images-per-identity=2")
     launch(WORKER, folder / "plain", *settings, folder=folder, processes=2)

@@ -52,6 +52,10 @@ def test_market_scores_by_hand() -> None:
     scores = score_variants(query.embeddings, gallery.embeddings, "euclidean", ScoreConfig())
     assert scores[0].ap_Q.tolist() == [0.5, 1.0]
     (entry,) = retrieval_entries("q", "g", scores, flip=True, crops=5)
+    stamps = {
+        retrieval_entries("q", "g", scores, flip=True, crops=5, edition=name)[0]["stamp"] for name in ("V1", "V2")
+    }
+    assert stamps == {f"{entry['stamp']} edition=V1", f"{entry['stamp']} edition=V2"}, "not comparable"
     assert entry["mAP"] == pytest.approx(0.75)
     assert entry["split"] == "q → g"
     assert entry["stamp"].endswith("flip=averaged crops=5")

@@ -101,9 +101,9 @@ def note_rows(path: Path) -> None:
     opened = loop_module.Trainer.open_batches
     shares: list[list[int]] = []
 
-    def open_batches(self: Any, rows_SB: Any, epoch: int) -> Any:
-        shares[:] = [share.tolist() for share in self.shares(rows_SB)]
-        return opened(self, rows_SB, epoch)
+    def open_batches(self: Any, rows_SB: Any, epoch: int, start: int = 0) -> Any:
+        shares[:] = [share.tolist() for share in self.shares(rows_SB[start:])]
+        return opened(self, rows_SB, epoch, start)
 
     def step(self: Any, batches: Any, number: int, sums: Any) -> Any:
         done = real(self, batches, number, sums)

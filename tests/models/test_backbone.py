@@ -1,3 +1,4 @@
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +10,12 @@ from helpers.fake_hub import FakeHub, Repo
 from safetensors.torch import save_file
 from timm.models import PretrainedCfg
 
-from reid_accel.config.schema import ModelConfig
+from reid_accel.config.schema import Config, ModelConfig
 from reid_accel.errors import InputError
+from reid_accel.evaluation.final_report import model_facts
+from reid_accel.models.architecture import Architecture
 from reid_accel.models.backbone import build_backbone, load_pretrained, normalization, starting_weights
+from reid_accel.models.reid import ReIDModel
 
 
 def built(name: str, last_stride: int = 2) -> torch.nn.Module:
@@ -33,12 +37,6 @@ def test_last_stride_one_doubles_the_last_map_without_dilation(name: str) -> Non
 def test_other_families_give_pooled_features_at_this_size(name: str) -> None:
     backbone = built(name)
     assert backbone(torch.zeros(2, 3, 64, 32)).shape == (2, backbone.head_hidden_size)
-
-
-@pytest.mark.parametrize("name", ["mobilenetv3_small_050", "osnet_x0_25"])
-def test_last_stride_one_is_for_resnets(name: str) -> None:
-    with pytest.raises(InputError, match=rf"{name} has no layer4"):
-        built(name, last_stride=1)
 
 
 @pytest.mark.parametrize(
@@ -114,8 +112,12 @@ def test_timms_weights_are_read_from_safetensors_only(tmp_path: Path, stored: st
     torch.save(weights, tmp_path / "pytorch_model.bin")
     save_file(weights, tmp_path / "model.safetensors")
     code = "import sys\nfrom reid_accel.models.backbone import InputError, ModelConfig, starting_weights\n"
-    code += "try:\n    found = starting_weights(ModelConfig(backbone=sys.argv[1], height_px=64, width_px=32))\n"
-    code += "    print('sum', float(sum(value.double().sum() for value in found.values())))\n"
+    code += "from reid_accel.models.weights_origin import weights_origin\n"
+    code += "settings = ModelConfig(backbone=sys.argv[1], height_px=64, width_px=32)\n"
+    code += "try:\n    found = starting_weights(settings)\n"
+    code += (
+        "    print('sum', float(sum(value.double().sum() for value in found.values())), *weights_origin(settings))\n"
+    )
     code += "except InputError as error:\n    print('refused', error)\n"
     source = timm.get_pretrained_cfg(name)
     assert source is not None
@@ -127,7 +129,10 @@ def test_timms_weights_are_read_from_safetensors_only(tmp_path: Path, stored: st
     if stored == "model.safetensors":
         assert done.stdout.startswith("sum "), done.stdout
         kept = {key: value for key, value in weights.items() if not key.startswith("fc.")}
-        assert float(done.stdout.split()[1]) == float(sum(value.double().sum() for value in kept.values()))
+        _, total, origin, sha256 = done.stdout.split()
+        assert float(total) == float(sum(value.double().sum() for value in kept.values()))
+        assert origin == f"{name}.{source.tag}", "also when timm's default has changed"
+        assert sha256 == hashlib.sha256((tmp_path / stored).read_bytes()).hexdigest()
     else:
         assert f"refused the pretrained weights of {name} are not there as safetensors: give a local" in done.stdout
     assert not [request for request in hub.requests if "pytorch_model.bin" in request]
@@ -281,3 +286,46 @@ def test_pretrained_weights_that_are_not_finite_are_named(value: float, tmp_path
     )
     with pytest.raises(InputError, match=r"broken.safetensors: 1 of \d+ tensors hold NaN or infinity \(conv1"):
         starting_weights(settings)
+
+
+def test_a_models_config_names_the_weights_that_it_started_from(tmp_path: Path) -> None:
+    file = tmp_path / "mine.safetensors"
+    save_file(timm.create_model("test_resnet", num_classes=0).state_dict(), file)
+    for settings, name in (({"weights_file": str(file)}, "mine.safetensors"), ({"pretrained": False}, None)):
+        model = ModelConfig(backbone="test_resnet", height_px=64, width_px=32, **settings)  # type: ignore[arg-type]
+        network = ReIDModel.from_config(Config(model=model), (), 3, starting_weights(model))
+        network.save_pretrained(tmp_path / "model")
+        again = ReIDModel.from_pretrained(tmp_path / "model").architecture
+        assert again.weights == name
+        expected = hashlib.sha256(file.read_bytes()).hexdigest() if name else None
+        assert again.weights_sha256 == model_facts(again)["initial_weights_sha256"] == expected
+
+
+def test_stochastic_depth_drops_blocks_in_training_only() -> None:
+    settings = ModelConfig(backbone="test_vit", height_px=64, width_px=32, drop_path=0.5)
+    network, images = build_backbone(settings), torch.randn(4, 3, 64, 32)
+    plain = build_backbone(ModelConfig(backbone="test_vit", height_px=64, width_px=32))
+    plain.load_state_dict(network.state_dict())
+    with torch.no_grad():
+        assert not torch.equal(network(images), network(images))
+        assert torch.equal(network.eval()(images), plain.eval()(images))
+    for name in ("osnet_x0_25", "vgg11"):
+        with pytest.raises(InputError, match=rf"the backbone {name} has no drop path: set --model\.drop-path 0"):
+            build_backbone(ModelConfig(backbone=name, height_px=64, width_px=32, drop_path=0.1))
+
+
+def test_retrieval_can_compare_the_features_before_the_neck() -> None:
+    networks = {}
+    for feature in ("after", "before"):
+        model = ModelConfig(backbone="test_resnet", neck="bn", neck_feature=feature, height_px=64, width_px=32)
+        torch.manual_seed(0)
+        networks[feature] = ReIDModel(Architecture(model=model, num_identities=3)).eval()
+        networks[feature].neck[0].running_mean += 1.0
+    images = torch.randn(2, 3, 64, 32)
+    after, before = (networks[feature](images) for feature in ("after", "before"))
+    assert torch.equal(before.feature_BD, networks["before"].backbone(images))
+    assert torch.equal(before.feature_BD, after.metric_feature_BE)
+    assert torch.equal(before.identity_logits_BPI, after.identity_logits_BPI)
+    assert not torch.equal(before.feature_BD, after.feature_BD)
+    with pytest.raises(InputError, match=r"model\.neck-feature must be after with model\.neck fc"):
+        ModelConfig(neck="fc", neck_feature="before")

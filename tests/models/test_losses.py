@@ -103,6 +103,17 @@ class Labels(NamedTuple):
     attributes_BA: torch.Tensor
 
 
+def test_stripes_losses_are_added_as_in_their_papers() -> None:
+    logits, identity = random(4, 6, 7), torch.tensor([0, 3, 6, 2])
+    parts = [identity_loss(logits[:, part : part + 1], identity, LossConfig(label_smoothing=0.1)) for part in range(6)]
+    mean, added = (
+        identity_loss(logits, identity, LossConfig(label_smoothing=0.1, stripe_reduction=reduction))  # type: ignore[arg-type]
+        for reduction in ("mean", "sum")
+    )
+    torch.testing.assert_close(added, torch.stack(parts).sum())
+    torch.testing.assert_close(mean, torch.stack(parts).mean())
+
+
 def terms_of(groups: int, labels: Labels, center_IE: torch.Tensor | None = None, **weights: float) -> LossTerms:
     return loss_terms(outputs(groups), labels, LossConfig(**weights), center_IE=center_IE)  # type: ignore[arg-type]
 

@@ -12,6 +12,7 @@ from reid_accel.models.metric_losses import (
     circle_loss,
     cosface_logits,
     cosine_logits,
+    descended_centers,
     moved_centers,
     pairwise_distance,
     triplet_loss,
@@ -274,6 +275,27 @@ def test_centers_move_by_the_papers_rule():
             delta = sum(center[j, d].item() - feature[i, d].item() for i in rows) / (1 + len(rows))
             assert moved[j, d].item() == pytest.approx(center[j, d].item() - 0.3 * delta, rel=1e-12)
     assert torch.equal(moved[5], center[5]), "nobody's center stays"
+
+
+def test_centers_descend_as_torchs_sgd_on_the_published_loss():
+    feature, start = random(12, 6, dtype=torch.float64), random(6, 6, seed=1, dtype=torch.float64)
+    center = torch.nn.Parameter(start.clone())
+    optimizer = torch.optim.SGD([center], lr=0.5)
+    ((feature - center[IDENTITIES]) ** 2).sum(1).mean().backward()  # their loss over the batch, weight taken out again
+    optimizer.step()
+    torch.testing.assert_close(descended_centers(start, feature, IDENTITIES, 0.5, 12), center.detach())
+    parts = descended_centers(start, feature[:6], IDENTITIES[:6], 0.5, 12)  # gradient accumulation
+    away = center.detach() - start
+    rest = descended_centers(start, feature[6:], IDENTITIES[6:], 0.5, 12) - start
+    torch.testing.assert_close(parts - start + rest, away)
+
+
+def test_four_of_64_images_move_a_center_by_a_sixteenth():
+    feature, identity = torch.ones(64, 1), torch.arange(16).repeat_interleave(4)
+    torch.testing.assert_close(
+        descended_centers(torch.zeros(16, 1), feature, identity, 0.5, 64), 0.0625 * torch.ones(16, 1)
+    )
+    torch.testing.assert_close(moved_centers(torch.zeros(16, 1), feature, identity, 0.5), 0.4 * torch.ones(16, 1))
 
 
 def test_centers_end_in_the_middle_of_their_features():

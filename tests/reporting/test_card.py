@@ -11,6 +11,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from reid_accel.config.schema import DataConfig
 from reid_accel.reporting.card import DRAWN_TAG, LICENSE_FILE, is_drawn, model_card, pushed_card, write_model_card
+from reid_accel.reporting.html.page import write_html
 from reid_accel.reporting.metrics import RETRIEVAL_METRICS
 from reid_accel.reporting.schema import Report
 
@@ -59,6 +60,15 @@ def test_every_metric_is_a_column_of_the_card(report: Report) -> None:
     card = model_card(report, ARCHITECTURE)
     header = next(line for line in card.splitlines() if line.startswith("| Retrieval"))
     assert header.strip("| ").split(" | ") == ["Retrieval", *(metric.heading for metric in RETRIEVAL_METRICS)]
+
+
+def test_card_and_page_name_the_initial_weights(report: Report, tmp_path: Path) -> None:
+    assert "Initial weights" not in model_card(report, ARCHITECTURE), "the control: a report without them"
+    assert report["model"] is not None
+    report["model"] |= {"initial_weights": "resnet50.tv_in1k", "initial_weights_sha256": "0676ba61"}
+    assert "Initial weights: resnet50.tv_in1k, SHA-256 0676ba61." in model_card(report, ARCHITECTURE)
+    write_html(tmp_path / "report.html", report, [], [])
+    assert "from resnet50.tv_in1k" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("own", [True, False])

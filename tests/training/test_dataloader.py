@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers.trainers import trainer
 
+from reid_accel.augment.rng import Draws, Stream
 from reid_accel.data.images import enlarge, to_bytes, to_float
 from reid_accel.data.sampler import rank_share
 from reid_accel.training import dataloader as training_input
@@ -73,3 +74,33 @@ def test_a_batch_holds_images_and_the_labels_of_their_rows(small_market: Path) -
     assert batch.camera_B.tolist() == expected.camera_N.tolist() == [2, 1, 1]
     assert batch.attributes_BA.shape == expected.attributes_NA.shape
     assert batch._fields == ("images_BCHW", "identity_B", "camera_B", "attributes_BA", "row_B")
+
+
+@pytest.mark.parametrize("sampler", ["uniform", "random-identity"])
+def test_a_row_drawn_again_in_an_epoch_is_changed_in_another_way(small_market: Path, sampler: str) -> None:
+    flags = ("--train.images-per-identity=4", f"--train.identity-sampler={sampler}", "--augment.color-jitter=0.3")
+    built = trainer(small_market, *flags)
+    rows_SB = np.concatenate([built.epoch_batches(0), built.epoch_batches(1)])
+    images = torch.stack([batch.images_BCHW for batch in built.open_batches(rows_SB, epoch=0)]).flatten(0, 1)
+    seen: dict[int, list[torch.Tensor]] = {}
+    for row, image in zip(rows_SB.ravel().tolist(), images, strict=True):
+        assert not any(torch.equal(image, before) for before in seen.get(row, []))
+        seen.setdefault(row, []).append(image)
+    assert max(map(len, seen.values())) > 1, "the control: some rows were drawn again"
+    for start in (1, len(rows_SB) - 1):  # as after a resume
+        rest = torch.stack([batch.images_BCHW for batch in built.open_batches(rows_SB, 0, start)]).flatten(0, 1)
+        assert torch.equal(rest, images[start * 8 :])
+    first = torch.stack([batch.images_BCHW for batch in built.input.batches(list(rows_SB), 0)]).flatten(0, 1)
+    assert torch.equal(first[:8], images[:8]), "the first draw of a row is what it was"
+
+
+def test_an_attempt_is_a_function_of_the_row_and_its_number() -> None:
+    rows, repeats = torch.tensor([3, 3, 12_935]), torch.tensor([0, 1, 0])
+    drawn = Draws.of(5, 7, rows, host_repeat_B=repeats)
+    again = drawn.attempts(Stream.ERASE_BOX, 16)
+    assert torch.equal(drawn.rows_B, rows)
+    assert torch.equal(again[:, 0], drawn[Stream.ERASE_BOX])
+    assert torch.equal(again[0, 0], Draws.of(5, 7, rows)[Stream.ERASE_BOX][1]), "a first draw is what it was"
+    assert len(again.flatten(0, 1)[:, 1].unique()) == 3 * 16
+    (_, part) = drawn.split([1, 2])
+    assert torch.equal(part.attempts(Stream.ERASE_BOX, 16), again[1:])

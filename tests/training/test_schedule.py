@@ -37,6 +37,25 @@ def test_steps_fall_at_their_epochs() -> None:
     assert factors == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
 
 
+def test_an_epochs_rate_is_that_of_the_public_codes() -> None:
+    """Luo et al.'s WarmupMultiStepLR with its recipe, TransReID's CosineLRScheduler with its own, stepped once before
+    each epoch; the numbers are those that their formulas give by hand."""
+    steps = OptimConfig(schedule="steps", schedule_unit="epoch", warmup_epochs=10, step_epochs=(40, 70))
+    rate = [lr_multiplier(5 * epoch + 3, 5, 120, steps) for epoch in range(120)]
+    assert rate[:3] == pytest.approx([0.109, 0.208, 0.307]), "epoch N of the warm-up: 0.01 + 0.99 N / 10"
+    assert rate[8:10] == pytest.approx([0.901, 1.0])
+    assert (rate[38], rate[39]) == pytest.approx((1.0, 0.1)), "epoch 40 is the first with the lower rate"
+    assert (rate[68], rate[69]) == pytest.approx((0.1, 0.01))
+    assert all(lr_multiplier(5 * 20 + step, 5, 120, steps) == rate[20] for step in range(5)), "constant in an epoch"
+    cosine = OptimConfig(schedule_unit="epoch", warmup_epochs=5, cosine_start="training", lowest_rate=0.002)
+    rate = [lr_multiplier(7 * epoch, 7, 120, cosine) for epoch in range(120)]
+    assert rate[:4] == pytest.approx([0.208, 0.406, 0.604, 0.802])
+    for epoch in range(5, 121):
+        expected = 0.002 + 0.998 * (1 + math.cos(math.pi * epoch / 120)) / 2
+        assert rate[epoch - 1] == pytest.approx(expected)
+    assert rate[119] == pytest.approx(0.002)
+
+
 def test_a_warm_up_as_long_as_the_run_stays_finite() -> None:
     config = OptimConfig(warmup_epochs=10)
     assert all(math.isfinite(lr_multiplier(step, 5, 1, config)) for step in range(60))
@@ -87,12 +106,37 @@ def test_layers_learn_the_slower_the_nearer_they_are_to_the_image() -> None:
         if name.startswith("head"):
             assert peak_of[id(parameter)] == 1.0
         elif ".blocks." in name:
-            from_top = blocks - 1 - int(name.split(".")[2])
-            assert peak_of[id(parameter)] == pytest.approx(0.5 * 0.1**from_top), name
+            below_the_head = blocks - int(name.split(".")[2])
+            assert peak_of[id(parameter)] == pytest.approx(0.5 * 0.1**below_the_head, abs=0), name
         elif "patch_embed" in name:
-            assert peak_of[id(parameter)] == pytest.approx(0.5 * 0.1**blocks), name
+            assert peak_of[id(parameter)] == pytest.approx(0.5 * 0.1 ** (blocks + 1), abs=0), name
     assert len(peak_of) == len(list(model.parameters()))
     assert optimizer.param_groups[-1]["peak"] == 1.0, "the heads' group is the last"
+
+
+def test_what_timm_exempts_has_no_weight_decay() -> None:
+    model = network()
+    exempt = {f"backbone.{name}" for name in ("cls_token", "pos_embed")}
+    name_of = {id(parameter): name for name, parameter in model.named_parameters()}
+
+    def decayed(**settings: bool) -> set[str]:
+        groups = build_optimizer(model, OptimConfig(weight_decay=0.1, **settings)).param_groups  # type: ignore[arg-type]
+        return {name_of[id(each)] for group in groups for each in group["params"] if group["weight_decay"]}
+
+    assert exempt < set(name_of.values())
+    assert not decayed() & exempt
+    assert decayed() == {name for name, each in model.named_parameters() if each.ndim > 1} - exempt
+    assert decayed(decay_everything=True) == set(name_of.values()), "as Luo et al. 2019 and TransReID"
+
+
+def test_biases_have_their_own_rate() -> None:
+    model = network()
+    optimizer = build_optimizer(model, OptimConfig(learning_rate=0.1, bias_rate=2.0))
+    peak_of = {id(p): group["peak"] for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        assert peak_of[id(parameter)] == pytest.approx(0.2 if name.endswith("bias") else 0.1), name
+    plain = build_optimizer(model, OptimConfig(name="sgd", nesterov=False))
+    assert not any(group["nesterov"] for group in plain.param_groups)
 
 
 def test_a_frozen_backbone_stays_as_it_is_and_the_heads_learn() -> None:

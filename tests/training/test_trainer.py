@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -124,6 +125,34 @@ def test_steps_without_a_finite_gradient_are_left_out_up_to_a_number(
     for name, value in built.model.state_dict().items():
         assert torch.equal(value, before[name]), f"{name}: weights and statistics are as if the step had not been"
     assert skipping.step(batches, 2, sums) is sums
+
+
+def test_a_frozen_backbone_has_no_gradient_no_moments_and_its_statistics_stay(small_market: Path) -> None:
+    built = trainer(small_market, "--optim.name=adamw", "--optim.frozen-epochs=1")
+    built.model.train()
+    network, steps = built.unwrapped, built.steps_per_epoch
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    with_batch_norm = [name for name in before if name.startswith("backbone.") and name.endswith("running_mean")]
+    backbone = set(network.backbone.parameters())
+    sums = EpochSums.restored({}, built.accelerator)
+    batches = built.open_batches(np.concatenate([built.epoch_batches(epoch) for epoch in range(2)]), epoch=0)
+    for step in range(steps):
+        sums = built.step(batches, step, sums)
+    after = network.state_dict()
+    assert with_batch_norm
+    assert all(torch.equal(after[name], before[name]) for name in before if name.startswith("backbone."))
+    assert any(not torch.equal(after[name], before[name]) for name in before if name.startswith("neck."))
+    state = built.optimizer.optimizer.state
+    assert state
+    assert not backbone & set(state)
+    built.model.eval()
+    built.model.train()  # as a validation does
+    assert not network.backbone.training
+    built.step(batches, steps, sums)
+    assert network.backbone.training
+    assert backbone < set(state)
+    for name in with_batch_norm:
+        assert not torch.equal(network.state_dict()[name], before[name]), "the control: it learns afterwards"
 
 
 def test_too_many_skipped_steps_end_the_run(small_market: Path) -> None:

@@ -154,10 +154,10 @@ def train_steps(trainer: Trainer, start: int, stop: int) -> None:
     """Run a run's optimizer steps from `start` up to `stop`, on its own batches."""
     while start < stop:
         epoch, position = divmod(start, trainer.steps_per_epoch)
-        rows_SB = trainer.epoch_batches(epoch)[position : position + stop - start]
-        with closing(trainer.open_batches(rows_SB, epoch)) as batches:
-            run_steps(trainer, batches, len(rows_SB), first=start)
-        start += len(rows_SB)
+        rows_SB = trainer.epoch_batches(epoch)[: position + stop - start]
+        with closing(trainer.open_batches(rows_SB, epoch, position)) as batches:
+            run_steps(trainer, batches, len(rows_SB) - position, first=start)
+        start += len(rows_SB) - position
 
 
 def first_batch(trainer: Trainer) -> Batch:

@@ -24,7 +24,7 @@ from reid_accel.benchmarks.gpu.rows import LeftOutError, Row, checked, markdown,
 from reid_accel.benchmarks.gpu.setup import Setup
 from reid_accel.benchmarks.gpu.usual_loop import compared
 from reid_accel.benchmarks.gpu.worker import rows_of
-from reid_accel.data.sampler import identity_batches
+from reid_accel.data.sampler import uniform_identity_batches
 
 BLOCKING = Path(bench_workers.__file__).with_name("blocked_modules")
 ON_CPU = ("--device", "cpu")
@@ -174,7 +174,10 @@ def test_only_the_chosen_sections_are_measured() -> None:
 def test_there_are_enough_people_for_every_batch_that_a_gpu_gets(tmp_path: Path, batch_size: int) -> None:
     train = made_config(Setup(torch.device("cuda"), tmp_path), batch_size).train
     pid_N = np.arange(2 * batch_size) % num_people(train)
-    assert identity_batches(pid_N, train.batch_size, train.images_per_identity, seed=0, epoch=0).shape[1] == batch_size
+    assert (
+        uniform_identity_batches(pid_N, train.batch_size, train.images_per_identity, seed=0, epoch=0).shape[1]
+        == batch_size
+    )
 
 
 def test_a_part_for_which_there_is_no_time_is_not_started(tmp_path: Path) -> None:
