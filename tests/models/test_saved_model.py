@@ -67,7 +67,8 @@ def wrong_values() -> list[tuple[tuple[str | int, ...], object]]:
     for prefix, holder in (((), architecture), (("model",), settings)):
         for each in fields(holder):  # type: ignore[arg-type]
             place = (*prefix, each.name)
-            values = WRONG_VALUES.get(type(getattr(holder, each.name)), [3, True])
+            optional = ["3", True, 2.5] if each.name == "patch_stride" else [3, True]
+            values = WRONG_VALUES.get(type(getattr(holder, each.name)), optional)
             wrong += [(place, value) for value in (*values, {"a": 1}, [[1]])]
     wrong += [(("model",), None), (("groups",), "hat"), (("groups", 0), []), (("groups", 0, "name"), 3)]
     wrong += [(("groups", 0, "name"), "hat"), (("groups", 0, "values"), "young"), (("groups", 0, "values"), ["young"])]
