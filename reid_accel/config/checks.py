@@ -86,4 +86,5 @@ def check_positive(name: str, value: object) -> None:
 
 def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
     """Raise InputError unless the value is one of the allowed words."""
-    check(value in allowed, name, f"one of {', '.join(allowed)}", value)
+    words = ", ".join(repr(word) if "," in word else word for word in allowed)
+    check(value in allowed, name, f"one of {words}", value)

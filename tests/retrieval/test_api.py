@@ -373,7 +373,10 @@ NO_MATCH = r"no query has a match in the gallery under protocol market1501.*unde
         ({"gallery_block": 0}, "gallery_block must be a positive integer"),
         ({"cmc_at": (0,)}, "cmc_at must be a positive integer"),
         ({"metric": "manhattan"}, "metric must be one of euclidean, cosine"),
-        ({"protocol": "market"}, "protocol must be one of market1501, course, course-strict"),
+        (
+            {"protocol": "market"},
+            "one of market1501, 'market1501, no camera rule', course, course-strict, got 'market'",
+        ),
         ({"average_precision": "11-point"}, "average_precision must be one of standard, trapezoid"),
         ({"protocol": "course-strict"}, "needs the gallery row of each query"),
         ({"protocol": "course-strict", "query_rows": [0, 3]}, "names gallery row 3 for query 1"),
