@@ -33,6 +33,8 @@ def _open_files_only(path: Any, *arguments: Any, **options: Any) -> int:
 
 def remove() -> None:
     """Take the names away, and make `spawn` the only way to start a process."""
+    import psutil  # noqa: F401  its part for Linux needs some of them
+
     for module, names in ((os, OS_NAMES), (signal, SIGNALS)):
         for name in names:
             if hasattr(module, name):
