@@ -9,6 +9,7 @@ import torch
 import torch.nn as nn
 
 from reid_accel.config.environment import flag, launcher_precision, number
+from reid_accel.errors import first_line
 
 CPU_BF16_WIDTH_PX = 64
 """Narrower images give NaN gradients in bf16 on CPUs: oneDNN's backward pass of convolutions with stride 2 is wrong for
@@ -95,8 +96,9 @@ def compile_if_possible(model: nn.Module, device: torch.device) -> bool:
     try:
         probe(torch.ones(2, 4, device=device)).sum().backward()
     except (RuntimeError, OSError) as error:  # whatever is missing: a compiler, its headers, triton
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        logger.warning(f"torch.compile doesn't work on this machine ({reason}): training continues without it")
+        logger.warning(
+            f"torch.compile doesn't work on this machine ({first_line(error)}): training continues without it"
+        )
         return False
     finally:
         torch.compiler.reset()

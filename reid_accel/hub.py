@@ -11,11 +11,9 @@ from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
 from reid_accel.errors import InputError, first_line, listed
 from reid_accel.files import read_text
-from reid_accel.models.model_folder import MODEL_FILES
-from reid_accel.reporting.card import CARD_FILE, DRAWN_TAG, LICENSE_FILE, pushed_card
+from reid_accel.models.model_folder import CARD_FILE, MODEL_FILES, OWN_FILES
+from reid_accel.reporting.card import DRAWN_TAG, pushed_card
 
-OWN_FILES = (*MODEL_FILES, CARD_FILE, LICENSE_FILE)
-"""What a push uploads; other files in the folder stay here."""
 PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"})
 REPO_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*")
 NO_TOKEN = (

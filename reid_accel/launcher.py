@@ -12,7 +12,7 @@ from accelerate.commands.launch import launch_command, launch_command_parser
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from reid_accel.config.recipes import launch_file_path
-from reid_accel.errors import InputError
+from reid_accel.errors import InputError, first_line
 
 
 def launch(script: str, arguments: Sequence[str], processes: int, launch_file: Path | None) -> None:
@@ -30,8 +30,7 @@ def launch(script: str, arguments: Sequence[str], processes: int, launch_file: P
         code = error.get_first_failure()[1].exitcode
         sys.exit(code if code > 0 else 128 - code)  # negative: the signal that ended it
     except (ValueError, TypeError, AttributeError, ImportError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"accelerate cannot start the processes with {words[2]}: {reason}") from error
+        raise InputError(f"accelerate cannot start the processes with {words[2]}: {first_line(error)}") from error
 
 
 def launcher_arguments(processes: int, launch_file: Path | None) -> list[str]:

@@ -17,7 +17,7 @@ from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs
 from reid_accel.config.environment import check_environment, flag, number
 from reid_accel.distributed.stop import EXIT_STOPPED
 from reid_accel.distributed.watchdog import Watchdog, die_with_launcher
-from reid_accel.errors import InputError
+from reid_accel.errors import InputError, first_line
 from reid_accel.hardware import cpu_threads
 
 LEAVING_SECONDS = 10.0
@@ -169,10 +169,9 @@ def _check_accelerator(accelerator: Accelerator, precision: str, accumulation_st
     try:
         torch.empty(1, device=accelerator.device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise InputError(
-            f"this machine cannot compute on {accelerator.device} ({reason}): unset ACCELERATE_TORCH_DEVICE, or choose "
-            "another device"
+            f"this machine cannot compute on {accelerator.device} ({first_line(error)}): unset "
+            "ACCELERATE_TORCH_DEVICE, or choose another device"
         ) from error
     if device == "cpu" and precision == "fp16":  # accelerate would train in float32
         raise InputError("precision fp16 needs a GPU; on a CPU set --run.mixed-precision to bf16 or no")

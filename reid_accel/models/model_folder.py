@@ -7,6 +7,9 @@ from reid_accel.config.checks import in_home
 from reid_accel.errors import InputError
 
 MODEL_FILES = ("config.json", "model.safetensors")
+CARD_FILE, LICENSE_FILE = "README.md", "LICENSE.md"
+OWN_FILES = (*MODEL_FILES, CARD_FILE, LICENSE_FILE)
+"""All that training writes beside the weights: what a push uploads, and what --run.overwrite may delete."""
 _HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 

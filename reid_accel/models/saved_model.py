@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from reid_accel.config.strict import parsed_json
-from reid_accel.errors import InputError
+from reid_accel.errors import InputError, first_line
 from reid_accel.files import CHECKSUM, check_regular, has_right_checksum, read_text, sha256, with_checksum
 from reid_accel.models.architecture import Architecture
 from reid_accel.models.model_folder import MODEL_FILES
@@ -60,9 +60,8 @@ def _downloaded(repo_id: str, file: str, of_the_hub: Mapping[str, Any]) -> Path:
                 f"the hub repository {repo_id} has no {file}, so it is no model of this package; pickled weights "
                 "(pytorch_model.bin) are not read, since loading them can run code"
             ) from error
-        reason = str(error).strip().partition("\n")[0]
         raise InputError(
-            f"there is no folder {repo_id}, and no hub repository {repo_id} could be loaded ({reason})"
+            f"there is no folder {repo_id}, and no hub repository {repo_id} could be loaded ({first_line(error)})"
         ) from error
 
 

@@ -14,12 +14,11 @@ from markupsafe import Markup
 
 from reid_accel.files import write_text
 from reid_accel.models.ibn import plain_name
+from reid_accel.models.model_folder import CARD_FILE, LICENSE_FILE
 from reid_accel.reporting import metrics
 from reid_accel.reporting.redaction import named_folders, text_without_folders, without_folders
 from reid_accel.reporting.schema import Report, count, hardware_line, software_line
 
-CARD_FILE = "README.md"
-LICENSE_FILE = "LICENSE.md"
 NAME_PLACEHOLDER = "user/name"
 """The repository name in the card of a model that has not been pushed."""
 

@@ -13,6 +13,7 @@ from reid_accel.config.environment import number
 from reid_accel.config.schema import RunConfig
 from reid_accel.errors import InputError
 from reid_accel.files import read_text
+from reid_accel.models.model_folder import OWN_FILES
 
 RUNS = Path("runs")
 CONFIG_FILE = "config.yaml"
@@ -26,7 +27,6 @@ MARKS_OF_A_RUN = (*CLEARED, "distances.tsv", "domains.json")
 SECTIONS = {"data", "model", "run", "train"}
 PROOFS = {CONFIG_FILE: SECTIONS, "report.json": {"format", "retrieval"}, "metrics.jsonl": {"step"}}
 """Names in files that tell that they are of a run."""
-MODEL_FILES = {"config.json", "model.safetensors", "README.md", "LICENSE.md"}
 _CHECKPOINT = re.compile(r"(undone-)?step-\d+(-\d+)?|\.step-\d+\..*\.(part|old)")
 
 
@@ -100,7 +100,7 @@ def _foreign(path: Path) -> Path | None:
     if path.name == "model":
         architecture = _mapping(path / "config.json").get("architecture")
         is_ours = isinstance(architecture, dict) and "model" in architecture
-        return _first(path, lambda entry: is_ours and entry.name in MODEL_FILES and entry.is_file())
+        return _first(path, lambda entry: is_ours and entry.name in OWN_FILES and entry.is_file())
     if path.name in PROOFS:
         return path if not PROOFS[path.name] <= set(_mapping(path)) else None
     beside = ("report.json", "checkpoints")  # a page or a table alone could be anybody's

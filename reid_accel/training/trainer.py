@@ -82,7 +82,7 @@ class Trainer:
     class_weights: tuple[Tensor, ...] | None = None
     own_losses: Mapping[str, Loss] = field(default_factory=dict)
     watchdog: Watchdog = field(default_factory=Watchdog)
-    updates: "UpdateCount" = field(init=False)
+    updates: UpdateCount = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "updates", UpdateCount(self.optimizer.optimizer))
