@@ -10,7 +10,8 @@ from huggingface_hub import ModelCard, constants
 from huggingface_hub.utils import validate_repo_id
 
 from reid_accel.config.schema import DataConfig
-from reid_accel.reporting.card import DRAWN_TAG, LICENSE_FILE, is_drawn, model_card, pushed_card, write_model_card
+from reid_accel.models.model_folder import LICENSE_FILE
+from reid_accel.reporting.card import DRAWN_TAG, is_drawn, model_card, pushed_card, write_model_card
 from reid_accel.reporting.html.page import write_html
 from reid_accel.reporting.metrics import RETRIEVAL_METRICS
 from reid_accel.reporting.schema import Report
