@@ -17,6 +17,8 @@ JUNK_PID = -1
 DISTRACTOR_PID = 0
 UNLABELED_PID = -2
 UNKNOWN_CAMERA = -1
+UNKNOWN_TRACKLET = -1
+UNKNOWN_TIME = -1
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 _PERSON_ONLY = re.compile(r"(-?\d+)[_.]")
@@ -26,7 +28,9 @@ _PERSON_AND_CAMERA = re.compile(r"([-\d]+)_c(\d+)")
 class ImageFile(NamedTuple):
     """One image: its file, its name in results, and its labels (special pids: see the constants above).
 
-    attributes: the class index in each of the listing's groups; -1 is unknown.
+    attributes: the class index in each of the listing's groups; -1 is unknown. tracklet: a number for the images of
+    one person that a tracker or annotator joined, unique within the set; -1 is unknown. time: in any unit of the set
+    (such as a frame number), to order its images; -1 is unknown.
     """
 
     path: Path
@@ -34,6 +38,8 @@ class ImageFile(NamedTuple):
     pid: int
     camera: int
     attributes: tuple[int, ...] = ()
+    tracklet: int = UNKNOWN_TRACKLET
+    time: int = UNKNOWN_TIME
 
 
 @dataclass(frozen=True)
