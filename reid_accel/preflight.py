@@ -8,9 +8,9 @@ from pathlib import Path
 
 from reid_accel.config.parse import parse
 from reid_accel.config.recipes import DEFAULT_RECIPE
-from reid_accel.config.schema import Config, DataConfig, PredictionConfig, ScoringConfig, name_and_folder
+from reid_accel.config.schema import Config, DataConfig, PredictionConfig, ScoringConfig, added_set
 from reid_accel.data.checks import check_listing, check_names
-from reid_accel.data.layouts import check_layout, read_layout
+from reid_accel.data.forms import check_dataset, read_dataset
 from reid_accel.data.listing import find_images
 from reid_accel.errors import InputError
 from reid_accel.models.model_folder import check_model_name
@@ -66,7 +66,7 @@ def check_scoring(config: ScoringConfig) -> None:
         check_model_name(config.model)
         _check_data(config.data)
         for entry in config.also:
-            check_listing(read_layout(*name_and_folder(entry, "also")))  # before other sets are scored
+            check_listing(read_dataset(added_set(entry, "also", config.data)))  # before other sets are scored
     elif not Path(str(config.features)).is_dir():
         raise InputError(f"there is no features folder {config.features}; `--model MODEL --features FOLDER` writes one")
     _check_results_folder(config.dir)
@@ -87,6 +87,6 @@ def _check_results_folder(folder: str | None) -> None:
 
 def _check_data(config: DataConfig) -> None:
     if not config.name.startswith("synthetic"):
-        check_layout(config.name, config.root)
+        check_dataset(config)
     for entry in config.also:
-        check_layout(*name_and_folder(entry, "data.also"))
+        check_dataset(added_set(entry, "data.also", config))

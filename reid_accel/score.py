@@ -23,7 +23,7 @@ from accelerate import Accelerator
 from rich.console import Console
 
 from reid_accel.config.parse import to_dict
-from reid_accel.config.schema import RunConfig, ScoringConfig, name_and_folder
+from reid_accel.config.schema import RunConfig, ScoringConfig, added_set
 from reid_accel.data.open import open_data
 from reid_accel.data.splits import split_training_images
 from reid_accel.distributed.setup import process_group_scope, start_accelerator
@@ -71,9 +71,8 @@ def score_across(
     """Score the model also on the additional sets; all sets go into one table and `domains.json`."""
     of_set: dict[str, Report | None] = {config.data.name: first}
     for entry in config.also:
-        name, root = name_and_folder(entry, "also")
-        label = f"{name}-{Path(root).name}"
-        data = replace(config.data, name=name, root=root)
+        data = added_set(entry, "also", config.data)
+        label = f"{data.name}-{Path(data.root or '').name}"
         one = replace(config, data=data, also=(), dir=str(folder / label))
         of_set[label] = score_model(one, accelerator, held)[0]
     entries: list[Retrieval] = []

@@ -118,7 +118,7 @@ def test_every_command_answers_with_a_sentence(
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.EROFS])
-@pytest.mark.parametrize("where", ["check_layout", "check_run_folder", "check_model_name", "find_images"])
+@pytest.mark.parametrize("where", ["check_dataset", "check_run_folder", "check_model_name", "find_images"])
 def test_what_only_other_users_meet_is_a_sentence_too(
     place: Path, where: str, number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -127,7 +127,7 @@ def test_what_only_other_users_meet_is_a_sentence_too(
 
     monkeypatch.setattr(preflight, "check_model_name", lambda name: None)
     monkeypatch.setattr(preflight, where, refuse)
-    command = "train" if where in ("check_layout", "check_run_folder") else "predict"
+    command = "train" if where in ("check_dataset", "check_run_folder") else "predict"
     given = MARKET if command == "train" else ("--model=m", "--queries=market", "--test=market")
     with pytest.raises(SystemExit) as left:
         main([command, *given])

@@ -1,6 +1,6 @@
 """Settings of the images: the data set, and how training images are augmented."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast, get_args
 
 from reid_accel.config.checks import check, check_choices, expand_homes
@@ -68,6 +68,21 @@ class DataConfig:
             )
         check(0 <= self.validation_share < 1, "data.validation-share", "in [0, 1)", self.validation_share)
         check(0 <= self.device_share < 1, "data.device-share", "in [0, 1)", self.device_share)
+
+
+def added_set(entry: str, setting: str, main: DataConfig) -> DataConfig:
+    """An additional data set, NAME:FOLDER, with the default settings of its form.
+
+    How images are cached and what happens to unreadable ones is as in the main set.
+    """
+    name, folder = name_and_folder(entry, setting)
+    return replace(
+        DataConfig(name=name, root=folder or None),
+        on_bad_image=main.on_bad_image,
+        validation_share=main.validation_share,
+        cache_dir=main.cache_dir,
+        device_share=main.device_share,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

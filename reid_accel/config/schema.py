@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, fields
 
 from reid_accel.config.checks import check, check_finite
-from reid_accel.config.data import AugmentConfig, DataConfig, DatasetName, name_and_folder
+from reid_accel.config.data import AugmentConfig, DataConfig, DatasetName, added_set, name_and_folder
 from reid_accel.config.model import MARGIN_LIMITS, LossConfig, ModelConfig
 from reid_accel.config.scoring import PredictConfig, PredictionConfig, ScoreConfig, ScoringConfig
 from reid_accel.config.training import OptimConfig, RunConfig, TrainConfig
@@ -23,6 +23,7 @@ __all__ = [
     "ScoreConfig",
     "ScoringConfig",
     "TrainConfig",
+    "added_set",
     "name_and_folder",
 ]
 

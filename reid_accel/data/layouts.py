@@ -13,7 +13,6 @@ from typing import ClassVar, Protocol
 
 from reid_accel.attributes.annotations import PersonAttributes, read_course_csv, read_market_mat, whole_number
 from reid_accel.attributes.vocabulary import MARKET_GROUPS
-from reid_accel.config.checks import in_home
 from reid_accel.data.listing import (
     ImageFile,
     Listing,
@@ -221,20 +220,3 @@ def layout_named(name: str) -> Layout:
             return layout
     known = ", ".join(layout.name for layout in LAYOUTS)
     raise InputError(f"data.name must be one of {known}, synthetic, synthetic-course, got {name!r}")
-
-
-def check_layout(name: str, root: str | Path | None) -> None:
-    """Raise InputError unless the folder of a data set has the layout's folders, lists and file names."""
-    layout_named(name).check(dataset_folder(name, root))
-
-
-def read_layout(name: str, root: str | Path | None) -> Listing:
-    """The listing of a data set in a folder. Raises InputError unless the folder is in the set's layout."""
-    return layout_named(name).read(dataset_folder(name, root))
-
-
-def dataset_folder(name: str, root: str | Path | None) -> Path:
-    """The folder of a data set, with `~` expanded. Raises InputError if it is not named."""
-    if root is None:
-        raise InputError(f"data.root must name the folder of {name}, e.g. --data.root path/to/{name}")
-    return Path(in_home(str(root)))

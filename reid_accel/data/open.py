@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from reid_accel.config.schema import DataConfig, name_and_folder
+from reid_accel.config.schema import DataConfig, added_set
 from reid_accel.data.cache_dir import cache_folder, writable_cache
 from reid_accel.data.checks import check_added_listing, check_listing
 from reid_accel.data.concat import SplitListing, joined
@@ -15,7 +15,6 @@ from reid_accel.data.sets import list_dataset
 from reid_accel.data.splits import OpenedData
 from reid_accel.distributed.machine import is_local_main, local_main_first
 from reid_accel.errors import InputError
-from reid_accel.synthetic.market import SyntheticMarket
 
 logger = logging.getLogger(__name__)
 
@@ -66,13 +65,12 @@ def open_data(
 def _list_sets(config: DataConfig, listing: Listing | None, cache_dir: Path) -> tuple[Listing, SplitListing, list[str]]:
     """The main set, the training images of all sets, and the warnings of all sets."""
     if listing is None:
-        synthetic = SyntheticMarket(train_identities=config.synthetic_identities, seed=config.synthetic_seed)
-        listing = list_dataset(config.name, config.root, cache_dir=writable_cache(cache_dir), synthetic=synthetic)
+        listing = list_dataset(config, cache_dir=writable_cache(cache_dir))
     check_listing(listing)
     others: dict[str, Listing] = {}
     for entry in config.also:
-        name, root = name_and_folder(entry, "data.also")
-        other = others[f"{name}:{Path(root).name}"] = list_dataset(name, root, cache_dir=cache_dir)
+        added = added_set(entry, "data.also", config)
+        other = others[f"{added.name}:{Path(added.root or '').name}"] = list_dataset(added, cache_dir=cache_dir)
         check_added_listing(entry, other)
     if len(others) < len(config.also):
         raise InputError(f"data.also has two folders of the same name: {', '.join(config.also)}")

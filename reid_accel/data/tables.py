@@ -7,11 +7,12 @@ import hashlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import datasets
 
 from reid_accel.attributes.vocabulary import UNKNOWN, AttributeGroup
+from reid_accel.config.data import DataConfig, DatasetName
 from reid_accel.data.cache_dir import CACHE_ROOT, cache_folder, writable_cache
 from reid_accel.data.listing import UNKNOWN_CAMERA, ImageFile, Listing, fingerprint_of, nobody_warnings
 from reid_accel.data.sets import list_dataset
@@ -44,7 +45,8 @@ def load(
     Raises InputError when the folder is missing, empty or in another layout.
     """
     cache = writable_cache(cache_folder(cache_dir))
-    listing = list_dataset(name, root, cache_dir=cache, synthetic=synthetic)
+    config = DataConfig(name=cast(DatasetName, name), root=None if root is None else str(root))
+    listing = list_dataset(config, cache_dir=cache, synthetic=synthetic)
     for warning in listing.warnings:
         logger.warning(warning)
     return datasets.DatasetDict({split: _table(split, images, listing) for split, images in listing.splits.items()})

@@ -8,10 +8,11 @@ from helpers.made_sets import draw_image, make_market, make_msmt17
 
 from reid_accel.attributes.annotations import write_course_csv, write_market_mat
 from reid_accel.config.schema import DataConfig, DatasetName
-from reid_accel.data.layouts import MARKET1501, Course, Layout, MarketLayout, Msmt17, check_layout, layout_named
+from reid_accel.data.forms import check_dataset, layout_of
+from reid_accel.data.layouts import MARKET1501, Course, Layout, MarketLayout, Msmt17, layout_named
 from reid_accel.data.listing import ImageFile, Listing, describe, fingerprint_of, parse_name, require_layout
 from reid_accel.data.open import open_data
-from reid_accel.data.sets import DATASET_NAMES
+from reid_accel.data.sets import SYNTHETIC
 from reid_accel.errors import InputError
 from reid_accel.retrieval.protocol import fitting_protocol
 
@@ -195,7 +196,8 @@ def test_course_layout_needs_its_annotation(tmp_path: Path) -> None:
 
 
 def test_the_settings_name_every_layout() -> None:
-    assert sorted(get_args(DatasetName)) == sorted(DATASET_NAMES)
+    for name in set(get_args(DatasetName)) - set(SYNTHETIC):
+        assert layout_of(DataConfig(name=name, root="somewhere")).name == name
 
 
 def test_a_layout_is_one_class(tmp_path: Path) -> None:
@@ -229,12 +231,12 @@ def test_a_layout_is_one_class(tmp_path: Path) -> None:
 def test_a_layout_is_checked_by_names_without_opening_a_file(small_market: Path) -> None:
     (small_market / "query" / "0009_c1_not_an_image.jpg").touch()
     (small_market / "market_attribute.mat").touch()
-    check_layout("market-layout", str(small_market))
+    check_dataset(DataConfig(name="market-layout", root=str(small_market)))
     with pytest.raises(InputError, match=r"not in the layout of msmt17: it lacks train, test, list_train\.txt"):
-        check_layout("msmt17", small_market)
+        check_dataset(DataConfig(name="msmt17", root=str(small_market)))
     with pytest.raises(
         InputError, match=r"must be one of market1501, market-layout, msmt17, msmt17-trainval, course, synthetic"
     ):
-        check_layout("market", small_market)
+        check_dataset(DataConfig(name="market", root=str(small_market)))  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"data\.root"):
-        check_layout("course", None)
+        check_dataset(DataConfig(name="course"))

@@ -5,6 +5,7 @@ import pytest
 from helpers.made_sets import draw_image, make_market, make_msmt17
 
 from reid_accel.attributes.annotations import write_course_csv
+from reid_accel.config.schema import DataConfig
 from reid_accel.data import load
 from reid_accel.data.layouts import MarketLayout
 from reid_accel.data.left_out import left_out
@@ -41,7 +42,7 @@ def test_files_that_are_no_images_are_counted_and_named_in_every_layout(tmp_path
         (root / folder / ".hidden").mkdir()
         draw_image(root / folder / "more" / "0001_c1.jpg")
         draw_image(root / folder / "a folder.jpg" / "0002_c1.jpg")
-        warnings = list_dataset(name, root, cache_dir=tmp_path).warnings
+        warnings = list_dataset(DataConfig(name=name, root=str(root)), cache_dir=tmp_path).warnings
         found = next(
             warning for warning in warnings if warning.startswith(f"files in {root.name}/{folder} are left out: ")
         )
@@ -55,7 +56,7 @@ def test_files_that_are_no_images_are_counted_and_named_in_every_layout(tmp_path
 
 
 def test_nothing_is_said_where_nothing_is_left_out(small_market: Path, tmp_path: Path) -> None:
-    assert list_dataset("market-layout", small_market, cache_dir=tmp_path).warnings == ()
+    assert list_dataset(DataConfig(name="market-layout", root=str(small_market)), cache_dir=tmp_path).warnings == ()
     assert left_out(small_market / "query", {str(path) for path in list_images(small_market / "query")}) == ""
 
 
@@ -64,7 +65,7 @@ def test_images_outside_the_lists_of_msmt17_are_named(tmp_path: Path) -> None:
     draw_image(root / "train" / "0002" / "0002_000_01_0303morning_0001_0.jpg")
     shutil.copytree(root / "test" / "0001", root / "elsewhere")
     (root / "test" / "0009").symlink_to(root / "elsewhere")
-    assert list_dataset("msmt17", root, cache_dir=tmp_path).warnings == (
+    assert list_dataset(DataConfig(name="msmt17", root=str(root)), cache_dir=tmp_path).warnings == (
         "files in msmt17/test are left out: 1 linked folder (0009)",
         "files in msmt17/train are left out: 2 .jpg "
         "(0000/0000_001_05_0303morning_0016_1.jpg, 0002/0002_000_01_0303morning_0001_0.jpg)",
@@ -91,7 +92,7 @@ def test_the_sentence_is_short_whatever_is_left_out(small_market: Path) -> None:
 def test_training_images_of_person_0_are_counted_and_named(small_market: Path, tmp_path: Path) -> None:
     for path in sorted((small_market / "bounding_box_train").glob("0001_*")):
         path.rename(path.with_name(path.name.replace("0001_", "0000_", 1)))
-    (warning,) = list_dataset("market-layout", small_market, cache_dir=tmp_path).warnings
+    (warning,) = list_dataset(DataConfig(name="market-layout", root=str(small_market)), cache_dir=tmp_path).warnings
     assert warning.startswith("4 of 24 training images have a person number below 1 and are left out (0000_c1s1_000000")
     assert "number people from 1" in warning
 

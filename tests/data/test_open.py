@@ -45,9 +45,9 @@ def test_the_held_out_people_of_the_course_layout_are_scored(tmp_path: Path) -> 
 def test_a_set_is_listed_once(small_market: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listed = []
 
-    def counted(name: str, root: str, **more: object) -> object:
-        listed.append(name)
-        return list_dataset(name, root, **more)  # type: ignore[arg-type]
+    def counted(config: DataConfig, **more: object) -> object:
+        listed.append(config.name)
+        return list_dataset(config, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(opening, "list_dataset", counted)
     opened(small_market)

@@ -76,7 +76,7 @@ def _config(setup: Setup) -> Config:
 def _open(setup: Setup, root: Path, config: Config) -> OpenedData:
     """Training, query and gallery images, decoded; on the CPU those of a few people."""
     data = replace(config.data, root=str(root), cache_dir=str(setup.folder / "cache"))
-    listing = list_dataset(data.name, root, cache_dir=setup.folder / "cache")
+    listing = list_dataset(data, cache_dir=setup.folder / "cache")
     if not setup.large:
         few = {split: _of_few_people(images) for split, images in listing.splits.items()}
         listing = replace(listing, splits=few)

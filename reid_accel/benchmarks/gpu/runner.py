@@ -23,7 +23,8 @@ from reid_accel.benchmarks.gpu.scaling import scaling
 from reid_accel.benchmarks.gpu.setup import Setup, machine, missing_device
 from reid_accel.benchmarks.gpu.usual_loop import compared
 from reid_accel.benchmarks.gpu.worker import Ended, Started, work
-from reid_accel.data.layouts import check_layout
+from reid_accel.config.schema import DataConfig
+from reid_accel.data.forms import check_dataset
 from reid_accel.errors import InputError, explaining_os_errors
 from reid_accel.terminal import open_output, visible
 
@@ -126,7 +127,7 @@ def _check(options: Options) -> None:
     if problem is not None:
         raise InputError(problem)
     if options.data is not None:
-        check_layout("market-layout", options.data)
+        check_dataset(DataConfig(name="market-layout", root=str(options.data)))
     if options.json is not None and options.json.is_dir():
         raise InputError(f"--json {options.json} is a folder: name a file")
 
