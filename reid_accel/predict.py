@@ -29,7 +29,8 @@ from reid_accel.distributed.watchdog import Watchdog
 from reid_accel.models.reid import ReIDModel, load_model, model_fingerprint, on_device
 from reid_accel.reporting.console import image_bar, open_console, sentences_for_users
 from reid_accel.retrieval.embed import embed_dataset
-from reid_accel.retrieval.features import Embeddings, save_features
+from reid_accel.retrieval.feature_files import save_features
+from reid_accel.retrieval.features import Embeddings
 from reid_accel.training.run_dir import choose_run_folder
 
 logger = logging.getLogger("reid_accel.predict")  # the script's __name__ may be __main__

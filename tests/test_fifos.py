@@ -20,7 +20,7 @@ from reid_accel.errors import InputError
 from reid_accel.evaluation.saved_features import ABOUT_FILE, score_saved_features
 from reid_accel.models.backbone import build_backbone, load_pretrained
 from reid_accel.models.reid import load_model
-from reid_accel.retrieval.features import read_features
+from reid_accel.retrieval.feature_files import read_features
 from reid_accel.synthetic.market import SETTINGS_FILE, SyntheticMarket, write_synthetic_market
 from reid_accel.training.checkpoint import PROGRESS_FILE, newest_checkpoint, read_checkpoint
 

@@ -15,7 +15,7 @@ from reid_accel.attributes.vocabulary import MARKET_GROUPS, AttributeGroup
 from reid_accel.config.schema import ModelConfig
 from reid_accel.models.architecture import Architecture
 from reid_accel.models.reid import ReIDModel
-from reid_accel.retrieval.features import read_features
+from reid_accel.retrieval.feature_files import read_features
 
 
 @pytest.fixture

@@ -15,7 +15,14 @@ import numpy.typing as npt
 from reid_accel.attributes.vocabulary import AttributeGroup
 from reid_accel.data.crop_cache import CropCache, Decoding, open_crop_cache
 from reid_accel.data.left_out import left_out_warning
-from reid_accel.data.listing import UNKNOWN_CAMERA, ImageFile, find_images, fingerprint_of, unlabeled_images
+from reid_accel.data.listing import (
+    UNKNOWN_CAMERA,
+    UNKNOWN_TRACKLET,
+    ImageFile,
+    find_images,
+    fingerprint_of,
+    unlabeled_images,
+)
 from reid_accel.errors import InputError
 from reid_accel.files import shown
 
@@ -29,13 +36,14 @@ class ImageDataset:
     """N images: their labels, and their pixels if the split was decoded.
 
     path_N: the image files, or names for images in memory. attributes_NA: -1 is unknown; no columns if the set has no
-    attributes. row_N: the images' rows in the crop cache.
+    attributes. tracklet_N: -1 is unknown. row_N: the images' rows in the crop cache.
     """
 
     path_N: tuple[Path, ...]
     name_N: tuple[str, ...]
     pid_N: Ints
     camera_N: Ints
+    tracklet_N: Ints
     attributes_NA: Ints
     row_N: Ints
     groups: tuple[AttributeGroup, ...]
@@ -52,6 +60,7 @@ class ImageDataset:
             name_N=tuple(image.name for image in images),
             pid_N=np.array([image.pid for image in images], np.int64),
             camera_N=np.array([image.camera for image in images], np.int64),
+            tracklet_N=np.array([image.tracklet for image in images], np.int64),
             attributes_NA=np.array(attributes, np.int64).reshape(len(images), len(groups)),
             row_N=np.arange(len(images), dtype=np.int64),
             groups=groups,
@@ -84,6 +93,7 @@ class ImageDataset:
             name_N=tuple(self.name_N[index] for index in indices),
             pid_N=self.pid_N[indices],
             camera_N=self.camera_N[indices],
+            tracklet_N=self.tracklet_N[indices],
             attributes_NA=self.attributes_NA[indices],
             row_N=self.row_N[indices],
             groups=self.groups,
@@ -93,7 +103,8 @@ class ImageDataset:
     def fingerprint(self) -> str:
         """A hash of names and labels, independent of the folder."""
         digest = hashlib.sha256("\n".join(self.name_N).encode("utf-8", "surrogatepass"))
-        for labels in (self.pid_N, self.camera_N, self.attributes_NA):
+        tracklets = (self.tracklet_N,) if (self.tracklet_N != UNKNOWN_TRACKLET).any() else ()
+        for labels in (self.pid_N, self.camera_N, self.attributes_NA, *tracklets):
             digest.update(np.ascontiguousarray(labels).tobytes())
         return digest.hexdigest()[:16]
 

@@ -14,7 +14,15 @@ import datasets
 from reid_accel.attributes.vocabulary import UNKNOWN, AttributeGroup
 from reid_accel.config.data import DataConfig, DatasetName
 from reid_accel.data.cache_dir import CACHE_ROOT, cache_folder, writable_cache
-from reid_accel.data.listing import UNKNOWN_CAMERA, ImageFile, Listing, fingerprint_of, nobody_warnings
+from reid_accel.data.listing import (
+    UNKNOWN_CAMERA,
+    UNKNOWN_TIME,
+    UNKNOWN_TRACKLET,
+    ImageFile,
+    Listing,
+    fingerprint_of,
+    nobody_warnings,
+)
 from reid_accel.data.sets import list_dataset
 from reid_accel.errors import InputError, listed, shortened
 from reid_accel.files import ABANDONED_SECONDS, is_utf8, read_bytes, remove_leftovers, replacing, shown
@@ -26,7 +34,8 @@ Tables = Mapping[str, datasets.Dataset]
 logger = logging.getLogger(__name__)
 
 REQUIRED_COLUMNS = ("image", "pid", "camera")
-BASE_COLUMNS = (*REQUIRED_COLUMNS, "name", "row")
+VIDEO_COLUMNS = ("tracklet", "time")
+BASE_COLUMNS = (*REQUIRED_COLUMNS, "name", "row", *VIDEO_COLUMNS)
 
 
 def load(
@@ -41,7 +50,8 @@ def load(
     name: market1501, market-layout, msmt17, course, synthetic (drawn by the package) or synthetic-course (the same
     images in the course's layout). root: the folder of the set, except for synthetic ones. The columns are image
     (decoded when accessed), name, pid, camera, row (position in the sorted split), and one ClassLabel column per
-    attribute group (-1: unknown). Warnings about the folder's content are logged.
+    attribute group (-1: unknown); a set with tracklets or times also has the columns tracklet and time. Warnings about
+    the folder's content are logged.
     Raises InputError when the folder is missing, empty or in another layout.
     """
     cache = writable_cache(cache_folder(cache_dir))
@@ -49,6 +59,11 @@ def load(
     listing = list_dataset(config, cache_dir=cache, synthetic=synthetic)
     for warning in listing.warnings:
         logger.warning(warning)
+    return tables_of(listing)
+
+
+def tables_of(listing: Listing) -> datasets.DatasetDict:
+    """The tables of a listing, with the columns of `load`."""
     return datasets.DatasetDict({split: _table(split, images, listing) for split, images in listing.splits.items()})
 
 
@@ -67,6 +82,11 @@ def _table(split: str, images: tuple[ImageFile, ...], listing: Listing) -> datas
         "camera": [image.camera for image in images],
         "row": list(range(len(images))),
     }
+    everyone = [image for images in listing.splits.values() for image in images]
+    for column in VIDEO_COLUMNS:
+        if any(getattr(image, column) != -1 for image in everyone):
+            features[column] = datasets.Value("int64")
+            columns[column] = [getattr(image, column) for image in images]
     for number, group in enumerate(listing.groups):
         features[group.name] = datasets.ClassLabel(names=list(group.values))
         columns[group.name] = [image.attributes[number] for image in images]
@@ -83,8 +103,8 @@ def listing_of(tables: Tables, folder: Path) -> Listing:
     """The listing of a user's own tables, for training and scoring.
 
     The splits are train, query and gallery, or train, queries and test. Columns: image (`datasets.Image`) and pid;
-    optionally camera and name; every other ClassLabel column is an attribute group. Images stored in the tables are
-    written to files in `folder`, which several tables can share.
+    optionally camera, name, tracklet and time; every other ClassLabel column is an attribute group. Images stored in
+    the tables are written to files in `folder`, which several tables can share.
     Raises InputError when a split or a column is missing.
     """
     if set(tables) not in ({"train", "query", "gallery"}, {"train", "queries", "test"}):
@@ -122,21 +142,25 @@ def _files(
         name = str(content.get("name") or f"{row:08d}")
         path = _file(content["image"], folder, where)
         pid = _label(content, "pid", where)
-        camera = UNKNOWN_CAMERA if content.get("camera") is None else _label(content, "camera", where)
-        attributes = tuple(_attribute(content, group.name, where) for group in groups)
-        files.append(ImageFile(path, name, pid, camera, attributes))
+        camera = _optional(content, "camera", UNKNOWN_CAMERA, where)
+        attributes = tuple(_optional(content, group.name, UNKNOWN, where) for group in groups)
+        tracklet = _optional(content, "tracklet", UNKNOWN_TRACKLET, where)
+        time = _optional(content, "time", UNKNOWN_TIME, where)
+        files.append(ImageFile(path, name, pid, camera, attributes, tracklet, time))
     return tuple(files)
 
 
-def _attribute(content: Mapping[str, Any], column: str, where: str) -> int:
-    return UNKNOWN if content[column] is None else _label(content, column, where)
+def _optional(content: Mapping[str, Any], column: str, unknown: int, where: str) -> int:
+    """A label, or the number for unknown ones if the table lacks the column or the row's cell is empty."""
+    return unknown if content.get(column) is None else _label(content, column, where)
 
 
 def _label(content: Mapping[str, Any], column: str, where: str) -> int:
     """A whole number in 64 bits. Raises InputError for anything else, an empty cell included."""
     value = content[column]
     if not isinstance(value, int) or not -(2**63) <= value < 2**63:
-        raise InputError(f"{where}: {column} must be a whole number, got {shortened(repr(value))}")
+        remedy = "; rename the column if it is for something else" if column in VIDEO_COLUMNS else ""
+        raise InputError(f"{where}: {column} must be a whole number, got {shortened(repr(value))}{remedy}")
     return value
 
 

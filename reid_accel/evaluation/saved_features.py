@@ -12,7 +12,8 @@ from reid_accel.errors import InputError
 from reid_accel.evaluation.evaluate import retrieval_entries, score_variants
 from reid_accel.models.reid import ReIDModel, model_fingerprint
 from reid_accel.retrieval.distances import shard_rows
-from reid_accel.retrieval.features import Embeddings, read_features, remove_old_shards, stage_features
+from reid_accel.retrieval.feature_files import read_features, remove_old_shards, stage_features
+from reid_accel.retrieval.features import Embeddings
 from reid_accel.retrieval.manifest import read_checked_json, saving, stage_json
 
 ABOUT_FILE = "about.json"

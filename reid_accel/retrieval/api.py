@@ -249,7 +249,7 @@ def _check_shards(query: Embeddings, gallery: Embeddings, settings: Settings, gr
 def _checksums(query: Embeddings, gallery: Embeddings, settings: Settings) -> list[int]:
     """Checksums of what must be the same on all processes."""
     query_bytes = query.embedding_SD.contiguous().view(torch.uint8)
-    labels = (query.pid_N, query.camera_N, gallery.pid_N, gallery.camera_N)
+    labels = [label_N for own in (query, gallery) for label_N in (own.pid_N, own.camera_N, own.tracklet_N)]
     return [
         gallery.num_rows,
         query_bytes.numel(),

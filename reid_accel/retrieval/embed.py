@@ -61,7 +61,9 @@ def embed_dataset(
     value_NA, junk_score_N = place_by_row(
         row_N, (group.all_gather_rows(own.attribute_BA), group.all_gather_rows(own.junk_score_B)), len(images)
     )
-    embeddings = Embeddings(own.embedding_BD, rows, images.pid_N, images.camera_N, images.name_N)
+    embeddings = Embeddings(
+        own.embedding_BD, rows, images.pid_N, images.camera_N, images.name_N, tracklet_N=images.tracklet_N
+    )
     return embeddings, AttributePredictions(value_NA.numpy(), junk_score_N)
 
 

@@ -11,7 +11,7 @@ from reid_accel.attributes.vocabulary import MARKET_GROUPS, AttributeGroup
 from reid_accel.config.schema import DataConfig, ModelConfig
 from reid_accel.data.concat import joined
 from reid_accel.data.layouts import MarketLayout
-from reid_accel.data.listing import Listing
+from reid_accel.data.listing import ImageFile, Listing
 from reid_accel.data.open import open_data
 from reid_accel.data.splits import split_training_images
 from reid_accel.errors import InputError
@@ -113,3 +113,17 @@ def test_sets_that_cannot_be_combined_are_refused(
     with pytest.raises(SystemExit):
         train([*TINY, "--data.also=market-layout:nowhere", f"--data.cache-dir={tmp_path}"])
     assert "nowhere" in capsys.readouterr().err
+
+
+def test_tracklets_of_different_sets_are_distinct() -> None:
+    def listing(name: str, *tracklets: int) -> Listing:
+        images = tuple(
+            ImageFile(Path(f"{name}{row}"), f"{name}{row}", 1, 0, tracklet=tracklet)
+            for row, tracklet in enumerate(tracklets)
+        )
+        return Listing({"train": images}, (), name)
+
+    both = joined(listing("m", 0, -1, 2), {"a": listing("a", 3, 3, -1), "b": listing("b", -1)})
+    assert [image.tracklet for image in both.images] == [3, 3, -1, -1, 4, -1, 6]
+    with pytest.raises(InputError, match="tracklet numbers of all sets add up to more than 64 bits"):
+        joined(listing("m", 2**63 - 1), {"a": listing("a", 0)})

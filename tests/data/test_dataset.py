@@ -1,3 +1,4 @@
+import hashlib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,6 +8,7 @@ import pytest
 from reid_accel.data.crop_cache import Decoding
 from reid_accel.data.dataset import ImageDataset, SkippedImage, decode_images, open_unlabeled
 from reid_accel.data.layouts import MarketLayout
+from reid_accel.data.listing import ImageFile
 from reid_accel.errors import InputError
 
 SIZE = SimpleNamespace(height_px=32, width_px=16, interpolation="bilinear", fit="stretch")
@@ -74,3 +76,16 @@ def test_labels_can_be_had_without_pixels(small_market: Path) -> None:
     assert images.num_cameras == 2
     with pytest.raises(AssertionError, match="without its images"):
         _ = images.crops
+
+
+def test_tracklets_follow_their_images_and_change_the_fingerprint_only_if_known() -> None:
+    files = [ImageFile(Path(f"{row}.jpg"), f"{row}.jpg", 1 + row // 2, row % 2) for row in range(6)]
+    plain = ImageDataset.of_files(files, (), None)
+    old = hashlib.sha256("\n".join(plain.name_N).encode())
+    for labels in (plain.pid_N, plain.camera_N, plain.attributes_NA):
+        old.update(labels.tobytes())
+    assert plain.fingerprint() == old.hexdigest()[:16]
+    tracked = ImageDataset.of_files([file._replace(tracklet=row) for row, file in enumerate(files)], (), None)
+    assert tracked.fingerprint() != plain.fingerprint()
+    assert tracked.select(np.array([4, 1])).tracklet_N.tolist() == [4, 1]
+    assert plain.select(np.array([4, 1])).tracklet_N.tolist() == [-1, -1]

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ from reid_accel.data import load
 from reid_accel.data.layouts import MarketLayout
 from reid_accel.data.open import open_data
 from reid_accel.data.splits import split_training_images
-from reid_accel.data.tables import listing_of
+from reid_accel.data.tables import listing_of, tables_of
 from reid_accel.errors import InputError
 from reid_accel.retrieval.protocol import fitting_protocol
 
@@ -170,3 +171,33 @@ def test_a_changed_copy_of_a_tables_image_is_written_again(
     copy.write_bytes(content[:-40] + bytes([content[-40] ^ 1]) + content[-39:])
     assert listing_of(tables, tmp_path).splits["query"][2].path.read_bytes() == content
     assert "was changed" in caplog.text
+
+
+def test_tracklets_and_times_go_into_tables_and_come_back(small_market: Path, tmp_path: Path) -> None:
+    listing = MarketLayout().read(small_market)
+    tracked = {
+        split: tuple(image._replace(tracklet=row // 2, time=row) for row, image in enumerate(images))
+        for split, images in listing.splits.items()
+    }
+    tracked["query"] = listing.splits["query"]
+    tables = tables_of(replace(listing, splits=tracked))
+    assert tables["train"]["tracklet"][:3] == [0, 0, 1]
+    assert tables["query"]["tracklet"] == [-1] * len(tables["query"])
+    again = listing_of(tables, tmp_path / "images")
+    for split, images in tracked.items():
+        assert [(image.tracklet, image.time) for image in again.splits[split]] == [
+            (image.tracklet, image.time) for image in images
+        ]
+
+
+def test_a_set_without_tracklets_has_no_such_columns(small_market: Path, tmp_path: Path) -> None:
+    train = load("market-layout", small_market, cache_dir=tmp_path / "cache")["train"]
+    assert train.column_names == ["image", "name", "pid", "camera", "row"]
+    with pytest.raises(InputError, match="time must be a whole number, got '12:30'; rename the column"):
+        listing_of(
+            {
+                split: train.add_column("time", ["12:30"] * len(train))  # type: ignore[call-arg]
+                for split in ("train", "query", "gallery")
+            },
+            tmp_path / "images",
+        )

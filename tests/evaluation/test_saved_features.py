@@ -15,7 +15,8 @@ from reid_accel.errors import InputError
 from reid_accel.evaluation.saved_features import FeaturesOrigin, score_saved_features, write_saved_features
 from reid_accel.models.architecture import Architecture
 from reid_accel.models.reid import ReIDModel
-from reid_accel.retrieval.features import Embeddings, read_features, save_features
+from reid_accel.retrieval.feature_files import read_features, save_features
+from reid_accel.retrieval.features import Embeddings
 
 CPU = torch.device("cpu")
 

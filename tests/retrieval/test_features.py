@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from reid_accel.errors import InputError
 from reid_accel.retrieval.api import evaluate
-from reid_accel.retrieval.features import Embeddings, read_features, save_features
+from reid_accel.retrieval.feature_files import read_features, save_features
+from reid_accel.retrieval.features import Embeddings
 
 
 def embeddings(num_rows=10, fingerprint="model a, data b", seed=0):
@@ -175,3 +176,49 @@ def test_large_cameras_and_people_are_scored_as_small_ones():
         return evaluate(query, gallery).summary()
 
     assert scores(2**31) == scores(2**62) == scores(0)
+
+
+def test_tracklets_are_saved_selected_and_sharded(tmp_path):
+    tracked = replace(embeddings(), tracklet_N=np.arange(10) // 3 - 1)
+    save_features(tmp_path, "gallery", tracked, rows_per_file=4)
+    again = read_features(tmp_path, "gallery")
+    assert_same(again, tracked)
+    assert again.tracklet_N.tolist() == [-1, -1, -1, 0, 0, 0, 1, 1, 1, 2]
+    assert again.select(np.array([9, 3])).tracklet_N.tolist() == [2, 0]
+    assert again.shard(range(5, 10)).tracklet_N.tolist() == again.tracklet_N.tolist()
+    assert Embeddings.of(np.eye(2), tracklets=[5, -1]).tracklet_N.tolist() == [5, -1]
+
+
+def test_features_without_tracklets_are_the_files_they_were(tmp_path):
+    save_features(tmp_path, "gallery", embeddings())
+    assert sorted(load_file(tmp_path / "gallery-00000-of-00001.safetensors")) == [
+        "camera",
+        "embedding",
+        "name",
+        "name_end",
+        "pid",
+    ]
+    again = read_features(tmp_path, "gallery")
+    assert again.tracklet_N.tolist() == [-1] * 10
+    assert not again.has_tracklets
+
+
+def test_a_changed_tracklet_is_noticed(tmp_path):
+    save_features(tmp_path, "gallery", replace(embeddings(), tracklet_N=np.arange(10)))
+    path = tmp_path / "gallery-00000-of-00001.safetensors"
+    tensors = load_file(path)
+    tensors["tracklet"][3] = 7
+    save_file(tensors, path)
+    with pytest.raises(InputError, match="don't belong to one save"):
+        read_features(tmp_path, "gallery")
+    del tensors["tracklet"]
+    save_file(tensors, path)
+    with pytest.raises(InputError, match="don't belong to one save"):
+        read_features(tmp_path, "gallery")
+
+
+def test_tracklets_of_another_number_of_rows_are_refused():
+    with pytest.raises(InputError, match="tracklets has shape"):
+        replace(embeddings(), tracklet_N=np.arange(3))
+    with pytest.raises(InputError, match="tracklets must be integers"):
+        Embeddings.of(np.eye(2), tracklets=[0.5, 1.5])

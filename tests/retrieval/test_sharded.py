@@ -76,7 +76,7 @@ def refusal(work):
 def with_another_row(images):
     """The same features with labels of one more row."""
     pids, cameras = (np.append(labels, 1) for labels in (images.pid_N, images.camera_N))
-    return replace(images, pid_N=pids, camera_N=cameras)
+    return replace(images, pid_N=pids, camera_N=cameras, tracklet_N=np.full(len(pids), -1))
 
 
 def mistakes(query, gallery, rows, group):
