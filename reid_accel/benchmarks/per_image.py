@@ -36,12 +36,14 @@ class WhiteBalance(torch.nn.Module):
 def usual_transform(size: ModelConfig, config: AugmentConfig) -> T.Compose:
     """torchvision's transforms for the same settings, in the order that re-ID trainers apply them.
 
-    Raises InputError for random patches, which torchvision doesn't have.
+    Raises InputError for random patches and for OpenCV's resize, which torchvision doesn't have.
     """
     if config.patch_probability:
         raise InputError("the per-image pipeline has no random patches: set --augment.patch-probability 0")
     mean, std = normalization(size.backbone)
     nothing = tuple(round(255 * value) for value in mean)
+    if size.interpolation == "cv2":
+        raise InputError("torchvision always antialiases images: set --model.interpolation bilinear")
     steps: list[Any] = [T.Resize((size.height_px, size.width_px), T.InterpolationMode(size.interpolation))]
     if config.color_jitter:
         steps.append(T.ColorJitter(*(config.color_jitter,) * 3))

@@ -30,8 +30,9 @@ class ModelConfig:
     """Input height."""
     width_px: int = 128
     """Input width."""
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
-    """Interpolation of the resize (always antialiased)."""
+    interpolation: Literal["bilinear", "bicubic", "cv2"] = "bilinear"
+    """Interpolation of the resize, antialiased by `bilinear` and `bicubic` (Pillow's). `cv2`: as OpenCV's INTER_LINEAR,
+    without antialiasing, for a model that goes into a tracker which resizes like that."""
     fit: Literal["stretch", "letterbox"] = "stretch"
     """Resize to the input shape (`stretch`, as in the literature), or keep the aspect ratio and pad (`letterbox`)."""
     last_stride: Literal[1, 2] = 2

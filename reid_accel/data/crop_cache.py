@@ -26,13 +26,13 @@ from torch import Tensor
 
 from reid_accel.data.cache_dir import writable_cache
 from reid_accel.data.images import (
-    INTERPOLATIONS,
     READER,
     ImageSize,
     as_array,
     image_size,
     may_stay_small,
     read_crop,
+    resized,
     to_pixels,
 )
 from reid_accel.errors import InputError, shortened
@@ -208,8 +208,7 @@ def _decode_all(file: Path, paths: Sequence[Path], decoding: Decoding) -> dict[s
                 if own_size is None:
                     crops[row] = to_pixels(image, size)
                 else:  # a PNG may be turned by what follows its pixels
-                    same = image.size == own_size
-                    crops[row] = as_array(image if same else image.resize(own_size, INTERPOLATIONS[size.interpolation]))
+                    crops[row] = as_array(resized(image, own_size, size.interpolation))
             except InputError as error:
                 unreadable[row] = str(error)
 

@@ -25,7 +25,7 @@ from reid_accel.data.pixel_budget import PixelBudget
 from reid_accel.errors import InputError
 from reid_accel.files import is_utf8, open_regular, shown
 
-INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_PILLOWS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}  # both antialiased
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF")  # Pillow's default list starts Ghostscript for PostScript
 LETTERBOX_COLOR = (124, 116, 104)  # ImageNet's mean: 0 after normalizing
 READER = 2  # to be increased when the same file gives other pixels than before, since decoded images are cached
@@ -201,16 +201,39 @@ def may_stay_small(width: int, height: int, size: ImageSize) -> bool:
 
 
 def to_pixels(image: Image.Image, size: ImageSize) -> npt.NDArray[np.uint8]:
-    """An RGB image at the network's size: uint8, 3 x H x W. Pillow's filters antialias when downscaling.
+    """An RGB image at the network's size: uint8, 3 x H x W.
 
     size.fit: "stretch" changes the aspect ratio, as the literature does; "letterbox" keeps it and pads with gray.
     """
-    wanted, interpolation = (size.width_px, size.height_px), INTERPOLATIONS[size.interpolation]
-    if image.size != wanted and size.fit == "letterbox":
-        image = ImageOps.pad(image, wanted, interpolation, color=LETTERBOX_COLOR)
-    elif image.size != wanted:
-        image = image.resize(wanted, interpolation)
-    return as_array(image)
+    wanted = (size.width_px, size.height_px)
+    if image.size == wanted or size.fit == "stretch":
+        return as_array(resized(image, wanted, size.interpolation))
+    if size.interpolation == "cv2":
+        return as_array(ImageOps.pad(_contained(image, wanted), wanted, color=LETTERBOX_COLOR))
+    return as_array(ImageOps.pad(image, wanted, _PILLOWS[size.interpolation], color=LETTERBOX_COLOR))
+
+
+def resized(image: Image.Image, wanted: tuple[int, int], interpolation: str) -> Image.Image:
+    """An RGB image at this width and height; one of that size is returned unchanged.
+
+    interpolation: "bilinear" and "bicubic" are Pillow's filters, which antialias when downscaling; "cv2" is OpenCV's
+    INTER_LINEAR, which mixes the four nearest pixels, whatever the scale.
+    """
+    if image.size == wanted:
+        return image
+    if interpolation != "cv2":
+        return image.resize(wanted, _PILLOWS[interpolation])
+    pixels_13HW = torch.tensor(as_array(image), dtype=torch.float32)[None]
+    levels_3HW = F.interpolate(pixels_13HW, wanted[::-1], mode="bilinear", align_corners=False)[0].round_()
+    return Image.fromarray(levels_3HW.to(torch.uint8).permute(1, 2, 0).contiguous().numpy())
+
+
+def _contained(image: Image.Image, wanted: tuple[int, int]) -> Image.Image:
+    """An RGB image, as large as fits into this width and height, resized as by OpenCV; its shape is kept."""
+    (width, height), (most_across, most_down) = image.size, wanted
+    if width * most_down > most_across * height:
+        return resized(image, (most_across, max(1, round(height / width * most_across))), "cv2")
+    return resized(image, (max(1, round(width / height * most_down)), most_down), "cv2")
 
 
 def as_array(image: Image.Image) -> npt.NDArray[np.uint8]:
@@ -240,10 +263,12 @@ def per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
 def enlarge(images_B3HW: Tensor, size: ImageSize) -> Tensor:
     """Float images in 0..1 at the network's size, on their device; images of that size are returned unchanged.
 
-    Bilinear, or bicubic with a = -0.5 as in Pillow.
+    Bilinear, or bicubic with a = -0.5 as in Pillow. Enlarging, "cv2" differs from "bilinear" by rounding only.
     """
     wanted = (size.height_px, size.width_px)
     if images_B3HW.shape[-2:] == wanted:
         return images_B3HW
-    larger = F.interpolate(images_B3HW, wanted, mode=size.interpolation, align_corners=False, antialias=True)
+    mode = "bicubic" if size.interpolation == "bicubic" else "bilinear"
+    smooth = size.interpolation != "cv2"
+    larger = F.interpolate(images_B3HW, wanted, mode=mode, align_corners=False, antialias=smooth)
     return larger.clamp_(0, 1)

@@ -289,6 +289,14 @@ def test_small_images_of_one_size_keep_it(tmp_path: Path) -> None:
     assert opened(paths, tmp_path / "cache", fingerprint="other").crops_N3HW.shape == (5, 3, 32, 16)
 
 
+def test_each_interpolation_has_a_cache_of_its_own(tmp_path: Path) -> None:
+    paths = noise_images(tmp_path / "images", 3, size=(50, 90))
+    as_opencv = SimpleNamespace(height_px=32, width_px=16, interpolation="cv2", fit="stretch")
+    smooth, sharp = (opened(paths, tmp_path / "cache", size=size).crops_N3HW for size in (SIZE, as_opencv))
+    assert np.array_equal(sharp, np.stack([to_pixels(read_image(path), as_opencv) for path in paths]))
+    assert smooth.std() < sharp.std() - 10, "noise that was averaged"
+
+
 def test_what_a_killed_build_left_long_ago_is_removed(tmp_path: Path) -> None:
     paths = noise_images(tmp_path / "images", 2)
     opened(paths, tmp_path / "cache")

@@ -50,6 +50,56 @@ def test_resizing_is_torchvisions(interpolation: str) -> None:
     assert np.array_equal(to_pixels(noise, size(64, 32, interpolation)), np.asarray(theirs).transpose(2, 0, 1))
 
 
+def bilinear_by_definition(pixels_HW3: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Each pixel's center in the source, where the four nearest pixels are mixed; the border is continued."""
+    source_height, source_width, _ = pixels_HW3.shape
+    result = np.zeros((height, width, 3))
+    for y, x in np.ndindex(height, width):
+        down, across = (y + 0.5) * source_height / height - 0.5, (x + 0.5) * source_width / width - 0.5
+        top, left = int(np.floor(down)), int(np.floor(across))
+        for row, column in ((top, left), (top, left + 1), (top + 1, left), (top + 1, left + 1)):
+            weight = (1 - abs(down - row)) * (1 - abs(across - column))
+            inside = np.clip(row, 0, source_height - 1), np.clip(column, 0, source_width - 1)
+            result[y, x] += weight * pixels_HW3[inside]
+    return result
+
+
+@pytest.mark.parametrize("shape", [(100, 77), (20, 50), (128, 64), (1, 1)])
+def test_opencvs_resize_mixes_the_four_nearest_pixels(shape: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(4).integers(0, 256, (*shape, 3), np.uint8)
+    ours = to_pixels(Image.fromarray(pixels), size(64, 32, "cv2")).transpose(1, 2, 0)
+    assert np.abs(ours - bilinear_by_definition(pixels, 64, 32)).max() <= 0.51
+
+
+@pytest.mark.contracts
+@pytest.mark.parametrize("shape", [(100, 77), (20, 50), (128, 64), (300, 299), (65, 31)])
+def test_opencvs_resize_is_opencvs(shape: tuple[int, int]) -> None:
+    cv2 = pytest.importorskip("cv2")
+    pixels = np.random.default_rng(5).integers(0, 256, (*shape, 3), np.uint8)
+    theirs = cv2.resize(pixels, (32, 64), interpolation=cv2.INTER_LINEAR)
+    ours = to_pixels(Image.fromarray(pixels), size(64, 32, "cv2")).transpose(1, 2, 0)
+    assert np.abs(ours.astype(int) - theirs).max() <= 1
+    pillows = to_pixels(Image.fromarray(pixels), size(64, 32)).transpose(1, 2, 0).astype(int)
+    assert shape[0] < 100 or np.abs(pillows - theirs).max() > 20, "the control: Pillow antialiases"
+
+
+def test_opencvs_resize_on_the_device_is_the_same_to_rounding() -> None:
+    pixels = np.random.default_rng(6).integers(0, 256, (50, 20, 3), np.uint8)
+    small = torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None].float() / 255
+    on_device = 255 * enlarge(small, size(128, 64, "cv2"))[0].numpy()
+    assert np.abs(on_device - to_pixels(Image.fromarray(pixels), size(128, 64, "cv2"))).max() <= 0.51
+
+
+@pytest.mark.parametrize(("width", "height"), [(50, 50), (200, 1), (1, 200), (32, 64), (31, 200), (64, 64)])
+def test_a_letterbox_of_opencvs_resize_has_pillows_geometry(width: int, height: int) -> None:
+    red = Image.new("RGB", (width, height), (250, 0, 0))
+    theirs = to_pixels(red, size(64, 32, fit="letterbox"))
+    ours = to_pixels(red, size(64, 32, "cv2", fit="letterbox"))
+    vanishes = min(64 * width / height, 32 * height / width) < 0.5  # Pillow then leaves nothing of the image
+    assert np.array_equal(ours, theirs) or vanishes
+    assert (ours == np.array([250, 0, 0])[:, None, None]).all(0).any(), "something of the image is left"
+
+
 def test_draw_image_control_differs(tmp_path: Path) -> None:
     red = read_image(draw_image(tmp_path / "a.png", (255, 0, 0)))
     assert not np.array_equal(np.asarray(red), np.asarray(read_image(draw_image(tmp_path / "b.png"))))

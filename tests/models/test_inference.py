@@ -1,6 +1,7 @@
 """`ReIDModel.embed` and `ReIDModel.attributes`: one picture or many, files or arrays."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,14 +12,15 @@ from PIL import Image
 
 from reid_accel.attributes.vocabulary import MARKET_GROUPS, AttributeGroup
 from reid_accel.config.schema import ModelConfig
+from reid_accel.data.images import to_pixels
 from reid_accel.errors import InputError
 from reid_accel.models.architecture import Architecture
 from reid_accel.models.reid import ReIDModel
 
 
-def network(neck: Literal["fc", "bn"] = "fc", **facts: Any) -> ReIDModel:
+def network(neck: Literal["fc", "bn"] = "fc", settings: ModelConfig | None = None, **facts: Any) -> ReIDModel:
     torch.manual_seed(0)
-    settings = ModelConfig(backbone="test_resnet", pretrained=False, height_px=64, width_px=32, neck=neck)
+    settings = settings or ModelConfig(backbone="test_resnet", pretrained=False, height_px=64, width_px=32, neck=neck)
     return ReIDModel(Architecture(model=settings, num_identities=2, **facts))
 
 
@@ -57,6 +59,19 @@ def test_lists_of_any_kind_give_a_row_each_in_order(pictures: list[Image.Image],
         [files[0], *arrays[1:]],
     ):
         assert torch.equal(model.embed(images), expected), type(images)
+
+
+def test_a_model_resizes_as_it_was_trained(tmp_path: Path) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (200, 100, 3), np.uint8)
+    features = {}
+    for interpolation in ("bilinear", "cv2"):
+        settings = replace(network().architecture.model, interpolation=interpolation)
+        network(settings=settings).save_pretrained(tmp_path / interpolation)
+        loaded = ReIDModel.from_pretrained(tmp_path / interpolation)
+        pixels = to_pixels(Image.fromarray(noise), loaded.architecture).transpose(1, 2, 0)
+        features[interpolation] = loaded.embed(noise)
+        assert torch.equal(features[interpolation], loaded.embed(np.ascontiguousarray(pixels)))
+    assert not torch.allclose(features["bilinear"], features["cv2"], rtol=0.01), "the control: the resize matters"
 
 
 def test_no_more_images_than_the_batch_size_are_in_memory_at_once(pictures: list[Image.Image]) -> None:
