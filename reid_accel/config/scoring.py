@@ -37,6 +37,10 @@ class ScoreConfig(PredictConfig):
     """Also report scores after k-reciprocal re-ranking (Zhong et al. 2017: k1 = 20, k2 = 6, lambda = 0.3)."""
     query_expansion: int = 0
     """Also report scores after alpha query expansion with this many neighbors; 0: off."""
+    tracklets: Literal["mean", "quality", "medoid"] | None = None
+    """Compare tracklets instead of images of query and gallery, for sets with tracklets (names like
+    0001C1T0001F001.jpg, or a column tracklet). A tracklet's feature is the `mean` of its images', their mean weighted
+    by `quality` (the feature's norm before batch norm), or that of its `medoid` image."""
     validation_queries: int = 100
     """Number of validation images drawn as queries against all validation images (course protocol)."""
     shown_queries: int = 10

@@ -23,6 +23,7 @@ UNKNOWN_TIME = -1
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 _PERSON_ONLY = re.compile(r"(-?\d+)[_.]")
 _PERSON_AND_CAMERA = re.compile(r"([-\d]+)_c(\d+)")
+_TRACKED = re.compile(r"0*(-1|\d{1,9})C(\d{1,2})T(\d{1,4})F(\d{1,9})\.", re.ASCII)
 
 
 class ImageFile(NamedTuple):
@@ -91,6 +92,31 @@ def parse_person(name: str) -> tuple[int, int]:
     return parse_name(name)
 
 
+def parse_tracked(name: str) -> tuple[int, int, int, int] | None:
+    """Person, camera, tracklet and frame of a name as in MARS (Zheng et al., ECCV 2016); None for other names.
+
+    Its names number the tracklets of each person; here the number is made of person (+ 1), camera and tracklet, so that
+    it is unique in the set.
+
+    >>> parse_tracked("0012C3T0001F024.jpg"), parse_tracked("00-1C1T0002F003.jpg")
+    ((12, 3, 13030001, 24), (-1, 1, 10002, 3))
+    """
+    match = _TRACKED.match(name)
+    if match is None:
+        return None
+    pid, camera, tracklet, frame = (int(number) for number in match.groups())
+    return pid, camera, ((pid + 1) * 100 + camera) * 10_000 + tracklet, frame
+
+
+def tracked_image(path: Path, attributes: PersonAttributes, unknown: tuple[int, ...]) -> ImageFile | None:
+    """An image labeled by its name as in MARS; None for other names."""
+    labels = parse_tracked(path.name)
+    if labels is None:
+        return None
+    pid, camera, tracklet, frame = labels
+    return ImageFile(path, path.name, pid, camera, attributes.get(pid, unknown), tracklet, frame)
+
+
 def _some_have_cameras(names: Iterable[str]) -> bool:
     """Whether a name has a camera, so that all must have one: else a misspelled one would lose its camera."""
     return any("_c" in name for name in names)
@@ -156,6 +182,9 @@ def labeled_images(folder: Path, attributes: PersonAttributes, num_groups: int) 
     """The images of a folder, labeled by their names and the attributes of each person."""
     unknown = (UNKNOWN,) * num_groups
     images, paths = [], list_images(folder)
+    tracked = [tracked_image(path, attributes, unknown) for path in paths]
+    if None not in tracked:
+        return tuple(image for image in tracked if image is not None)
     parse = parse_name if _some_have_cameras([path.name for path in paths]) else parse_person
     for path in paths:
         try:

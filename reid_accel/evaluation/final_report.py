@@ -6,7 +6,7 @@ For train.py and score.py; every process calls these functions, process 0 writes
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ from reid_accel.evaluation.evaluate import (
 )
 from reid_accel.evaluation.rank_lists import Pictured, rank_lists
 from reid_accel.evaluation.saved_features import FeaturesOrigin, write_saved_features
+from reid_accel.evaluation.tracklets import stamped, tracklets_of
 from reid_accel.files import write_json
 from reid_accel.hub import push
 from reid_accel.models.reid import Architecture, ReIDModel, load_model, on_device
@@ -193,12 +194,11 @@ def _score(embedded: Embedded, plan: ReportPlan, metric: str) -> Scored:
     entries = partial(retrieval_entries, flip=config.flip, crops=config.crops, edition=plan.data.edition)
     scored = Scored([], [], [])
     if plan.data.labeled_test:
-        gallery = embedded.embeddings["gallery"]
-        query = embedded.embeddings["query"].gathered(Group.of())
-        scores = score_variants(query, gallery, metric, config)
-        pictured = Pictured(images["query"], query), Pictured(images["gallery"], gallery)
-        shown = rank_lists(*pictured, scores[0], config.shown_queries) if scores else ([], [])
-        scored = Scored(entries("query", "gallery", scores), *shown)
+        query, gallery = (_compared(split, embedded, config, metric) for split in ("query", "gallery"))
+        query = replace(query, embeddings=query.embeddings.gathered(Group.of()))
+        scores = score_variants(query.embeddings, gallery.embeddings, metric, config)
+        shown = rank_lists(query, gallery, scores[0], config.shown_queries) if scores else ([], [])
+        scored = Scored(entries("query", "gallery", stamped(scores, config.tracklets)), *shown)
     for protocol in _protocols_within(plan):
         validation = embedded.embeddings["validation"]
         found = score_within(validation, protocol, metric, config, plan.seed)
@@ -218,6 +218,15 @@ def _score(embedded: Embedded, plan: ReportPlan, metric: str) -> Scored:
             )
             scored = Scored(scored.entries, *shown)
     return scored
+
+
+def _compared(split: str, embedded: Embedded, config: ScoreConfig, metric: str) -> Pictured:
+    """The images of a split, or one for each tracklet."""
+    images, embeddings = embedded.images[split], embedded.embeddings[split]
+    if config.tracklets is None:
+        return Pictured(images, embeddings)
+    tracklets, pooled = tracklets_of(embeddings, split, config.tracklets, metric, Group.of())
+    return Pictured(images.select(tracklets.first_K), pooled)
 
 
 def _protocols_within(plan: ReportPlan) -> tuple[str, ...]:

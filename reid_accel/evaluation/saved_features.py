@@ -7,9 +7,10 @@ from typing import Any
 import torch
 
 from reid_accel.config.schema import ScoreConfig
-from reid_accel.distributed.collectives import Group
+from reid_accel.distributed.collectives import ALONE, Group
 from reid_accel.errors import InputError
 from reid_accel.evaluation.evaluate import retrieval_entries, score_variants
+from reid_accel.evaluation.tracklets import stamped, tracklets_of
 from reid_accel.models.reid import ReIDModel, model_fingerprint
 from reid_accel.retrieval.distances import shard_rows
 from reid_accel.retrieval.feature_files import read_features, remove_old_shards, stage_features
@@ -74,9 +75,15 @@ def score_saved_features(
         )
     origin = read_checked_json(folder / ABOUT_FILE, FeaturesOrigin)
     query, gallery = (read_features(folder, split, origin.fingerprint) for split in SPLITS)
+    if config.tracklets is not None:
+        pooled = (
+            tracklets_of(one, split, config.tracklets, origin.metric, ALONE)
+            for one, split in zip((query, gallery), SPLITS, strict=True)
+        )
+        (_, query), (_, gallery) = pooled
     group = Group.of()
     shard = gallery.shard(shard_rows(gallery.num_rows, group.size, group.rank))
-    scores = score_variants(query.to(device), shard.to(device), origin.metric, config)
+    scores = stamped(score_variants(query.to(device), shard.to(device), origin.metric, config), config.tracklets)
     if not scores:
         raise InputError(
             f"none of the queries in {folder} has an image of the same person in the gallery: nothing can be scored"

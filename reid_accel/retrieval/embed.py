@@ -8,7 +8,7 @@ Legend: N images, B images of a batch or of this process, D feature, A attribute
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -35,36 +35,51 @@ class AttributePredictions:
     """Indices of the predicted values; no columns if there are no attributes."""
     junk_score_N: Tensor
     """Sum of squared attribute scores; low means distractor or junk (course report, 2.1)."""
+    score_NM: Tensor | None = None
+    """Scores of all groups' values, if they were asked for."""
 
 
 class _Batch(NamedTuple):
     embedding_BD: Tensor
     attribute_BA: Tensor
     junk_score_B: Tensor
+    score_BM: Tensor
+    quality_B: Tensor
 
 
 def embed_dataset(
-    model: ReIDModel, images: ImageDataset, config: PredictConfig, progress: Callable[[int], None] | None = None
+    model: ReIDModel,
+    images: ImageDataset,
+    config: PredictConfig,
+    progress: Callable[[int], None] | None = None,
+    *,
+    keep_scores: bool = False,
 ) -> tuple[Embeddings, AttributePredictions]:
     """Embed a set over all processes; every process calls it and gets its own rows' embeddings.
 
     The model runs in float32 without autocast or TF32, so that scores don't depend on the precision of training.
     Features, attribute logits and scores are averaged over the views of each image that `config` selects (before
     features are normalized): with 5 crops, the image and its four corners; with flip, also their mirror images.
-    progress: called after each batch with its number of images.
+    progress: called after each batch with its number of images. keep_scores: also return the attribute scores.
+    Images with tracklets also get their quality: the norm of what metric losses compare, which the neck `bn` takes
+    before batch norm.
     """
     group = Group.of()
     rows = shard_rows(len(images), group.size, group.rank)
     with tf32(allowed=False):
         own = _predict_rows(model, images, rows, config, progress)
     row_N = group.all_gather_rows(torch.arange(rows.start, rows.stop))
-    value_NA, junk_score_N = place_by_row(
-        row_N, (group.all_gather_rows(own.attribute_BA), group.all_gather_rows(own.junk_score_B)), len(images)
-    )
+
+    def everywhere(column_B: Tensor) -> Tensor:
+        return place_by_row(row_N, (group.all_gather_rows(column_B),), len(images))[0]
+
     embeddings = Embeddings(
         own.embedding_BD, rows, images.pid_N, images.camera_N, images.name_N, tracklet_N=images.tracklet_N
     )
-    return embeddings, AttributePredictions(value_NA.numpy(), junk_score_N)
+    if embeddings.has_tracklets:
+        embeddings = replace(embeddings, quality_N=everywhere(own.quality_B).numpy())
+    predicted = AttributePredictions(everywhere(own.attribute_BA).numpy(), everywhere(own.junk_score_B))
+    return embeddings, replace(predicted, score_NM=everywhere(own.score_BM)) if keep_scores else predicted
 
 
 def _batches(rows: range, batch_size: int) -> Iterator[range]:
@@ -83,6 +98,8 @@ def _predict_rows(
         _Batch(
             torch.empty((0, model.feature_size), device=device),
             torch.empty((0, len(settings.groups)), dtype=torch.int64, device=device),
+            torch.empty(0, device=device),
+            torch.empty((0, settings.num_attribute_values), device=device),
             torch.empty(0, device=device),
         )
     ]
@@ -120,14 +137,14 @@ def _predict_batch(model: ReIDModel, views: Iterator[Tensor]) -> _Batch:
     seen = [ReIDModel.forward(model, view_B3HW.to(dtype)) for view_B3HW in views]
     feature_BD = _mean([outputs.feature_BD for outputs in seen])
     embedding_BD = comparable(feature_BD, model.architecture.metric).float()
+    quality_B = _mean([outputs.metric_feature_BE.float().norm(dim=1) for outputs in seen])
     logits = [outputs.attribute_logits for outputs in seen]
     if not model.architecture.groups:
-        return _Batch(
-            embedding_BD, feature_BD.new_empty((len(feature_BD), 0)).long(), feature_BD.new_zeros(len(feature_BD))
-        )
+        none_B0 = feature_BD.new_empty((len(feature_BD), 0))
+        return _Batch(embedding_BD, none_B0.long(), feature_BD.new_zeros(len(feature_BD)), none_B0.float(), quality_B)
     chosen = [_mean(group).argmax(1) for group in zip(*logits, strict=True)]
     scores_BM = _mean([model.attribute_scores(view_logits) for view_logits in logits])
-    return _Batch(embedding_BD, torch.stack(chosen, 1), scores_BM.square().sum(1))
+    return _Batch(embedding_BD, torch.stack(chosen, 1), scores_BM.square().sum(1), scores_BM, quality_B)
 
 
 def _mean(tensors: Sequence[Tensor]) -> Tensor:

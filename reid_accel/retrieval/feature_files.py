@@ -1,7 +1,8 @@
 """Files of embeddings: safetensors shards with a small manifest.
 
     FOLDER/gallery.json                            manifest, written last
-    FOLDER/gallery-00000-of-00002.safetensors      embedding, pid, camera, tracklet (if known), name (bytes), name_end
+    FOLDER/gallery-00000-of-00002.safetensors      embedding, pid, camera, name (bytes), name_end,
+                                                   and if any is known: tracklet, quality
 
 Saved features can be scored again without images or a GPU.
 """
@@ -12,18 +13,22 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from reid_accel.errors import InputError
 from reid_accel.files import check_regular, replacing
-from reid_accel.retrieval.features import Embeddings, Int64Array, unknown_tracklets
+from reid_accel.retrieval.features import Embeddings, unknown_tracklets
 from reid_accel.retrieval.manifest import FORMAT, read_manifest, saving, stage_json
 
 ROWS_PER_FILE = 65_536
+
+T = TypeVar("T")
 
 
 def save_features(folder: Path, split_name: str, embeddings: Embeddings, rows_per_file: int = ROWS_PER_FILE) -> None:
@@ -91,7 +96,8 @@ def read_features(folder: Path, split_name: str, fingerprint: str | None = None)
             torch.cat([shard["camera"] for shard in shards]).numpy(),
             tuple(name for shard in shards for name in _unpack_names(shard["name"], shard["name_end"])),
             manifest.fingerprint,
-            tracklet_N=_joined_tracklets(shards),
+            tracklet_N=_joined(shards, "tracklet", unknown_tracklets(0)),
+            quality_N=_joined(shards, "quality", None),
         )
         if _digest(embeddings) != manifest.digest:
             raise InputError("their checksum differs from the manifest's")
@@ -121,7 +127,7 @@ def _read_shard(path: Path, num_rows: int, dimension: int) -> dict[str, torch.Te
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} is incomplete ({error}): compute the features again") from error
-    if sorted({*tensors} - {"tracklet"}) != ["camera", "embedding", "name", "name_end", "pid"]:
+    if sorted({*tensors} - {"tracklet", "quality"}) != ["camera", "embedding", "name", "name_end", "pid"]:
         raise InputError(f"{path} holds {sorted(tensors)}, not a shard of features")
     if len(tensors["embedding"]) != num_rows:
         raise InputError(
@@ -130,9 +136,9 @@ def _read_shard(path: Path, num_rows: int, dimension: int) -> dict[str, torch.Te
         )
     shapes = {
         "embedding": (num_rows, dimension),
-        **dict.fromkeys(("camera", "pid", "tracklet", "name_end"), (num_rows,)),
+        **dict.fromkeys(("camera", "pid", "tracklet", "quality", "name_end"), (num_rows,)),
     }
-    types = {"embedding": torch.float32, "name": torch.uint8}
+    types = {"embedding": torch.float32, "quality": torch.float32, "name": torch.uint8}
     for name, tensor in tensors.items():
         if tuple(tensor.shape) != shapes.get(name, (tensor.numel(),)) or tensor.dtype != types.get(name, torch.int64):
             raise InputError(
@@ -145,8 +151,7 @@ def _read_shard(path: Path, num_rows: int, dimension: int) -> dict[str, torch.Te
 def _tensors(embeddings: Embeddings, rows: slice) -> dict[str, torch.Tensor]:
     encoded = [name.encode(errors="surrogateescape") for name in embeddings.name_N[rows]]
     ends = torch.tensor([len(name) for name in encoded], dtype=torch.int64).cumsum(0)
-    tracklets = {"tracklet": torch.tensor(embeddings.tracklet_N[rows])} if embeddings.has_tracklets else {}
-    return tracklets | {
+    return {name: torch.from_numpy(array[rows]) for name, array in _of_tracklets(embeddings).items()} | {
         "embedding": embeddings.embedding_SD[rows].contiguous(),
         "pid": torch.tensor(embeddings.pid_N[rows]),
         "camera": torch.tensor(embeddings.camera_N[rows]),
@@ -155,12 +160,19 @@ def _tensors(embeddings: Embeddings, rows: slice) -> dict[str, torch.Tensor]:
     }
 
 
-def _joined_tracklets(shards: Sequence[dict[str, torch.Tensor]]) -> Int64Array:
-    """The tracklets of all shards; unknown in features without them."""
-    found = [
-        shard["tracklet"].numpy() if "tracklet" in shard else unknown_tracklets(len(shard["pid"])) for shard in shards
-    ]
-    return np.concatenate(found)
+def _of_tracklets(embeddings: Embeddings) -> dict[str, npt.NDArray[Any]]:
+    """The arrays that are saved only for images with tracklets."""
+    if not embeddings.has_tracklets:
+        return {}
+    quality = {} if embeddings.quality_N is None else {"quality": embeddings.quality_N}
+    return {"tracklet": embeddings.tracklet_N, **quality}
+
+
+def _joined(shards: Sequence[dict[str, torch.Tensor]], name: str, missing: T) -> npt.NDArray[Any] | T:
+    """An array of all shards, or `missing` if one of them lacks it."""
+    if not all(name in shard for shard in shards):
+        return missing
+    return np.concatenate([shard[name].numpy() for shard in shards])
 
 
 def _unpack_names(name: torch.Tensor, name_end: torch.Tensor) -> list[str]:
@@ -174,8 +186,8 @@ def _unpack_names(name: torch.Tensor, name_end: torch.Tensor) -> list[str]:
 def _digest(embeddings: Embeddings) -> str:
     """SHA-256 of all content, to check that all shards are from the same save."""
     digest = hashlib.sha256(f"{embeddings.fingerprint} {tuple(embeddings.embedding_SD.shape)}".encode())
-    tracklets = (embeddings.tracklet_N,) if embeddings.has_tracklets else ()
-    for array in (embeddings.embedding_SD.contiguous().numpy(), embeddings.pid_N, embeddings.camera_N, *tracklets):
+    labels = (embeddings.pid_N, embeddings.camera_N, *_of_tracklets(embeddings).values())
+    for array in (embeddings.embedding_SD.contiguous().numpy(), *labels):
         digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     digest.update("\0".join(embeddings.name_N).encode(errors="surrogateescape"))
     return digest.hexdigest()

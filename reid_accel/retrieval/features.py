@@ -58,6 +58,8 @@ class Embeddings:
     the queries' lists."""
     tracklet_N: Int64Array = field(default_factory=lambda: np.empty(0, np.int64))
     """Tracklet number, -1 if unknown; left out, all are unknown."""
+    quality_N: Float32Array | None = None
+    """For images with tracklets: the norm of the feature before batch norm; None if not known."""
 
     @classmethod
     def of(
@@ -73,7 +75,7 @@ class Embeddings:
 
         Raises InputError for arrays that don't fit together.
         """
-        embedding_ND = _as_features(features)
+        embedding_ND = as_features(features)
         _check_matrix(embedding_ND)
         num_rows = len(embedding_ND)
         return cls(
@@ -108,6 +110,13 @@ class Embeddings:
                 raise InputError(f"{what} has shape {label_N.shape}, but the set has {self.num_rows} rows")
             if label_N is not None and label_N.dtype != np.int64:
                 raise InputError(f"{what} must be int64, got {label_N.dtype}")
+        if self.quality_N is not None and (self.quality_N.shape, self.quality_N.dtype) != (
+            self.pid_N.shape,
+            np.float32,
+        ):
+            raise InputError(
+                f"quality must be float32 with {self.num_rows} rows, got {self.quality_N.dtype} {self.quality_N.shape}"
+            )
         if self.name_N and len(self.name_N) != self.num_rows:
             raise InputError(f"{len(self.name_N)} names, but the set has {self.num_rows} rows")
         if len(set(self.name_N)) != len(self.name_N):
@@ -141,7 +150,7 @@ class Embeddings:
     def select(self, rows_Q: Int64Array, group: Group = ALONE) -> "Embeddings":
         """The images at the given rows with features on every process; each must call it with the same rows."""
         return Embeddings(
-            self._features_at(rows_Q, group),
+            self.features_at(rows_Q, group),
             range(len(rows_Q)),
             self.pid_N[rows_Q],
             self.camera_N[rows_Q],
@@ -149,14 +158,16 @@ class Embeddings:
             self.fingerprint,
             rows_Q if self.source_row_N is None else self.source_row_N[rows_Q],
             self.tracklet_N[rows_Q],
+            None if self.quality_N is None else self.quality_N[rows_Q],
         )
 
     def gathered(self, group: Group) -> "Embeddings":
         """The same set with all features on every process."""
-        features_ND = self._features_at(np.arange(self.num_rows), group) if group.size > 1 else self.embedding_SD
+        features_ND = self.features_at(np.arange(self.num_rows), group) if group.size > 1 else self.embedding_SD
         return replace(self, embedding_SD=features_ND, rows=range(self.num_rows))
 
-    def _features_at(self, rows_Q: Int64Array, group: Group) -> Tensor:
+    def features_at(self, rows_Q: Int64Array, group: Group = ALONE) -> Tensor:
+        """The features of the given rows on every process; each must call it with the same rows."""
         own_Q = (rows_Q >= self.rows.start) & (rows_Q < self.rows.stop)
         assert group.size > 1 or own_Q.all(), "a single process can select rows that it holds only"
         own_rows = torch.from_numpy(rows_Q[own_Q] - self.rows.start).to(self.embedding_SD.device)
@@ -174,7 +185,8 @@ def unknown_tracklets(num_rows: int) -> Int64Array:
     return np.full(num_rows, UNKNOWN_TRACKLET, np.int64)
 
 
-def _as_features(features: Features) -> Tensor:
+def as_features(features: Features) -> Tensor:
+    """A tensor that shares the memory where it can. Raises InputError unless it holds floating-point numbers."""
     tensor = features.detach() if isinstance(features, Tensor) else _from_numpy(np.asarray(features))
     return tensor.float() if tensor.dtype == torch.float64 else tensor
 

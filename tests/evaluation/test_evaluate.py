@@ -32,6 +32,7 @@ def labeled(split: str, pids: list[int], cameras: list[int], places: list[float]
         name_N=tuple(f"{split}{row}.jpg" for row in range(number)),
         pid_N=np.array(pids),
         camera_N=np.array(cameras),
+        tracklet_N=np.full(number, -1),
         attributes_NA=np.empty((number, 0), np.int64),
         row_N=np.arange(number),
         groups=(),

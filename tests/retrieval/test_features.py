@@ -184,6 +184,10 @@ def test_tracklets_are_saved_selected_and_sharded(tmp_path):
     again = read_features(tmp_path, "gallery")
     assert_same(again, tracked)
     assert again.tracklet_N.tolist() == [-1, -1, -1, 0, 0, 0, 1, 1, 1, 2]
+    assert again.quality_N is None
+    quality = np.linspace(0, 1, 10, dtype=np.float32)
+    save_features(tmp_path, "gallery", replace(tracked, quality_N=quality), rows_per_file=4)
+    assert np.array_equal(read_features(tmp_path, "gallery").quality_N, quality)
     assert again.select(np.array([9, 3])).tracklet_N.tolist() == [2, 0]
     assert again.shard(range(5, 10)).tracklet_N.tolist() == again.tracklet_N.tolist()
     assert Embeddings.of(np.eye(2), tracklets=[5, -1]).tracklet_N.tolist() == [5, -1]

@@ -18,6 +18,7 @@ from reid_accel.retrieval.expansion import AlphaExpansion
 from reid_accel.retrieval.features import Embeddings
 from reid_accel.retrieval.protocol import Settings
 from reid_accel.retrieval.rerank import KReciprocal
+from reid_accel.retrieval.tracklets import find_tracklets, pooled
 
 NUM_GALLERY, NUM_QUERIES, BLOCK = 1013, 45, 64
 OWN_ROWS = np.arange(NUM_QUERIES) * 7
@@ -106,6 +107,22 @@ def mistakes(query, gallery, rows, group):
     return told
 
 
+def pooled_bits(rank, world, group):
+    """The features of 1,500 tracklets, each process having pooled its own."""
+    rng = np.random.default_rng(3)
+    images = Embeddings.of(
+        rng.standard_normal((4000, 5)), cameras=np.zeros(4000, np.int64), tracklets=rng.permutation(4000) % 1500
+    )
+    shard = images.shard(shard_rows(4000, world, rank))
+    images = replace(shard, quality_N=rng.random(4000).astype(np.float32))
+    found = {}
+    for how in ("mean", "quality", "medoid"):
+        rows = pooled(images, find_tracklets(images, "gallery"), how, "cosine", group)
+        assert rows.rows == shard_rows(1500, world, rank)
+        found[how] = rows.gathered(group).embedding_SD.numpy().tobytes().hex()
+    return found
+
+
 def work(rank, world, folder):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world)
@@ -124,6 +141,7 @@ def work(rank, world, folder):
         "scores": {name: bits(score(query, shard, name, group)) for name in SCORES},
         "list": bits_of_list(top_k(query, shard, 30, market, group)),
         "full_list": bits_of_list(top_k(query, shard, NUM_GALLERY, everything, group)),
+        "pooled": pooled_bits(rank, world, group),
     }
     if rank == 0:
         found["unsharded"] = {name: bits(score(query, gallery, name)) for name in SCORES}
@@ -163,6 +181,14 @@ def test_rank_lists_are_the_same_bits_on_any_number_of_ranks(launched, world):
     for rank in launched[world]:
         assert rank["list"] == launched[1][0]["unsharded_list"]
         assert rank["full_list"] == launched[1][0]["unsharded_full_list"]
+
+
+@pytest.mark.parametrize("world", [2, 3, 4])
+def test_tracklets_are_the_same_bits_on_any_number_of_ranks(launched, world):
+    alone = launched[1][0]["pooled"]
+    assert len(set(alone.values())) == 3
+    for rank in launched[world]:
+        assert rank["pooled"] == alone
 
 
 def test_other_features_give_other_bits():
