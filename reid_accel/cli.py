@@ -13,6 +13,7 @@ import tyro
 from tyro.conf import Positional
 
 from reid_accel.config.checks import in_home
+from reid_accel.config.export import ExportConfig
 from reid_accel.config.launch_file import check_launch_file
 from reid_accel.config.recipes import launch_file_path, recipe_path, recipes, title_of
 from reid_accel.errors import InputError, explaining_os_errors
@@ -28,6 +29,7 @@ DESCRIPTION = f"""Train, evaluate and use person re-identification models (versi
 `reid-accel COMMAND --help` explains a command, `reid-accel --version` prints the version."""
 
 AS_PUBLISHED = PublishedSettings()
+DEFAULT_EXPORT = ExportConfig()
 Images = Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")]
 
 
@@ -118,6 +120,27 @@ def _recipes(name: Positional[str | None] = None) -> int:
     width = max(map(len, recipes()))
     for recipe, path in recipes().items():
         print(visible(f"{recipe:{width}}  {title_of(path)}"))
+    return SUCCESS
+
+
+def _export(
+    model: Positional[str],
+    module: str | None = None,
+    settings: tyro.conf.OmitArgPrefixes[ExportConfig] = DEFAULT_EXPORT,
+) -> int:
+    """Export a saved model to ONNX, OpenVINO, TorchScript or torch.export, and prove it equal.
+
+    Each file is run by its own runtime on 32 drawn pedestrians and images of the run, at several batch sizes; one that
+    does not return the model's features is not written. golden.safetensors and check.py repeat the proof elsewhere.
+
+    Args:
+        model: Model folder of a run (RUN/model), or a hub's user/name.
+        module: Python module to import first, which registers your own backbone with timm.
+    """
+    from reid_accel.export.write import export
+
+    for line in export(model, settings, module).lines():
+        print(visible(line, kept=""))
     return SUCCESS
 
 
@@ -229,6 +252,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "bench": _bench,
     "recipes": _recipes,
     "import-weights": _import_weights,
+    "export": _export,
     "push": _push,
     "check-submission": _check_submission,
 }

@@ -197,7 +197,7 @@ class ReIDModel(
         neck_BD = neck_BPU.flatten(1)
         logits = tuple(head(neck_BD) for head in self.attribute_heads)
         # scores and feature in float32: under autocast the heads return 16 bits, too few for ranking
-        scores_BM = self.attribute_scores(logits) if logits else neck_BD.new_empty((len(neck_BD), 0)).float()
+        scores_BM = self.attribute_scores(logits) if logits else neck_BD.new_empty((neck_BD.shape[0], 0)).float()
         reweighted_BM = scores_BM
         if self.reweighting is not None:
             reweighted_BM = torch.sigmoid(self.reweighting(_like(self.reweighting, scores_BM)).float()) * scores_BM

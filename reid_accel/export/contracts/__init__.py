@@ -1,0 +1,1 @@
+"""Files for the tools that run exported models: one module per tool."""

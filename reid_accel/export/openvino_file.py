@@ -1,0 +1,80 @@
+"""OpenVINO: a graph is converted from its ONNX file, and read by OpenVINO's CPU plugin."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from reid_accel.errors import InputError, first_line
+from reid_accel.export.metadata import HASH_KEY, KEY, GraphInfo
+from reid_accel.export.opened import Opened
+from reid_accel.export.packages import package
+from reid_accel.files import sha256
+
+PRECISE = {"INFERENCE_PRECISION_HINT": "f32"}
+"""Processors with AMX count in bfloat16 unless asked not to."""
+
+
+def write(onnx_path: Path, info: GraphInfo, path: Path) -> None:
+    """Convert a written ONNX file; `path` is the .xml, the weights lie beside it in a .bin."""
+    openvino = package("openvino", "--to openvino")
+    model = openvino.convert_model(str(onnx_path))
+    save(model, info, path)
+
+
+def save(model: Any, info: GraphInfo, path: Path) -> None:
+    """Write a model with its description: 16-bit weights for `half`."""
+    openvino = package("openvino", "--to openvino")
+    openvino.save_model(model, str(path), compress_to_fp16=info.precision == "half")
+    described = openvino.Core().read_model(str(path))
+    described.set_rt_info(info.to_json(), [KEY])
+    described.set_rt_info(sha256(path.with_suffix(".bin")), [HASH_KEY])
+    again = path.with_name(f"described-{path.name}")
+    openvino.save_model(described, str(again), compress_to_fp16=False)
+    del model, described  # their weights are mapped from the files
+    again.with_suffix(".bin").replace(path.with_suffix(".bin"))
+    again.replace(path)
+
+
+def opened(path: Path) -> Opened:
+    """Load a file by OpenVINO on the CPU, which then computes in float32. Raises InputError for a damaged file."""
+    openvino = package("openvino", f"running {path.name}")
+    weights = path.with_suffix(".bin")
+    if not weights.is_file():
+        raise InputError(f"{path} needs its weights {weights.name} beside it: copy both files")
+    core = openvino.Core()
+    try:
+        model = core.read_model(str(path), str(weights))
+        compiled = core.compile_model(model, "CPU", {**PRECISE, "INFERENCE_NUM_THREADS": torch.get_num_threads()})
+    except RuntimeError as error:
+        raise InputError(
+            f"{path} cannot be loaded by OpenVINO ({_reason(error)}): it is damaged, or written for another version; "
+            "export or copy both files again"
+        ) from error
+    if model.has_rt_info([HASH_KEY]) and model.get_rt_info([HASH_KEY]).value != sha256(weights):
+        raise InputError(f"{weights} was changed after it was written (its hash is another): export both files again")
+    text = model.get_rt_info([KEY]).value if model.has_rt_info([KEY]) else None
+    if len(model.inputs) != 1:
+        raise InputError(f"{path} has {len(model.inputs)} inputs, but a re-ID model has one: the images")
+    return Opened(
+        GraphInfo.from_json(text, str(path)) if isinstance(text, str) else None,
+        lambda images: list(compiled(images).to_tuple()),
+        (RuntimeError,),
+        {_name(each): _lengths(each) for each in model.inputs},
+        {_name(each): _lengths(each) for each in model.outputs},
+    )
+
+
+def _name(port: Any) -> str:
+    return next(iter(sorted(port.get_names())), "")
+
+
+def _lengths(port: Any) -> tuple[int | None, ...]:
+    return tuple(each.get_length() if each.is_static else None for each in port.get_partial_shape())
+
+
+def _reason(error: RuntimeError) -> str:
+    """What OpenVINO says beside the places in its own sources."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    said = [line for line in lines if line and not line.startswith(("Exception from", "Check '", "FrontEnd API"))]
+    return first_line(ValueError(said[0])) if said else first_line(error)

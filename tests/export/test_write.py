@@ -1,0 +1,63 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.exports import GROUPS, saved
+
+from reid_accel import ReIDModel
+from reid_accel.config.export import ExportConfig
+from reid_accel.errors import InputError
+from reid_accel.export.runtimes import as_tensor, graph_input, open_runtime
+from reid_accel.export.write import export
+
+pytest.importorskip("onnxscript", reason="needs the extra `export`")
+pytest.importorskip("onnxruntime", reason="needs the extra `export`")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An export to all formats, with normalization inside, BGR pixels to 255 and attributes."""
+    pytest.importorskip("openvino", reason="needs the extra `export`")
+    model = saved(tmp_path_factory.mktemp("run"), groups=GROUPS)
+    config = ExportConfig(
+        to=("onnx,openvino,torchscript,torch-export",), flavor="inside", pixel_range=255, bgr=True, with_attributes=True
+    )
+    return export(str(model), config).folder
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.xml", "model.torchscript", "model.pt2"])
+def test_every_format_returns_the_models_features_and_attributes(folder: Path, name: str) -> None:
+    model = ReIDModel.from_pretrained(folder.parent / "model")
+    pixels = np.random.default_rng(3).integers(0, 256, (5, 64, 32, 3), np.uint8)
+    runtime = open_runtime(folder / name)
+    bgr = np.ascontiguousarray(pixels[..., ::-1].transpose(0, 3, 1, 2), np.float32)
+    feature_ND, hat, color = runtime.run(bgr)
+    np.testing.assert_allclose(feature_ND, model.embed(list(pixels)).numpy(), atol=2e-5)
+    right = model.attributes(list(pixels), probabilities=True)
+    np.testing.assert_allclose(hat[:, 1], [row["hat"]["yes"] for row in right], atol=1e-5)
+    np.testing.assert_allclose(color[:, 2], [row["upper color"]["blue"] for row in right], atol=1e-5)
+    assert runtime.info is not None
+    np.testing.assert_allclose(graph_input(as_tensor(pixels), runtime.info), bgr, atol=1e-4)
+    assert runtime.info.output_names == ("output0", "attribute_hat", "attribute_upper_color")
+
+
+def test_the_manifest_holds_the_hash_of_every_file(folder: Path) -> None:
+    content = json.loads((folder / "export.json").read_text())
+    names = {path.name for path in folder.iterdir()} - {"export.json"}
+    assert set(content["sha256"]) == names
+    assert "golden.safetensors" in names
+    assert "trtexec.sh" in names
+
+
+def test_no_identity_classifier_leaves(folder: Path) -> None:
+    program = torch.export.load(folder / "model.pt2")
+    script = torch.jit.load(folder / "model.torchscript")
+    state = {**program.state_dict, **dict(script.named_parameters()), **dict(script.named_buffers())}
+    assert not [name for name, value in state.items() if "identity" in name and value.numel()]
+
+
+def test_an_export_is_not_overwritten_unless_asked_for(folder: Path) -> None:
+    with pytest.raises(InputError, match="has an earlier export: replace it with --overwrite"):
+        export(str(folder.parent / "model"), ExportConfig())
