@@ -130,7 +130,15 @@ def _lengths(shape: list[Any]) -> tuple[int | None, ...]:
 def _errors() -> tuple[type[BaseException], ...]:
     """The exceptions of ONNX Runtime, which have no base of their own, and what its binding raises."""
     state = package("onnxruntime.capi.onnxruntime_pybind11_state", "running ONNX files")
-    names: tuple[str, ...] = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoModel", "NoSuchFile", "NotFound")
+    names: tuple[str, ...] = (
+        "Fail",
+        "InvalidArgument",
+        "InvalidGraph",
+        "InvalidProtobuf",
+        "NoModel",
+        "NoSuchFile",
+        "NotFound",
+    )
     names += ("NotImplemented", "RuntimeException", "EPFail", "EngineError")
     return (*(getattr(state, name) for name in names if hasattr(state, name)), RuntimeError, ValueError)
 

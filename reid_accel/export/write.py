@@ -57,6 +57,7 @@ def export(name: str, config: ExportConfig, module: str | None = None) -> Export
     Raises InputError, and leaves nothing behind, for what can't be exported or isn't equal to the model.
     """
     check_packages(config.to)
+    check_tools(config.tools)
     folder = chosen_folder(name, config)
     check_free(folder, config.overwrite)
     images = find_images(Path(config.images)) if config.images else []
@@ -105,6 +106,15 @@ def chosen_folder(name: str, config: ExportConfig) -> Path:
         return Path(config.out)
     place = Path(in_home(name))
     return place.resolve().parent / "export" if place.is_dir() else Path(f"{name.rpartition('/')[2]}-export")
+
+
+def check_tools(tools: tuple[str, ...]) -> None:
+    """Raise InputError for a tool that nothing is written for."""
+    unknown = [tool for tool in tools if tool not in TOOL_WRITERS]
+    if unknown:
+        raise InputError(
+            f"--for: nothing is written for {unknown[0]}; there are {', '.join(TOOL_WRITERS) or 'no tools'}"
+        )
 
 
 def check_free(folder: Path, overwrite: bool) -> None:
