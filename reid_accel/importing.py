@@ -26,6 +26,7 @@ from reid_accel.models.reid import ReIDModel
 from reid_accel.reporting.card import write_imported_card
 from reid_accel.weights.backbone_file import as_float32, write_backbone
 from reid_accel.weights.containers import Checkpoint, read_checkpoint
+from reid_accel.weights.finite import require_finite
 from reid_accel.weights.published import PublishedSettings
 from reid_accel.weights.recognized import IMAGENET, Recognized
 from reid_accel.weights.schemes import check_complete, recognize
@@ -89,6 +90,7 @@ def import_weights(file: str | Path, to: str | Path, settings: PublishedSettings
         found = replace(found, normalization=IMAGENET, notes=())
     check_complete(found, checkpoint.tensors, str(path))
     tensors = as_float32(found.tensors(checkpoint.tensors))
+    require_finite(tensors, str(path), "import another one")
     model = model_settings(found, settings.changes())
     imported = _imported(folder, found, checkpoint, model, sha256(path))
     network = _network(found, model, tensors, path)
@@ -153,7 +155,7 @@ def _network(found: Recognized, model: ModelConfig, tensors: dict[str, Tensor], 
     ]
     unknown = sorted(set(tensors) - set(state))
     kinds = (("missing", missing), ("of another shape", reshaped), ("unknown", unknown))
-    problems = [f"{len(names)} {kind} ({', '.join(names[:5])})" for kind, names in kinds if names]
+    problems = [f"{len(names)} {kind} ({listed(names)})" for kind, names in kinds if names]
     if problems:
         raise InputError(
             f"{path} is taken for {found.scheme} ({model.backbone}), but its tensors are not that network's "

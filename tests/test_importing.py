@@ -230,7 +230,10 @@ BAD = {
         lambda: with_(conv5__conv__weight=torch.zeros(64, 128, 1, 1)),
         r"1 of another shape \(backbone\.conv5\.0\.weight \[64, 128, 1, 1\] instead of \[128, 128, 1, 1\]\)",
     ),
-    "NaN": (lambda: with_(conv5__conv__weight=torch.full((128, 128, 1, 1), torch.nan)), r"1 of the weights are NaN"),
+    "NaN": (
+        lambda: with_(conv5__conv__weight=torch.full((128, 128, 1, 1), torch.nan)),
+        r"bad\.pth: 1 of \d+ tensors hold NaN or infinity \(backbone\.conv5\.0\.weight\).*import another",
+    ),
     "something more": (lambda: with_(extra__weight=torch.zeros(2)), r"1 unknown \(backbone\.extra\.weight\)"),
     "of no known scheme": (
         lambda: {f"encoder.{n}.weight": torch.zeros(1) for n in range(9)},

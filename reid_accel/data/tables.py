@@ -5,6 +5,7 @@ Only this module imports the library.
 
 import hashlib
 import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -36,6 +37,8 @@ logger = logging.getLogger(__name__)
 REQUIRED_COLUMNS = ("image", "pid", "camera")
 VIDEO_COLUMNS = ("tracklet", "time")
 BASE_COLUMNS = (*REQUIRED_COLUMNS, "name", "row", *VIDEO_COLUMNS)
+EDITION = "edition of the data set: "
+"""Begins the description of a table from a set with several editions; the library stores it with the table."""
 
 
 def load(
@@ -90,7 +93,9 @@ def _table(split: str, images: tuple[ImageFile, ...], listing: Listing) -> datas
     for number, group in enumerate(listing.groups):
         features[group.name] = datasets.ClassLabel(names=list(group.values))
         columns[group.name] = [image.attributes[number] for image in images]
-    return datasets.Dataset.from_dict(columns, datasets.Features(features), split=datasets.NamedSplit(split))
+    description = EDITION + listing.edition if listing.edition else ""
+    info = datasets.DatasetInfo(description=description, features=datasets.Features(features))
+    return datasets.Dataset.from_dict(columns, info=info, split=datasets.NamedSplit(split))
 
 
 def _text(path: Path) -> str:
@@ -118,7 +123,15 @@ def listing_of(tables: Tables, folder: Path) -> Listing:
     groups = groups_of(tables["train"])
     remove_leftovers(folder, foreign_seconds=ABANDONED_SECONDS)
     splits = {split: _files(split, table, groups, folder) for split, table in tables.items()}
-    return Listing(splits, groups, fingerprint_of(folder, splits), nobody_warnings(splits["train"]))
+    fingerprint, warnings = fingerprint_of(folder, splits), nobody_warnings(splits["train"])
+    return Listing(splits, groups, fingerprint, warnings, edition=_edition_of(tables))
+
+
+def _edition_of(tables: Tables) -> str:
+    """The edition that all tables say they are of; empty if they say none."""
+    matches = {re.match(rf"{EDITION}([\w.-]{{1,40}})$", table.info.description or "") for table in tables.values()}
+    editions = {match[1] if match else "" for match in matches}
+    return editions.pop() if len(editions) == 1 else ""
 
 
 def groups_of(table: datasets.Dataset) -> tuple[AttributeGroup, ...]:

@@ -125,7 +125,7 @@ def score_and_report(model: ReIDModel, plan: ReportPlan, accelerator: Accelerato
     for path in _write_predictions(embedded, plan, model):
         logger.info(f"wrote {path}")
     if plan.features is not None and plan.data.labeled_test:
-        origin = FeaturesOrigin.of(model, plan.data.fingerprint(), plan.config)
+        origin = FeaturesOrigin.of(model, plan.data.fingerprint(), plan.config, plan.data.edition)
         write_saved_features(plan.features, embedded.embeddings, origin)
         logger.info(f"wrote the embeddings of query and gallery to {plan.features}")
     if not accelerator.is_main_process:

@@ -30,14 +30,16 @@ class FeaturesOrigin:
     metric: str
     flip: bool
     crops: int = 1
+    edition: str = ""
+    """Of a data set with several (MSMT17-V1, MSMT17-V2): part of the protocol stamp."""
 
     @classmethod
-    def of(cls, model: ReIDModel, data_fingerprint: str, views: ScoreConfig) -> "FeaturesOrigin":
+    def of(cls, model: ReIDModel, data_fingerprint: str, views: ScoreConfig, edition: str = "") -> "FeaturesOrigin":
         """The origin of features that a model gives a data set."""
         fingerprint = (
             f"model {model_fingerprint(model)}, data {data_fingerprint}, flip {views.flip}, crops {views.crops}"
         )
-        return cls(fingerprint, model.architecture.metric, views.flip, views.crops)
+        return cls(fingerprint, model.architecture.metric, views.flip, views.crops, edition)
 
 
 def write_saved_features(folder: Path, embeddings: dict[str, Embeddings], origin: FeaturesOrigin) -> None:
@@ -88,5 +90,6 @@ def score_saved_features(
         raise InputError(
             f"none of the queries in {folder} has an image of the same person in the gallery: nothing can be scored"
         )
-    entries = retrieval_entries("query", "gallery", scores, flip=origin.flip, crops=origin.crops)
+    views = {"flip": origin.flip, "crops": origin.crops}
+    entries = retrieval_entries("query", "gallery", scores, **views, edition=origin.edition)
     return entries, {"query": query, "gallery": gallery}

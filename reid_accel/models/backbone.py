@@ -7,21 +7,22 @@ from typing import Any
 
 import timm
 import torch.nn as nn
-from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from reid_accel.augment.ops import IMAGENET_MEAN, IMAGENET_STD
 from reid_accel.config.schema import ModelConfig
-from reid_accel.errors import InputError, first_line
+from reid_accel.errors import InputError, first_line, listed
 from reid_accel.models.ibn import from_plain, plain_name, put_ibn_in
 from reid_accel.models.last_stride import keep_last_resolution
 from reid_accel.models.osnet import OSNETS, OSNet
 from reid_accel.models.pooling import set_pooling
-from reid_accel.models.saved_model import check_dtypes
+from reid_accel.models.saved_model import check_dtypes, is_missing_on_hub
 from reid_accel.models.stem import overlap_patches, set_stem, with_overlapping_positions
 from reid_accel.models.swin import SOLIDER_SWINS, build_solider_swin
+from reid_accel.weights.finite import require_finite
 from reid_accel.weights.packages import WAY_OUT, resolved, stored_normalization
 from reid_accel.weights.schemes import backbone_tensors
 
@@ -66,18 +67,9 @@ def starting_weights(settings: ModelConfig) -> dict[str, Tensor] | None:
     if not settings.pretrained and settings.weights_file is None:
         return None
     load_pretrained(backbone, settings.backbone, settings.weights_file)
-    require_finite(backbone.state_dict(), settings.weights_file or f"the pretrained weights of {settings.backbone}")
+    origin = settings.weights_file or f"the pretrained weights of {settings.backbone}"
+    require_finite(backbone.state_dict(), origin, "give others with --model.weights-file")
     return backbone.state_dict()
-
-
-def require_finite(weights: Mapping[str, Tensor], origin: str, other: str = "--model.weights-file") -> None:
-    """Raise InputError if any weight is NaN or infinite. other: how others are given."""
-    broken = [name for name, value in weights.items() if not bool(value.isfinite().all())]
-    if broken:
-        raise InputError(
-            f"{origin}: {len(broken)} of {len(weights)} tensors hold NaN or infinity ({_first_three(broken)}): the "
-            f"weights are of a failed training or a damaged file, give others with {other}"
-        )
 
 
 def registering_module(name: str) -> str | None:
@@ -206,7 +198,7 @@ def _pretrained(name: str, size: Mapping[str, Any]) -> nn.Module:
         )
         return source
     except (EntryNotFoundError, OSError) as error:  # no such file on the hub, no network
-        if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+        if is_missing_on_hub(error):
             raise InputError(f"the pretrained weights of {name} are not there as safetensors: {remedy}") from error
         raise InputError(
             f"the pretrained weights of {name} could not be downloaded ({first_line(error)}). Without a connection: "
@@ -306,12 +298,8 @@ def _misfit(wanted: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str 
     unexpected = sorted(set(weights) - set(wanted))
     shapes = [f"{key} {_shape(weights[key])} instead of {_shape(wanted[key])}" for key in reshaped]
     kinds = (("missing", missing), ("of another shape", shapes), ("unexpected", unexpected))
-    misfits = [f"{len(keys)} {kind} ({_first_three(keys)})" for kind, keys in kinds if keys]
+    misfits = [f"{len(keys)} {kind} ({listed(keys, 3)})" for kind, keys in kinds if keys]
     return f"of its {len(wanted)} tensors " + ", ".join(misfits)
-
-
-def _first_three(keys: list[str]) -> str:
-    return ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
 
 
 def _shape(tensor: Tensor) -> str:

@@ -28,7 +28,7 @@ from reid_accel.config.checks import in_home
 from reid_accel.config.schema import Config
 from reid_accel.errors import InputError, first_line
 from reid_accel.models.architecture import Architecture
-from reid_accel.models.backbone import build_backbone, normalization, pooled_size, registering_module, require_finite
+from reid_accel.models.backbone import build_backbone, normalization, pooled_size, registering_module
 from reid_accel.models.heads import CLASSIFIERS, NECKS, Classifier, Neck
 from reid_accel.models.inference import (
     Picture,
@@ -51,6 +51,7 @@ from reid_accel.models.saved_model import (
     write_config,
 )
 from reid_accel.models.weights_origin import weights_origin
+from reid_accel.weights.finite import require_finite
 
 
 class ReIDModel(
@@ -163,7 +164,7 @@ class ReIDModel(
         except RuntimeError as error:  # torch's list of tensors that don't fit
             raise misfit(str(name), " ".join(str(error).split())) from error
         warn_of_changes(config_file, weights_file)
-        require_finite(model.state_dict(), str(name), "--model")
+        require_finite(model.state_dict(), str(name), "give another model with --model")
         return model.eval()
 
     def _save_pretrained(self, save_directory: Path) -> None:

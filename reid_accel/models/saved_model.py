@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from reid_accel.config.strict import parsed_json
-from reid_accel.errors import InputError, first_line
+from reid_accel.errors import InputError, first_line, listed
 from reid_accel.files import CHECKSUM, check_regular, has_right_checksum, read_text, sha256, with_checksum
 from reid_accel.models.architecture import Architecture
 from reid_accel.models.model_folder import MODEL_FILES
@@ -55,7 +55,7 @@ def _downloaded(repo_id: str, file: str, of_the_hub: Mapping[str, Any]) -> Path:
     try:
         return Path(hf_hub_download(repo_id, file, **of_the_hub))
     except (EntryNotFoundError, OSError, ValueError) as error:
-        if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+        if is_missing_on_hub(error):
             raise InputError(
                 f"the hub repository {repo_id} has no {file}, so it is no model of this package; pickled weights "
                 "(pytorch_model.bin) are not read, since loading them can run code"
@@ -63,6 +63,11 @@ def _downloaded(repo_id: str, file: str, of_the_hub: Mapping[str, Any]) -> Path:
         raise InputError(
             f"there is no folder {repo_id}, and no hub repository {repo_id} could be loaded ({first_line(error)})"
         ) from error
+
+
+def is_missing_on_hub(error: BaseException) -> bool:
+    """Whether the hub answered that a repository has no such file; without a connection, nothing is known."""
+    return isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError)
 
 
 def read_architecture(path: Path) -> Architecture:
@@ -148,7 +153,7 @@ def check_weights(state: Mapping[str, Tensor], header: Header, name: str) -> Non
         if source in header.shape and header.shape[source] != tuple(state[key].shape)
     ]
     kinds = (("missing", missing), ("of another shape", reshaped), ("unexpected", unexpected))
-    problems = [f"{len(keys)} {kind} ({', '.join(keys[:3])})" for kind, keys in kinds if keys]
+    problems = [f"{len(keys)} {kind} ({listed(keys, 3)})" for kind, keys in kinds if keys]
     if problems:
         raise misfit(name, f"of {len(state)} tensors, {', '.join(problems)}")
     check_dtypes({stored[key]: value for key, value in state.items()}, header.dtype, name)

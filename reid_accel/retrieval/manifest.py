@@ -80,8 +80,7 @@ def read_checked_json(path: Path, kind: type[T]) -> T:
             if not has_right_checksum(content):
                 raise InputError("its checksum differs, so it was changed")
             del content[CHECKSUM]
-            return from_json(kind, content)
-        return from_json(kind, content, complete=False)
+        return from_json(kind, content, complete=False)  # of earlier versions, which had fewer fields
     except (OSError, UnicodeDecodeError, InputError) as error:
         raise InputError(f"{path} is not a manifest of features: {error}; compute the features again") from error
 

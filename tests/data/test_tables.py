@@ -67,6 +67,17 @@ def test_msmt17_is_a_set_like_others(tmp_path: Path) -> None:
     assert tables["gallery"]["camera"] == [15, 3]
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_table_keeps_the_edition_of_its_set(tmp_path: Path, version: int) -> None:
+    tables = load("msmt17", make_msmt17(tmp_path / "msmt17", version), cache_dir=tmp_path / "cache")
+    tables.save_to_disk(tmp_path / "saved")
+    stored = datasets.load_from_disk(tmp_path / "saved")
+    assert listing_of(stored, tmp_path / "images").edition == f"MSMT17-V{version}"
+    other = datasets.DatasetInfo(description="edition of the data set: two words", features=stored["gallery"].features)
+    stored["gallery"] = datasets.Dataset.from_dict(stored["gallery"].to_dict(), info=other)
+    assert listing_of(stored, tmp_path / "images").edition == "", "the control: a description of another kind"
+
+
 def test_warnings_are_logged(small_market: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     load("market1501", small_market, cache_dir=tmp_path / "cache")
     assert "train differs from the published Market-1501: found 24 images of 6 identities" in caplog.text

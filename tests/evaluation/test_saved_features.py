@@ -12,7 +12,9 @@ from helpers.full_disk import files_of_at_most
 
 from reid_accel.config.schema import ModelConfig, ScoreConfig
 from reid_accel.errors import InputError
+from reid_accel.evaluation.evaluate import retrieval_entries, score_variants
 from reid_accel.evaluation.saved_features import FeaturesOrigin, score_saved_features, write_saved_features
+from reid_accel.files import with_checksum
 from reid_accel.models.architecture import Architecture
 from reid_accel.models.reid import ReIDModel
 from reid_accel.retrieval.feature_files import read_features, save_features
@@ -33,6 +35,23 @@ def written(folder: Path, seed: int = 0) -> Path:
     sets = {"query": embedded("q", seed), "gallery": embedded("g", seed + 1)}
     write_saved_features(folder, sets, FeaturesOrigin(f"model {seed}", "cosine", flip=True, crops=5))
     return folder
+
+
+def test_the_edition_of_a_data_set_stays_in_the_stamp(tmp_path: Path) -> None:
+    sets = {"query": embedded("q", 0), "gallery": embedded("g", 1)}
+    settings = ModelConfig(backbone="test_resnet", pretrained=False, height_px=64, width_px=32)
+    model = ReIDModel(Architecture(model=settings, num_identities=2))
+    write_saved_features(tmp_path, sets, FeaturesOrigin.of(model, "made", ScoreConfig(), "MSMT17-V2"))
+    (entry,) = score(tmp_path)
+    direct = score_variants(sets["query"], sets["gallery"], "euclidean", ScoreConfig())
+    (expected,) = retrieval_entries("query", "gallery", direct, flip=False, crops=1, edition="MSMT17-V2")
+    assert entry["stamp"] == expected["stamp"]
+    assert str(entry["stamp"]).endswith(" edition=MSMT17-V2")
+    older = json.loads((tmp_path / "about.json").read_text())
+    del older["edition"], older["checksum"]
+    (tmp_path / "about.json").write_text(json.dumps(with_checksum(older)))
+    (earlier,) = score(tmp_path)
+    assert earlier["stamp"] == str(expected["stamp"]).removesuffix(" edition=MSMT17-V2"), "files of earlier versions"
 
 
 def content_of(folder: Path) -> dict[str, bytes]:

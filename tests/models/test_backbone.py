@@ -86,7 +86,8 @@ def test_a_file_that_does_not_fit_is_counted_by_kind(tmp_path: Path) -> None:
     save_file(weights | {f"head.{n}": torch.zeros(1) for n in range(4)}, tmp_path / "weights.safetensors")
     expected = (
         rf"backbone test_resnet: of its {len(weights) + 1} tensors 1 missing \({missing}\), "
-        rf"1 of another shape \({reshaped} 1 x 1 instead of [\dx ]+\), 4 unexpected \(head.0, head.1, head.2, ...\)"
+        rf"1 of another shape \({reshaped} 1 x 1 instead of [\dx ]+\), "
+        r"4 unexpected \(head.0, head.1, head.2 and 1 more\)"
     )
     with pytest.raises(InputError, match=expected):
         load_pretrained(built("test_resnet"), "test_resnet", str(tmp_path / "weights.safetensors"))
