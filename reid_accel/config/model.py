@@ -45,6 +45,9 @@ class ModelConfig:
     """Stride of a ViT's patches; below the patch size they overlap (12 in He et al. 2021). Unset: the patch size."""
     drop_path: float = 0.0
     """Largest probability of dropping a block in training (stochastic depth, Huang et al. 2016; 0.1 in TransReID)."""
+    camera_embedding: float = 0.0
+    """Factor of a learned vector per camera that a ViT adds to its tokens (side information embedding, He et al. 2021:
+    3.0); 0: none. Images of unknown cameras, and of cameras that the training set lacks, get the mean of all vectors."""
     pooling: Literal["avg", "max", "gem"] = "avg"
     """Global pooling of convolutional networks: average, maximum, or generalized mean (Radenovic et al. 2019)."""
     stripes: tuple[int, ...] = (1,)
@@ -89,6 +92,7 @@ class ModelConfig:
         check(self.neck_units > 0, "model.neck-units", "positive", self.neck_units)
         stride = self.patch_stride
         check(stride is None or stride > 0, "model.patch-stride", "positive", stride)
+        check(self.camera_embedding >= 0, "model.camera-embedding", "0 or more", self.camera_embedding)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """The content of a saved model's `config.json`: everything needed to rebuild the network and prepare its input."""
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,22 @@ from reid_accel.version import __version__
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cameras:
+    """Numbers of cameras, ascending, and the data set whose numbers these are ("": it has no name)."""
+
+    numbers: tuple[int, ...] = ()
+    data_set: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "numbers", tuple(self.numbers))
+        in_order = all(first < second for first, second in itertools.pairwise(self.numbers))
+        check(in_order, "cameras.numbers", "ascending", self.numbers)
+
+
+NO_CAMERAS = Cameras()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Architecture:
     """The settings of the network, and what depends on its training data.
 
@@ -23,6 +40,7 @@ class Architecture:
     weights, weights_sha256: the name and the file's hash of the weights that training started from, None for random
     ones or an unknown file.
     backbone_module: the Python module that registers the backbone's name, for backbones that are not timm's own.
+    cameras: those with a learned vector (see `models.camera_embedding`).
     software: the version of this package that wrote the model.
     """
 
@@ -36,6 +54,7 @@ class Architecture:
     backbone_module: str | None = None
     weights: str | None = None
     weights_sha256: str | None = None
+    cameras: Cameras = NO_CAMERAS
     software: str = field(default=__version__, compare=False)
 
     def __post_init__(self) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from reid_accel.augment.ops import IMAGENET_MEAN, IMAGENET_STD
 from reid_accel.config.schema import ModelConfig
 from reid_accel.errors import InputError, first_line, listed
+from reid_accel.models.camera_embedding import require_tokens
 from reid_accel.models.ibn import from_plain, plain_name, put_ibn_in
 from reid_accel.models.last_stride import keep_last_resolution
 from reid_accel.models.osnet import OSNETS, OSNet
@@ -54,6 +55,8 @@ def build_backbone(settings: ModelConfig, *, registered_by: str | None = None) -
         keep_last_resolution(backbone, name)
     set_stem(backbone, settings.stem, name)
     overlap_patches(backbone, settings.patch_stride, name)
+    if settings.camera_embedding:
+        require_tokens(backbone, name)
     set_pooling(backbone, settings.pooling, name, settings.stripes)
     return backbone
 

@@ -27,8 +27,9 @@ from reid_accel.attributes.vocabulary import AttributeGroup
 from reid_accel.config.checks import in_home
 from reid_accel.config.schema import Config
 from reid_accel.errors import InputError, first_line
-from reid_accel.models.architecture import Architecture
+from reid_accel.models.architecture import NO_CAMERAS, Architecture, Cameras
 from reid_accel.models.backbone import build_backbone, normalization, pooled_size, registering_module
+from reid_accel.models.camera_embedding import new_camera_embedding, with_cameras
 from reid_accel.models.heads import CLASSIFIERS, NECKS, Classifier, Neck
 from reid_accel.models.inference import (
     Picture,
@@ -95,6 +96,7 @@ class ReIDModel(
         if architecture.keeps_centers:
             size = self.neck.metric_features(self.feature_size)
             self.center_IE = nn.Buffer(torch.zeros(architecture.num_identities, size))
+        self.camera_embedding = new_camera_embedding(architecture, pooled_size(self.backbone))
         self.backbone_frozen = False
         self.train()  # frozen statistics are in evaluation mode from the start
 
@@ -105,10 +107,11 @@ class ReIDModel(
         groups: Sequence[AttributeGroup],
         num_identities: int,
         backbone_weights: Mapping[str, Tensor] | None = None,
+        cameras: Cameras = NO_CAMERAS,
     ) -> "ReIDModel":
         """A new network for a training set's attributes and identities, with heads initialized from the run's seed.
 
-        backbone_weights: initial weights of the backbone (see `backbone.starting_weights`).
+        backbone_weights: initial weights of the backbone (see `backbone.starting_weights`). cameras: to be embedded.
         Raises InputError when the enabled losses would train nothing.
         """
         settings = config.model
@@ -132,6 +135,7 @@ class ReIDModel(
                 backbone_module=registering_module(settings.backbone),
                 weights=origin.name if origin else None,
                 weights_sha256=origin.sha256 if origin else None,
+                cameras=cameras,
                 mean=mean,
                 std=std,
             )
@@ -189,10 +193,13 @@ class ReIDModel(
             self.backbone_frozen = frozen
             self.train(self.training)
 
-    def forward(self, images_B3HW: Tensor) -> Outputs:
-        """Normalized float images, B x 3 x H x W, to `Outputs`."""
+    def forward(self, images_B3HW: Tensor, camera_B: Tensor | None = None) -> Outputs:
+        """Normalized float images, B x 3 x H x W, to `Outputs`. camera_B: camera numbers, for a camera embedding."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.backbone_frozen):
-            pooled_Bn = self.backbone(images_B3HW)
+            if self.camera_embedding is None:
+                pooled_Bn = self.backbone(images_B3HW)
+            else:
+                pooled_Bn = with_cameras(self.backbone, images_B3HW, self.camera_embedding(camera_B))
         pooled_BPC = pooled_Bn.unflatten(1, (-1, self.architecture.num_parts)).transpose(1, 2)
         neck_BPU = self.neck(pooled_BPC)
         neck_BD = neck_BPU.flatten(1)

@@ -13,6 +13,7 @@ from reid_accel.distributed.fsdp import shard
 from reid_accel.distributed.watchdog import Watchdog
 from reid_accel.errors import InputError
 from reid_accel.hardware import compile_if_possible
+from reid_accel.models.camera_embedding import cameras_to_embed
 from reid_accel.models.losses import balancing_weights
 from reid_accel.models.reid import ReIDModel, on_device, synchronized
 from reid_accel.training.additions import Loss
@@ -27,7 +28,9 @@ def build_model(
     config: Config, training: TrainingSet, accelerator: Accelerator, weights: Mapping[str, Tensor] | None = None
 ) -> ReIDModel:
     """The network for these images, on the device. weights: initial weights of the backbone."""
-    model = ReIDModel.from_config(config, training.images.groups, training.num_identities, weights)
+    images = training.images
+    cameras = cameras_to_embed(config.model.camera_embedding, images.camera_N, training.data_set)
+    model = ReIDModel.from_config(config, images.groups, training.num_identities, weights, cameras)
     if config.train.batch_norm == "synchronized":
         if accelerator.device.type != "cuda":
             raise InputError("train.batch-norm synchronized needs GPUs: torch has no such kernel for the CPU")

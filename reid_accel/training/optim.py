@@ -26,7 +26,7 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
         if not parameter.requires_grad:
             continue
         inner = name.removeprefix("backbone.")
-        in_backbone = inner != name
+        in_backbone = inner != name or name.startswith("camera_embedding.")
         decayed = config.decay_everything or (parameter.ndim > 1 and not (in_backbone and inner in exempt))
         depth = depth_of.get(inner, 0) if in_backbone else deepest + 1
         share = config.backbone_rate * config.layer_decay ** (deepest + 1 - depth) if in_backbone else 1.0

@@ -69,7 +69,7 @@ def _step(trainer: Trainer, number: int) -> None:
     """A step on `number` images including the optimizer's; the weights are unusable afterwards."""
     rows_B = trainer.epoch_batches(0)[0][:number]
     batch = next(trainer.input.batches([rows_B], epoch=0))
-    outputs = trainer.model(batch.images_BCHW)
+    outputs = trainer.model(batch.images_BCHW, batch.camera_B)
     total(trainer.loss_terms(outputs, batch, trainer.pairs(outputs, batch))).backward()
     trainer.optimizer.step()
 

@@ -164,7 +164,7 @@ class Trainer:
         for part, batch in enumerate(islice(batches, config.train.accumulation_steps)):
             self.watchdog.mark(f"step {step + 1}, part {part + 1}")
             with accelerator.accumulate(self.model):
-                outputs = self.model(batch.images_BCHW)
+                outputs = self.model(batch.images_BCHW, batch.camera_B)
                 pairs = self.pairs(outputs, batch)
                 terms = self.loss_terms(outputs, batch, pairs)
                 loss = total(terms)
