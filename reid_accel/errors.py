@@ -28,10 +28,10 @@ def shortened(text: object, limit: int = 60) -> str:
     return f"{text[: limit - end]} … {text[-end:]}"
 
 
-def listed(words: Iterable[object], limit: int = 5) -> str:
-    """The first words, shortened and printable, and how many more there are."""
+def listed(words: Iterable[object], limit: int = 5, longest: int = 60) -> str:
+    """The first words, shortened to `longest` characters and printable, and how many more there are."""
     words = list(words)
-    shown = [shortened(word if str(word).isprintable() else repr(word)) for word in words[:limit]]
+    shown = [shortened(word if str(word).isprintable() else repr(word), longest) for word in words[:limit]]
     more = f" and {len(words) - limit:,} more" if len(words) > limit else ""
     return ", ".join(shown) + more
 

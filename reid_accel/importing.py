@@ -155,7 +155,7 @@ def _network(found: Recognized, model: ModelConfig, tensors: dict[str, Tensor], 
     ]
     unknown = sorted(set(tensors) - set(state))
     kinds = (("missing", missing), ("of another shape", reshaped), ("unknown", unknown))
-    problems = [f"{len(names)} {kind} ({listed(names)})" for kind, names in kinds if names]
+    problems = [f"{len(names)} {kind} ({listed(names, 5, 200)})" for kind, names in kinds if names]
     if problems:
         raise InputError(
             f"{path} is taken for {found.scheme} ({model.backbone}), but its tensors are not that network's "

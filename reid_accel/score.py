@@ -25,14 +25,14 @@ from rich.console import Console
 from reid_accel.config.parse import to_dict
 from reid_accel.config.schema import RunConfig, ScoringConfig, added_set
 from reid_accel.data.open import open_data
-from reid_accel.data.splits import split_training_images
+from reid_accel.data.splits import OpenedData, split_training_images
 from reid_accel.distributed.setup import process_group_scope, start_accelerator
 from reid_accel.errors import InputError
 from reid_accel.evaluation.evaluate import with_scoring_warning
 from reid_accel.evaluation.final_report import ReportPlan, data_facts, model_facts, score_and_report, write_report
 from reid_accel.evaluation.saved_features import score_saved_features
 from reid_accel.files import write_json
-from reid_accel.models.reid import load_model, on_device
+from reid_accel.models.reid import ReIDModel, load_model, on_device
 from reid_accel.reporting.console import open_console, print_report, print_retrieval, sentences_for_users
 from reid_accel.reporting.schema import Report, ReportFrame, Retrieval, SplitCounts
 from reid_accel.retrieval.features import Embeddings
@@ -93,6 +93,7 @@ def score_model(config: ScoringConfig, accelerator: Accelerator, held: ExitStack
         model = on_device(load_model(config.model, config.model_module), accelerator.device)
     data = open_data(config.data, model.architecture, for_training=False)
     data = with_scoring_warning(data)
+    use_cameras_of(model, data, config)
     if config.features is not None and not data.labeled_test:
         raise InputError(f"--features saves query and gallery, but {config.data.name} has neither: omit it")
     training, held_out = split_training_images(data, config.data.validation_share)
@@ -116,6 +117,20 @@ def score_model(config: ScoringConfig, accelerator: Accelerator, held: ExitStack
         features=Path(config.features) if config.features is not None else None,
     )
     return score_and_report(model, plan, accelerator), folder
+
+
+def use_cameras_of(model: ReIDModel, data: OpenedData, config: ScoringConfig) -> None:
+    """Let a model with a camera embedding use the data's camera numbers, if they are those of its training set."""
+    if model.camera_embedding is None:
+        return
+    trained_on = model.architecture.cameras.data_set
+    same = config.cameras == "same" or (config.cameras == "auto" and trained_on == data.camera_set)
+    model.camera_embedding.is_known_set = same
+    if not same:
+        logger.warning(
+            f"the model has embeddings of the cameras of {trained_on or 'its training set'}; all cameras of "
+            f"{data.camera_set} get their mean. If they are the same cameras with the same numbers, set --cameras same"
+        )
 
 
 def score_features(config: ScoringConfig, accelerator: Accelerator, held: ExitStack) -> tuple[Report | None, Path]:

@@ -1,6 +1,7 @@
 """Settings of the images: the data set, and how training images are augmented."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal, cast, get_args
 
 from reid_accel.config.checks import check, check_choices, expand_homes
@@ -9,6 +10,10 @@ from reid_accel.errors import InputError
 DatasetName = Literal[
     "synthetic", "synthetic-course", "market1501", "market-layout", "msmt17", "msmt17-trainval", "course"
 ]
+
+
+FORMS = ("market-layout", "folders", "table", "hub", "mot")
+"""Names of forms that many sets have."""
 
 
 def name_and_folder(entry: str, setting: str) -> tuple[DatasetName, str]:
@@ -54,6 +59,12 @@ class DataConfig:
     def drawn(self) -> bool:
         """Whether all training images are pedestrians that this package draws."""
         return self.name.startswith("synthetic") and not self.also
+
+    @property
+    def camera_set(self) -> str:
+        """The set whose cameras the camera numbers are of: its name, and its folder's where that is a form's name."""
+        place = f" {Path(self.root).name}" if self.name in FORMS and self.root is not None else ""
+        return self.name.removesuffix("-trainval") + place
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "also", tuple(self.also))

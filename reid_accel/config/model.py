@@ -47,7 +47,7 @@ class ModelConfig:
     """Largest probability of dropping a block in training (stochastic depth, Huang et al. 2016; 0.1 in TransReID)."""
     camera_embedding: float = 0.0
     """Factor of a learned vector per camera that a ViT adds to its tokens (side information embedding, He et al. 2021:
-    3.0); 0: none. Images of unknown cameras, and of cameras that the training set lacks, get the mean of all vectors."""
+    3.0); 0: none. Images of unknown cameras, and of cameras that the training set lacks, get the mean vector."""
     pooling: Literal["avg", "max", "gem"] = "avg"
     """Global pooling of convolutional networks: average, maximum, or generalized mean (Radenovic et al. 2019)."""
     stripes: tuple[int, ...] = (1,)

@@ -67,6 +67,10 @@ class ScoringConfig:
     also: tuple[str, ...] = ()
     """Additional sets to evaluate on, NAME:FOLDER each (`msmt17:path/to/MSMT17_V1`); one table compares them, and each
     has its own report."""
+    cameras: Literal["auto", "same", "other"] = "auto"
+    """For a model with a camera embedding: whether the data's cameras are the `same` that it was trained on, or `other`
+    ones, which get the mean of all vectors. `auto`: the same if the training set had this data.name (with
+    market-layout, folders and tables also a folder of this name)."""
     score: ScoreConfig = field(default_factory=ScoreConfig)
     seed: int = 0
     """Seed of the validation queries of the course protocols."""

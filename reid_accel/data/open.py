@@ -59,7 +59,8 @@ def open_data(
     for warning in once:
         logger.warning(warning)
     people, own = train.added_people, listing is not None
-    return OpenedData(splits, once, tuple(skipped), people, edition=main.edition, own_table=own)
+    name = "" if own else config.camera_set
+    return OpenedData(splits, once, tuple(skipped), people, edition=main.edition, own_table=own, camera_set=name)
 
 
 def _list_sets(config: DataConfig, listing: Listing | None, cache_dir: Path) -> tuple[Listing, SplitListing, list[str]]:

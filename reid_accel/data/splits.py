@@ -23,7 +23,7 @@ class OpenedData:
     added_people: int = 0  # training pids up to this number are from `data.also`
     edition: str = ""  # of the main set, if it has several
     own_table: bool = False  # the main set was passed by the caller instead of named in the settings
-    name: str = ""  # of the main set in the settings
+    camera_set: str = ""  # see `DataConfig.camera_set`; "" for a table of the caller
 
     @property
     def labeled_test(self) -> bool:
@@ -41,11 +41,11 @@ class OpenedData:
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """The training images with their contiguous identity labels, and the name of the main set ("": it has none)."""
+    """The training images with their contiguous identity labels, and the set whose cameras they have."""
 
     images: ImageDataset
     identity_N: Ints
-    data_set: str = ""
+    camera_set: str = ""
 
     @property
     def num_identities(self) -> int:
@@ -75,7 +75,7 @@ def split_training_images(data: OpenedData, validation_share: float) -> tuple[Tr
             f"--data.validation-share {validation_share} holds out none of the {len(pids)} identities: raise it, or "
             "set it to 0 to train on all images and keep the last model"
         )
-    return TrainingSet(images, identity_N, data.name), people.select(own[left_out]) if len(left_out) else None
+    return TrainingSet(images, identity_N, data.camera_set), people.select(own[left_out]) if len(left_out) else None
 
 
 def split_by_person(pid_N: Ints, train_share: float) -> tuple[Ints, Ints]:

@@ -39,6 +39,8 @@ class FeaturesOrigin:
         fingerprint = (
             f"model {model_fingerprint(model)}, data {data_fingerprint}, flip {views.flip}, crops {views.crops}"
         )
+        if model.camera_embedding is not None:
+            fingerprint += f", cameras {'given' if model.camera_embedding.is_known_set else 'unknown'}"
         return cls(fingerprint, model.architecture.metric, views.flip, views.crops, edition)
 
 
@@ -90,6 +92,7 @@ def score_saved_features(
         raise InputError(
             f"none of the queries in {folder} has an image of the same person in the gallery: nothing can be scored"
         )
-    views = {"flip": origin.flip, "crops": origin.crops}
-    entries = retrieval_entries("query", "gallery", scores, **views, edition=origin.edition)
+    entries = retrieval_entries(
+        "query", "gallery", scores, flip=origin.flip, crops=origin.crops, edition=origin.edition
+    )
     return entries, {"query": query, "gallery": gallery}

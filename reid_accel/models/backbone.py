@@ -301,7 +301,7 @@ def _misfit(wanted: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str 
     unexpected = sorted(set(weights) - set(wanted))
     shapes = [f"{key} {_shape(weights[key])} instead of {_shape(wanted[key])}" for key in reshaped]
     kinds = (("missing", missing), ("of another shape", shapes), ("unexpected", unexpected))
-    misfits = [f"{len(keys)} {kind} ({listed(keys, 3)})" for kind, keys in kinds if keys]
+    misfits = [f"{len(keys)} {kind} ({listed(keys, 3, 200)})" for kind, keys in kinds if keys]
     return f"of its {len(wanted)} tensors " + ", ".join(misfits)
 
 

@@ -21,7 +21,8 @@ from reid_accel.models.architecture import NO_CAMERAS, Architecture, Cameras
 class CameraEmbedding(nn.Module):
     """A learned vector for each camera, times a factor; unknown and other cameras have the mean of all vectors.
 
-    cameras: the numbers of the training set's, ascending.
+    cameras: the numbers of the training set's, ascending. is_known_set: set it to false for images of another set,
+    whose cameras have the same numbers: all have the mean then.
     """
 
     def __init__(self, cameras: Sequence[int], channels: int, factor: float) -> None:
@@ -30,11 +31,12 @@ class CameraEmbedding(nn.Module):
         self.weight = nn.Parameter(torch.empty(len(cameras), channels))
         trunc_normal_(self.weight, std=0.02)
         self.camera_K = nn.Buffer(torch.tensor(cameras), persistent=False)  # stored in config.json
+        self.is_known_set = True
 
     def forward(self, camera_B: Tensor | None) -> Tensor:
         """B x C for camera numbers; without them 1 x C, that of an unknown camera."""
         mean_1C = self.weight.mean(0, keepdim=True)
-        if camera_B is None:
+        if camera_B is None or not self.is_known_set:
             return self.factor * mean_1C
         number = len(self.camera_K)
         index_B = torch.searchsorted(self.camera_K, camera_B).clamp(max=number - 1)

@@ -36,7 +36,11 @@ _KINDS = "a path, a PIL image, or an array (uint8, H x W x 3, RGB)"
 
 
 def outputs_in_batches(
-    model: nn.Module, architecture: Architecture, images: Pictures, batch_size: int
+    model: nn.Module,
+    architecture: Architecture,
+    images: Pictures,
+    batch_size: int,
+    cameras: Sequence[int] | None = None,
 ) -> Iterator[Outputs]:
     """The network's outputs for one picture or several, `batch_size` at a time, in evaluation mode."""
     if batch_size < 1:
@@ -44,8 +48,12 @@ def outputs_in_batches(
     pictures = _as_list(images)
     model.eval()
     like = next(model.parameters())
+    camera_N = None if cameras is None else torch.tensor(cameras, dtype=torch.int64, device=like.device)
+    if camera_N is not None and camera_N.shape != (len(pictures),):
+        raise InputError(f"cameras must be one number per image: there are {len(pictures)} images")
     for first in range(0, len(pictures), batch_size):
-        yield model(prepared(pictures[first : first + batch_size], architecture, like, first))
+        images_B3HW = prepared(pictures[first : first + batch_size], architecture, like, first)
+        yield model(images_B3HW, None if camera_N is None else camera_N[first : first + batch_size])
 
 
 def _as_list(images: Pictures) -> list[Picture]:

@@ -230,16 +230,17 @@ class ReIDModel(
         return prepared(images, self.architecture, next(self.parameters()))
 
     @torch.no_grad()
-    def embed(self, images: Pictures, *, batch_size: int = 128) -> Tensor:
+    def embed(self, images: Pictures, *, batch_size: int = 128, cameras: Sequence[int] | None = None) -> Tensor:
         """Features of one or several images, B x D, float32, also if the model is in 16 or 64 bits.
 
         images: paths, PIL images, or uint8 arrays or tensors H x W x 3 (RGB), of any size; a single one gives 1 x D, an
         empty list 0 x D. Files and PIL images are read as in training: upright, the first image of several, deep gray
-        scaled to its range. batch_size: images per forward pass. Features have unit length if the model's metric is
-        cosine. Sets the model to evaluation mode. Raises InputError for an unreadable image or one without pixels.
+        scaled to its range. batch_size: images per forward pass. cameras: one number per image, for a model with a
+        camera embedding (default: unknown). Features have unit length if the model's metric is cosine. Sets the model
+        to evaluation mode. Raises InputError for an unreadable image or one without pixels.
         """
         features = [next(self.parameters()).new_empty((0, self.feature_size)).float()]
-        batches = outputs_in_batches(self, self.architecture, images, batch_size)
+        batches = outputs_in_batches(self, self.architecture, images, batch_size, cameras)
         features.extend(outputs.feature_BD.float() for outputs in batches)
         return comparable(torch.cat(features), self.architecture.metric)
 

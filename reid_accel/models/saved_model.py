@@ -153,7 +153,7 @@ def check_weights(state: Mapping[str, Tensor], header: Header, name: str) -> Non
         if source in header.shape and header.shape[source] != tuple(state[key].shape)
     ]
     kinds = (("missing", missing), ("of another shape", reshaped), ("unexpected", unexpected))
-    problems = [f"{len(keys)} {kind} ({listed(keys, 3)})" for kind, keys in kinds if keys]
+    problems = [f"{len(keys)} {kind} ({listed(keys, 3, 200)})" for kind, keys in kinds if keys]
     if problems:
         raise misfit(name, f"of {len(state)} tensors, {', '.join(problems)}")
     check_dtypes({stored[key]: value for key, value in state.items()}, header.dtype, name)

@@ -59,7 +59,8 @@ def embed_dataset(
 
     The model runs in float32 without autocast or TF32, so that scores don't depend on the precision of training.
     Features, attribute logits and scores are averaged over the views of each image that `config` selects (before
-    features are normalized): with 5 crops, the image and its four corners; with flip, also their mirror images.
+    features are normalized): with 5 crops, the image and its four corners; with flip, also their mirror images. A model
+    with a camera embedding is given the images' cameras.
     progress: called after each batch with its number of images. keep_scores: also return the attribute scores.
     Images with tracklets also get their quality: the norm of what metric losses compare, which the neck `bn` takes
     before batch norm.
@@ -103,11 +104,12 @@ def _predict_rows(
             torch.empty(0, device=device),
         )
     ]
-    row_lists = [images.row_N[np.asarray(batch)] for batch in _batches(rows, config.batch_size)]
+    batches = [np.asarray(batch) for batch in _batches(rows, config.batch_size)]
+    row_lists = [images.row_N[batch_B] for batch_B in batches]
     with closing(place_crops(images.crops, device, share=0).batches(row_lists)) as read:
-        for crops_B3HW in read:
+        for batch_B, crops_B3HW in zip(batches, read, strict=True):
             views = _views(enlarge(to_float(crops_B3HW), settings), settings, config)
-            parts.append(_predict_batch(model, views))
+            parts.append(_predict_batch(model, views, torch.from_numpy(images.camera_N[batch_B]).to(device)))
             if progress is not None:
                 progress(len(crops_B3HW))
     model.train(was_training)
@@ -131,10 +133,10 @@ def _windows(size: ImageSize) -> list[tuple[slice, slice]]:
     return [(slice(None), slice(None)), *((rows, columns) for rows in edges_y for columns in edges_x)]
 
 
-def _predict_batch(model: ReIDModel, views: Iterator[Tensor]) -> _Batch:
+def _predict_batch(model: ReIDModel, views: Iterator[Tensor], camera_B: Tensor) -> _Batch:
     # the class's own forward: accelerate wraps the instance's in autocast
     dtype = next(model.parameters()).dtype
-    seen = [ReIDModel.forward(model, view_B3HW.to(dtype)) for view_B3HW in views]
+    seen = [ReIDModel.forward(model, view_B3HW.to(dtype), camera_B) for view_B3HW in views]
     feature_BD = _mean([outputs.feature_BD for outputs in seen])
     embedding_BD = comparable(feature_BD, model.architecture.metric).float()
     quality_B = _mean([outputs.metric_feature_BE.float().norm(dim=1) for outputs in seen])

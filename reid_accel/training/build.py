@@ -29,7 +29,7 @@ def build_model(
 ) -> ReIDModel:
     """The network for these images, on the device. weights: initial weights of the backbone."""
     images = training.images
-    cameras = cameras_to_embed(config.model.camera_embedding, images.camera_N, training.data_set)
+    cameras = cameras_to_embed(config.model.camera_embedding, images.camera_N, training.camera_set)
     model = ReIDModel.from_config(config, images.groups, training.num_identities, weights, cameras)
     if config.train.batch_norm == "synchronized":
         if accelerator.device.type != "cuda":

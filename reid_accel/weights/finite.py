@@ -12,6 +12,6 @@ def require_finite(weights: Mapping[str, Tensor], origin: str, remedy: str) -> N
     broken = [name for name, value in weights.items() if not bool(value.isfinite().all())]
     if broken:
         raise InputError(
-            f"{origin}: {len(broken)} of {len(weights)} tensors hold NaN or infinity ({listed(broken, 3)}): the "
+            f"{origin}: {len(broken)} of {len(weights)} tensors hold NaN or infinity ({listed(broken, 3, 200)}): the "
             f"weights are of a failed training or a damaged file, {remedy}"
         )
