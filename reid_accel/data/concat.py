@@ -1,10 +1,10 @@
 """Several data sets as one training set."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reid_accel.attributes.vocabulary import UNKNOWN, AttributeGroup
-from reid_accel.data.listing import UNKNOWN_TRACKLET, ImageFile, Listing
+from reid_accel.data.listing import UNKNOWN_CAMERA, UNKNOWN_TRACKLET, ImageFile, Listing
 from reid_accel.errors import InputError, listed
 
 LARGEST_PID = 2**63 - 1
@@ -23,11 +23,13 @@ class SplitListing:
 def joined(main: Listing, others: Mapping[str, Listing]) -> SplitListing:
     """The training images of the additional sets, in the given order, then those of the main set.
 
-    People of different sets are distinct: the pids of each set are offset by the largest pid of the previous sets, and
-    tracklets likewise. The attribute groups are the union over all sets; images have -1 (unknown) for groups that their
-    set lacks. Image names of additional sets are prefixed with the set's name.
+    People of different sets are distinct: the pids of each set are offset by the largest pid of the previous sets;
+    tracklets and cameras likewise, but the main set's cameras keep their numbers. The attribute groups are the union
+    over all sets; images have -1 (unknown) for groups that their set lacks. Image names of additional sets are prefixed
+    with the set's name.
     Raises InputError when two sets have an attribute of the same name with different values.
     """
+    others = _with_cameras_of_their_own(main, others)
     groups = {group.name: group for group in main.groups}
     for name, listing in others.items():
         for group in listing.groups:
@@ -56,6 +58,22 @@ def joined(main: Listing, others: Mapping[str, Listing]) -> SplitListing:
         raise InputError(f"data.also: the {what} numbers of all sets add up to more than 64 bits; use smaller numbers")
     fingerprint = "+".join(listing.fingerprint for listing in (main, *others.values()))
     return SplitListing(tuple(images), tuple(groups.values()), fingerprint, added_people)
+
+
+def _with_cameras_of_their_own(main: Listing, others: Mapping[str, Listing]) -> dict[str, Listing]:
+    """The additional sets with other camera numbers for their training images than all previous sets and `main`."""
+    renumbered, used = {}, max(image.camera for images in main.splits.values() for image in images)
+    for name, listing in others.items():
+        first = used + 1
+        train = tuple(
+            image if image.camera == UNKNOWN_CAMERA else image._replace(camera=image.camera + first)
+            for image in listing.splits["train"]
+        )
+        renumbered[name] = replace(listing, splits={**listing.splits, "train": train})
+        used = max([used, *(image.camera for image in train)])
+    if used > LARGEST_PID:
+        raise InputError("data.also: the camera numbers of all sets add up to more than 64 bits; use smaller numbers")
+    return renumbered
 
 
 def _renumbered(

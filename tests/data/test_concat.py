@@ -39,6 +39,18 @@ def test_people_are_renumbered_and_attributes_are_known_where_they_are(tmp_path:
         assert both.images[0].name.startswith("other/")
 
 
+def test_cameras_of_different_sets_are_different_and_the_main_sets_keep_their_numbers(tmp_path: Path) -> None:
+    listings = [MarketLayout().read(make_market(tmp_path / name, identities=2, images=2)) for name in "abc"]
+    unknown = tuple(image._replace(camera=-1) for image in listings[2].splits["train"])
+    listings[2] = replace(listings[2], splits={**listings[2].splits, "train": unknown})
+    both = joined(listings[0], {"b": listings[1], "c": listings[2]})
+    assert [image.camera for image in both.images] == [4, 5, 4, 5, -1, -1, -1, -1, 1, 2, 1, 2]
+    huge = tuple(image._replace(camera=2**63 - 1) for image in listings[1].splits["train"])
+    added = replace(listings[1], splits={**listings[1].splits, "train": huge})
+    with pytest.raises(InputError, match=r"data\.also: the camera numbers .* 64 bits"):
+        joined(listings[0], {"b": added})
+
+
 def test_one_set_alone_is_unchanged(small_market: Path) -> None:
     listing = MarketLayout().read(small_market)
     alone = joined(listing, {})

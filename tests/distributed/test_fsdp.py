@@ -24,9 +24,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings(folder: Path, run: str, *more: str) -> list[str]:
-    """A transformer, two epochs of five steps. Batch statistics of two images a part would blow last bits up."""
+    """A transformer with a camera embedding, two epochs of five steps.
+
+    Batch statistics of two images a part would blow last bits up."""
     return [
-        *SMALL_RUN, "--model.backbone=test_vit", f"--data.root={folder / 'market'}",
+        *SMALL_RUN, "--model.backbone=test_vit", "--model.camera-embedding=0.1", f"--data.root={folder / 'market'}",
         f"--data.cache-dir={folder / 'cache'}", "--train.epochs=2", "--train.skip-nonfinite=1",
         "--optim.clip-norm=1", "--run.checkpoint-steps=2", f"--run.dir={folder / run}", *more,
     ]  # fmt: skip
