@@ -1,10 +1,5 @@
-"""Crops of people, cut out of video frames once into image files of the cache.
+"""Crops of people, cut out of video frames once into image files of the cache."""
 
-The folder of crops has an index with the size of every file. A killed run leaves no incomplete folder, and a folder
-whose files are missing or changed is written again.
-"""
-
-import json
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,14 +12,12 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from reid_accel.data.images import read_image
+from reid_accel.data.stored_files import stored_files
 from reid_accel.errors import InputError
-from reid_accel.files import has_right_checksum, read_text, replacing_folder, with_checksum, write_json
 from reid_accel.hardware import num_cores
 
-INDEX_FILE = "index.json"
-FORMAT = 1
+ENDING = ".png"
 PROGRESS_EVERY = 512
-SIDES_PX = (0, 2**31)
 
 OUTSIDE = "outside of the frame"
 LOW = "lower than the smallest height inside of the frame"
@@ -67,39 +60,9 @@ def cut_crops(regions: Mapping[Path, Sequence[Region]], wanted: Wanted, folder: 
 
     `folder` must be named by all that the crops depend on. Raises InputError if they cannot be written.
     """
-    index = _read_index(folder)
-    if index is None:
-        if folder.exists():
-            logger.warning(f"the crops in {folder} are incomplete or changed: cutting them again")
-        try:
-            with replacing_folder(folder, keep_existing=_is_complete, sync=False) as temporary:
-                write_json(temporary / INDEX_FILE, with_checksum(_cut_all(regions, wanted, temporary)))
-        except OSError as error:
-            raise InputError(
-                f"the crops cannot be written to {folder.parent}: {error.strerror or error}. Free some space there or "
-                "set --data.cache-dir to another folder; incomplete files were removed"
-            ) from error
-        index = _read_index(folder)
-        if index is None:
-            raise InputError(f"another program changes the crops in {folder}: start again")
-    paths = {name: folder / f"{name}.png" for name in index["bytes"]}
+    index = stored_files(folder, partial(_cut_all, regions, wanted), "the crops")
+    paths = {name.removesuffix(ENDING): folder / name for name in index["bytes"]}
     return CutCrops(paths, index["left_out"], tuple(index["unreadable"]))
-
-
-def _is_complete(folder: Path) -> bool:
-    return _read_index(folder) is not None
-
-
-def _read_index(folder: Path) -> dict[str, Any] | None:
-    """The index of a folder whose files all have their size, else None."""
-    try:
-        index = json.loads(read_text(folder / INDEX_FILE))
-        if not isinstance(index, dict) or index.get("format") != FORMAT or not has_right_checksum(index):
-            return None
-        complete = all((folder / f"{name}.png").stat().st_size == size for name, size in index["bytes"].items())
-    except (OSError, ValueError, RecursionError):
-        return None
-    return index if complete else None
 
 
 def _cut_all(regions: Mapping[Path, Sequence[Region]], wanted: Wanted, folder: Path) -> dict[str, Any]:
@@ -118,7 +81,7 @@ def _cut_all(regions: Mapping[Path, Sequence[Region]], wanted: Wanted, folder: P
             unreadable += [problem] if problem else []
             if done % PROGRESS_EVERY == 0 or done == len(frames):
                 logger.info(f"cut {len(sizes):,} crops out of {done:,} of {len(frames):,} frames")
-    return {"format": FORMAT, "bytes": sizes, "left_out": dict(left_out), "unreadable": unreadable}
+    return {"bytes": sizes, "left_out": dict(left_out), "unreadable": unreadable}
 
 
 def _cut_frame(
@@ -134,7 +97,8 @@ def _cut_frame(
         crop = inside(region, *image.size)
         reason = _why_left_out(region, crop, wanted)
         if reason is None:
-            sizes[region.name] = _write(image.crop(crop), folder / f"{region.name}.png")
+            name = f"{region.name}{ENDING}"
+            sizes[name] = _write(image.crop(crop), folder / name)
         else:
             reasons.append(reason)
     return sizes, reasons, None

@@ -210,6 +210,15 @@ def describe(split: str, images: Sequence[ImageFile]) -> str:
     return text
 
 
+def count_warnings(title: str, splits: Mapping[str, Sequence[ImageFile]], published: Mapping[str, int]) -> list[str]:
+    """A warning for each split that has another number of images than the published set."""
+    return [
+        f"{split} differs from the published {title}: found {len(splits[split]):,} images, expected {number:,}"
+        for split, number in published.items()
+        if len(splits[split]) != number
+    ]
+
+
 def annotation_warnings(
     splits: Mapping[str, Sequence[ImageFile]], attributes: PersonAttributes, file_name: str
 ) -> list[str]:

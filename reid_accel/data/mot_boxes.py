@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from reid_accel.data.text_files import read_user_text
 from reid_accel.errors import InputError, shortened
-from reid_accel.files import open_regular
 
 NUM_COLUMNS = (6, 7, 9, 10)
 LARGEST_BYTES = 2**30
@@ -66,7 +66,7 @@ def read_boxes(path: Path) -> Boxes:
     """The boxes of a file, separated by commas or spaces. Raises InputError, with the line, for anything else."""
     values = array("d")
     expected = 0
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in enumerate(read_user_text(path, LARGEST_BYTES).splitlines(), 1):
         fields = _fields(line)
         if not fields:
             continue
@@ -86,22 +86,6 @@ def read_boxes(path: Path) -> Boxes:
     boxes = _as_boxes(np.frombuffer(values, np.float64).reshape(-1, 10))
     _check_unique(path, boxes)
     return boxes
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        with open_regular(path) as file:
-            content = file.read(LARGEST_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    if len(content) > LARGEST_BYTES:
-        raise InputError(f"{path} has more than {LARGEST_BYTES >> 20} MB; it must have one line per box")
-    try:
-        return content.decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path} is not UTF-8 text ({error.reason} at byte {error.start:,}): save it as UTF-8"
-        ) from error
 
 
 def _fields(line: str) -> list[str]:
