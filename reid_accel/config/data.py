@@ -8,7 +8,15 @@ from reid_accel.config.checks import check, check_choices, expand_homes
 from reid_accel.errors import InputError
 
 DatasetName = Literal[
-    "synthetic", "synthetic-course", "market1501", "market-layout", "msmt17", "msmt17-trainval", "course"
+    "synthetic",
+    "synthetic-course",
+    "market1501",
+    "market-layout",
+    "msmt17",
+    "msmt17-trainval",
+    "course",
+    "veri",
+    "vehicleid",
 ]
 
 
@@ -31,7 +39,8 @@ class DataConfig:
     name: DatasetName = "synthetic"
     """Data set: `market1501`, `market-layout` (CUHK03-NP, DukeMTMC-reID, your own crops in that layout), `msmt17`
     (training on its train list alone, as Bag of Tricks and torchreid), `msmt17-trainval` (train and validation list, as
-    TransReID and most since), `course`, or the pedestrians that this package draws: `synthetic`, `synthetic-course`."""
+    TransReID and most since), `course`, the vehicles of `veri` (VeRi-776) or `vehicleid` (PKU VehicleID), or the
+    pedestrians that this package draws: `synthetic`, `synthetic-course`."""
     title: str | None = None
     """Name of the data set in report and model card, e.g. "CUHK03-NP detected". Not set: `name`."""
     root: str | None = None
@@ -49,6 +58,8 @@ class DataConfig:
     device_share: float = 0.5
     """Keep the decoded training images in GPU memory if they fit into this fraction of the free memory; else prefetch
     them from the cache. Always prefetch: 0."""
+    test_vehicles: int = 800
+    """Test list of VehicleID: 800, 1600 or 2400 vehicles."""
     synthetic_identities: int = 200
     """Number of synthetic training identities. Sets of different sizes share identities: test a model on the set that
     it was trained on, or on one with another seed."""

@@ -8,11 +8,17 @@ from pathlib import Path
 from reid_accel.config.data import DataConfig
 from reid_accel.data.layouts import Layout, layout_named
 from reid_accel.data.listing import Listing
+from reid_accel.data.vehicleid import VehicleId
+from reid_accel.data.veri import Veri
 from reid_accel.errors import InputError
 
 
 def layout_of(config: DataConfig) -> Layout:
     """The layout of the set that the settings name, with its settings. Raises InputError if the name is unknown."""
+    if config.name == "veri":
+        return Veri()
+    if config.name == "vehicleid":
+        return VehicleId(config.test_vehicles)
     return layout_named(config.name)
 
 
