@@ -16,12 +16,25 @@ DatasetName = Literal[
     "msmt17-trainval",
     "course",
     "veri",
+    "folders",
+    "veri",
     "vehicleid",
 ]
 
-
 FORMS = ("market-layout", "folders", "table", "hub", "mot")
 """Names of forms that many sets have."""
+SETTINGS_OF_FORMS = {"camera_pattern": ("folders",)}
+"""The settings that only some forms have."""
+NO_CAMERAS = "none"
+PEOPLE = "people:"
+DEFAULT_PEOPLE_SHARE = 0.5
+
+
+def _is_share(text: str) -> bool:
+    try:
+        return 0 < float(text) < 1
+    except ValueError:
+        return False
 
 
 def name_and_folder(entry: str, setting: str) -> tuple[DatasetName, str]:
@@ -48,6 +61,15 @@ class DataConfig:
     also: tuple[str, ...] = ()
     """Additional training sets, NAME:FOLDER each (`msmt17:path/to/MSMT17_V1`). Validation and test images are those of
     the main set only."""
+    camera_pattern: str | None = None
+    """Of `folders`: regular expression whose one group is the camera, searched in the file names (in the paths below
+    the split's folder if it contains a `/`); `none`: no cameras. Not set: a person's sub-folders are cameras."""
+    split: str | None = None
+    """Of a set without train, query and gallery: people:SHARE trains on this share of the people and tests on the
+    others (not set: people:0.5). A query is drawn per test person and camera; without cameras, per tracklet or by
+    time."""
+    split_seed: int = 0
+    """Seed of `split`."""
     on_bad_image: Literal["error", "skip"] = "error"
     """Unreadable images: stop with an error, or skip them and list them in report.json."""
     validation_share: float = 0.3
@@ -77,6 +99,10 @@ class DataConfig:
         place = f" {Path(self.root).name}" if self.name in FORMS and self.root is not None else ""
         return self.name.removesuffix("-trainval") + place
 
+    def people_share(self) -> float:
+        """The share of the people that are trained on, in a set without a split."""
+        return DEFAULT_PEOPLE_SHARE if self.split is None else float(self.split.removeprefix(PEOPLE))
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "also", tuple(self.also))
         expand_homes(self, ("root", "also"))
@@ -88,6 +114,17 @@ class DataConfig:
                 "layout of the folder with --data.name (market-layout, market1501, course), or choose a recipe "
                 "with --config"
             )
+        for setting, forms in SETTINGS_OF_FORMS.items():
+            check(
+                getattr(self, setting) in (None, ()) or self.name in forms,
+                f"data.{setting.replace('_', '-')}",
+                f"left out with --data.name {self.name}: it is for {' and '.join(forms)}",
+                getattr(self, setting),
+            )
+        if self.split is not None:
+            known = self.split.startswith(PEOPLE) and _is_share(self.split.removeprefix(PEOPLE))
+            check(known, "data.split", "people:SHARE with a share between 0 and 1, as people:0.5", self.split)
+        check(self.split_seed >= 0, "data.split-seed", "0 or more", self.split_seed)
         check(0 <= self.validation_share < 1, "data.validation-share", "in [0, 1)", self.validation_share)
         check(0 <= self.device_share < 1, "data.device-share", "in [0, 1)", self.device_share)
 

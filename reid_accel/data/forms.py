@@ -1,16 +1,20 @@
 """The forms in which data sets come: which layout reads the set that the settings name, and where it is.
 
-A form with settings is a frozen dataclass in a module of its own, which `layout_of` builds from them.
+A form with settings is a frozen dataclass in a module of its own, which `layout_of` builds from them. The listing of a
+set without a split has the one split UNSPLIT (or train and test, if query and gallery aren't told apart).
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from reid_accel.config.data import DataConfig
+from reid_accel.data.folders import Folders
 from reid_accel.data.layouts import Layout, layout_named
-from reid_accel.data.listing import Listing
+from reid_accel.data.listing import UNSPLIT, Listing
+from reid_accel.data.people_split import lacks_queries, split_people
 from reid_accel.data.vehicleid import VehicleId
 from reid_accel.data.veri import Veri
-from reid_accel.errors import InputError
+from reid_accel.errors import InputError, listed
 
 
 def layout_of(config: DataConfig) -> Layout:
@@ -19,6 +23,8 @@ def layout_of(config: DataConfig) -> Layout:
         return Veri()
     if config.name == "vehicleid":
         return VehicleId(config.test_vehicles)
+    if config.name == "folders":
+        return Folders(config.camera_pattern)
     return layout_named(config.name)
 
 
@@ -35,5 +41,28 @@ def check_dataset(config: DataConfig) -> None:
 
 
 def read_dataset(config: DataConfig) -> Listing:
-    """The listing of a set that isn't drawn. Raises InputError unless it is in the layout that the settings name."""
-    return layout_of(config).read(place_of(config))
+    """The listing of a set that isn't drawn; a layout's listing that lacks queries is split here.
+
+    Raises InputError unless the set is in the layout that the settings name.
+    """
+    listing = layout_of(config).read(place_of(config))
+    if not lacks_queries(listing.splits):
+        if config.split is not None:
+            raise InputError(
+                f"data.split {config.split} is for a set without a split, but this one has {listed(listing.splits)}: "
+                "leave it out"
+            )
+        return listing
+    split = split_people(listing, config.people_share, config.split_seed)
+    if config.split is not None or UNSPLIT not in listing.splits:
+        return split
+    return replace(split, warnings=(*split.warnings, _default_split(config, split)))
+
+
+def _default_split(config: DataConfig, listing: Listing) -> str:
+    train = len({image.pid for image in listing.splits["train"]})
+    test = len({image.pid for image in listing.splits["query"]})
+    return (
+        f"the set has no split: {train:,} people are trained on, {test:,} others tested, as with --data.split "
+        f"people:{config.people_share:g} --data.split-seed {config.split_seed}; `reid-accel split` writes it as a table to keep and share"
+    )

@@ -4,7 +4,8 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,9 @@ UNLABELED_PID = -2
 UNKNOWN_CAMERA = -1
 UNKNOWN_TRACKLET = -1
 UNKNOWN_TIME = -1
+
+UNSPLIT = "all"
+"""The one split of a set that has none yet."""
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 _PERSON_ONLY = re.compile(r"(-?\d+)[_.]")
@@ -48,7 +52,7 @@ class Listing:
     """The images of a data set by split, its attribute groups, and warnings about its content.
 
     fingerprint: changes when a file is added, removed, renamed, resized or touched. edition: of a set with several,
-    whose scores aren't comparable (MSMT17-V1, MSMT17-V2).
+    whose scores aren't comparable (MSMT17-V1, MSMT17-V2). people: the names of people that the layout numbered.
     """
 
     splits: Mapping[str, tuple[ImageFile, ...]]
@@ -56,6 +60,7 @@ class Listing:
     fingerprint: str
     warnings: tuple[str, ...] = ()
     edition: str = ""
+    people: Mapping[int, str] = field(default_factory=dict)
 
 
 def parse_name(name: str) -> tuple[int, int]:
@@ -128,16 +133,21 @@ def list_images(folder: Path) -> list[Path]:
         raise InputError(f"there is no folder {folder}")
     paths = sorted(path for path in folder.iterdir() if _is_image(path))
     if not paths:
-        raise _no_images(folder)
+        raise no_images(folder)
     return paths
 
 
 def _is_image(path: Path) -> bool:
     """Whether a file is an image by its name; a folder never is."""
-    return path.suffix.lower() in IMAGE_ENDINGS and not path.name.startswith(".") and not path.is_dir()
+    return is_image_name(path.name) and not path.is_dir()
 
 
-def _no_images(folder: Path) -> InputError:
+def is_image_name(name: str) -> bool:
+    """Whether a file is an image by its name; hidden ones are none."""
+    return Path(name).suffix.lower() in IMAGE_ENDINGS and not name.startswith(".")
+
+
+def no_images(folder: Path) -> InputError:
     there = left_out(folder, ())
     return InputError(f"{folder} contains no images ({', '.join(IMAGE_ENDINGS)})" + (f", but {there}" if there else ""))
 
@@ -156,7 +166,7 @@ def find_images(place: Path) -> list[Path]:
     found = (path for path in place.rglob("*") if _is_image(path))
     paths = sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(place).parts))
     if not paths:
-        raise _no_images(place)
+        raise no_images(place)
     first = {path.name: path for path in reversed(paths)}
     for path in paths:
         if first[path.name] != path:
@@ -193,6 +203,20 @@ def labeled_images(folder: Path, attributes: PersonAttributes, num_groups: int) 
             raise InputError(f"{folder}: {error}") from error
         images.append(ImageFile(path, path.name, pid, camera, attributes.get(pid, unknown)))
     return tuple(images)
+
+
+def in_order_of_people(images: Iterable[ImageFile]) -> tuple[ImageFile, ...]:
+    """The images sorted by name, as a folder of images is listed; by person first if that keeps no person together."""
+    by_name = sorted(images, key=lambda image: image.name)
+    if together(by_name):
+        return tuple(by_name)
+    return tuple(sorted(by_name, key=lambda image: image.pid))
+
+
+def together(images: Iterable[ImageFile]) -> bool:
+    """Whether the images of each person follow one another, as they must to be split by person."""
+    people = [pid for pid, _ in groupby(images, key=lambda image: image.pid)]
+    return len(people) == len(set(people))
 
 
 def unlabeled_images(paths: Iterable[Path], num_groups: int = 0) -> tuple[ImageFile, ...]:
