@@ -15,11 +15,11 @@ DatasetName = Literal[
     "msmt17",
     "msmt17-trainval",
     "course",
-    "veri",
     "folders",
     "veri",
     "vehicleid",
 ]
+
 
 FORMS = ("market-layout", "folders", "table", "hub", "mot")
 """Names of forms that many sets have."""
@@ -99,6 +99,7 @@ class DataConfig:
         place = f" {Path(self.root).name}" if self.name in FORMS and self.root is not None else ""
         return self.name.removesuffix("-trainval") + place
 
+    @property
     def people_share(self) -> float:
         """The share of the people that are trained on, in a set without a split."""
         return DEFAULT_PEOPLE_SHARE if self.split is None else float(self.split.removeprefix(PEOPLE))
@@ -122,6 +123,8 @@ class DataConfig:
                 getattr(self, setting),
             )
         if self.split is not None:
+            own = self.name.startswith("synthetic")
+            check(not own, "data.split", f"left out with --data.name {self.name}, which has a split", self.split)
             known = self.split.startswith(PEOPLE) and _is_share(self.split.removeprefix(PEOPLE))
             check(known, "data.split", "people:SHARE with a share between 0 and 1, as people:0.5", self.split)
         check(self.split_seed >= 0, "data.split-seed", "0 or more", self.split_seed)

@@ -64,5 +64,6 @@ def _default_split(config: DataConfig, listing: Listing) -> str:
     test = len({image.pid for image in listing.splits["query"]})
     return (
         f"the set has no split: {train:,} people are trained on, {test:,} others tested, as with --data.split "
-        f"people:{config.people_share:g} --data.split-seed {config.split_seed}; `reid-accel split` writes it as a table to keep and share"
+        f"people:{config.people_share:g} --data.split-seed {config.split_seed}; `reid-accel split` writes it as a table "
+        "to keep and share"
     )
