@@ -62,8 +62,8 @@ def read_dataset(config: DataConfig) -> Listing:
 def _default_split(config: DataConfig, listing: Listing) -> str:
     train = len({image.pid for image in listing.splits["train"]})
     test = len({image.pid for image in listing.splits["query"]})
+    chosen = f"--data.split people:{config.people_share:g} --data.split-seed {config.split_seed}"
     return (
-        f"the set has no split: {train:,} people are trained on, {test:,} others tested, as with --data.split "
-        f"people:{config.people_share:g} --data.split-seed {config.split_seed}; `reid-accel split` writes it as a table "
-        "to keep and share"
+        f"the set has no split: {train:,} people are trained on, {test:,} others tested, as with {chosen}; `reid-accel "
+        "split` writes it as a table to keep and share"
     )
