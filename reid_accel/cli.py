@@ -56,6 +56,8 @@ def _run(words: list[str]) -> int:
     if command == "bench":
         importlib.import_module("reid_accel.bench").main(words[1:])
         return SUCCESS
+    if command == "doctor":
+        return int(importlib.import_module("reid_accel.doctor.command").main(words[1:]))
     with shown_as_it_is(words):
         code = tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="reid-accel", description=DESCRIPTION, args=words)
     return int(code or SUCCESS)
@@ -102,6 +104,10 @@ def _score() -> None:
 
 def _predict() -> None:
     """Predict attributes and rank lists for unlabeled images."""
+
+
+def _doctor() -> None:
+    """Find what is wrong with a data set: labels, splits, cameras, pictures."""
 
 
 def _bench() -> None:
@@ -249,6 +255,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "train": _train,
     "score": _score,
     "predict": _predict,
+    "doctor": _doctor,
     "bench": _bench,
     "recipes": _recipes,
     "import-weights": _import_weights,

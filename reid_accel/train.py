@@ -33,6 +33,7 @@ from reid_accel.distributed.fsdp import check_sharding
 from reid_accel.distributed.setup import process_group_scope, start_accelerator
 from reid_accel.distributed.stop import EXIT_STOPPED, StopRequest
 from reid_accel.distributed.watchdog import Watchdog
+from reid_accel.doctor.short_form import with_label_warnings
 from reid_accel.evaluation.evaluate import score_validation, validation_protocol, with_scoring_warning
 from reid_accel.evaluation.final_report import RunImages, finish_run
 from reid_accel.files import write_text
@@ -114,7 +115,7 @@ def prepare(
     with accelerator.local_main_process_first():  # one download per machine
         weights = starting_weights(config.model)
     data = open_data(config.data, config.model, listing=additions.listing)
-    data = with_scoring_warning(data)
+    data = with_label_warnings(with_scoring_warning(data))
     training, validation = split_training_images(data, config.data.validation_share)
     model = build_model(config, training, accelerator, weights)
     trainer = build_trainer(config, accelerator, model, training, additions.losses, watchdog)

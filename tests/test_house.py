@@ -16,7 +16,7 @@ FLOORS = (
     ("__init__",),
     ("cli", "api"),
     ("train", "score", "predict", "bench", "launcher"),
-    ("preflight", "evaluation", "benchmarks"),
+    ("preflight", "evaluation", "benchmarks", "doctor"),
     ("training", "course", "hub", "importing"),
     ("reporting", "retrieval"),
     ("export",),

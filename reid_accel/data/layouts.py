@@ -128,7 +128,8 @@ class Msmt17:
         """See `Layout`."""
         splits = self._images(root)
         edition = "MSMT17-V2" if self._folders(root) == self.folders[1] else "MSMT17-V1"
-        return Listing(splits, (), fingerprint_of(root, splits, (root / name for name in self._lists)), edition=edition)
+        fingerprint = fingerprint_of(root, splits, (root / name for name in self._lists))
+        return Listing(splits, (), fingerprint, edition=edition, numbered_apart=True)
 
     @property
     def _lists(self) -> tuple[str, ...]:

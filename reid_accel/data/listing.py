@@ -53,6 +53,7 @@ class Listing:
 
     fingerprint: changes when a file is added, removed, renamed, resized or touched. edition: of a set with several,
     whose scores aren't comparable (MSMT17-V1, MSMT17-V2). people: the names of people that the layout numbered.
+    numbered_apart: train and test number their people independently, so that the same number is no same person.
     """
 
     splits: Mapping[str, tuple[ImageFile, ...]]
@@ -61,6 +62,7 @@ class Listing:
     warnings: tuple[str, ...] = ()
     edition: str = ""
     people: Mapping[int, str] = field(default_factory=dict)
+    numbered_apart: bool = False
 
 
 def parse_name(name: str) -> tuple[int, int]:

@@ -58,9 +58,9 @@ def open_data(
     once = tuple(dict.fromkeys(warnings))
     for warning in once:
         logger.warning(warning)
-    people, own = train.added_people, listing is not None
+    people, own, apart = train.added_people, listing is not None, main.numbered_apart
     name = "" if own else config.camera_set
-    return OpenedData(splits, once, tuple(skipped), people, edition=main.edition, own_table=own, camera_set=name)
+    return OpenedData(splits, once, tuple(skipped), people, main.edition, own, name, apart)
 
 
 def _list_sets(config: DataConfig, listing: Listing | None, cache_dir: Path) -> tuple[Listing, SplitListing, list[str]]:

@@ -24,6 +24,7 @@ class OpenedData:
     edition: str = ""  # of the main set, if it has several
     own_table: bool = False  # the main set was passed by the caller instead of named in the settings
     camera_set: str = ""  # see `DataConfig.camera_set`; "" for a table of the caller
+    numbered_apart: bool = False  # see `Listing`
 
     @property
     def labeled_test(self) -> bool:
