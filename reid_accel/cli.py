@@ -13,7 +13,7 @@ import tyro
 from tyro.conf import Positional
 
 from reid_accel.config.checks import in_home
-from reid_accel.config.export import ExportConfig
+from reid_accel.config.export import FORMATS, ExportConfig, chosen
 from reid_accel.config.launch_file import check_launch_file
 from reid_accel.config.recipes import launch_file_path, recipe_path, recipes, title_of
 from reid_accel.errors import InputError, explaining_os_errors
@@ -154,6 +154,7 @@ def _push(
     folder: Positional[Path],
     repo_id: Positional[str],
     visibility: Literal["auto", "private", "public"] = "auto",
+    formats: Annotated[tuple[str, ...], tyro.conf.arg(name="with")] = (),
     dry_run: bool = False,
 ) -> int:
     """Upload a saved model to a model hub.
@@ -164,11 +165,14 @@ def _push(
         folder: Model folder of a run (RUN/model).
         repo_id: Repository (user/name), created if it is new.
         visibility: Of a new repository; `auto`: private, unless the model was trained on drawn pedestrians only.
+        formats: Formats of the export in RUN/export that go along with its golden features and the tools' files,
+            separated by commas: onnx, openvino, torch-export. It is made if there is none.
         dry_run: List files and sizes, upload nothing.
     """
     from reid_accel.hub import push
 
-    for line in push(Path(in_home(str(folder))), repo_id, visibility=visibility, dry_run=dry_run).lines():
+    place, along = Path(in_home(str(folder))), chosen("--with", formats, tuple(FORMATS))
+    for line in push(place, repo_id, visibility=visibility, dry_run=dry_run, formats=along).lines():
         print(visible(line, kept=""))
     return SUCCESS
 

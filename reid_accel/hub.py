@@ -10,6 +10,7 @@ from huggingface_hub import CommitOperationAdd, HfApi, constants, get_token, met
 from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
 from reid_accel.errors import InputError, first_line, listed
+from reid_accel.export.packed import PackedExport, packed_export
 from reid_accel.files import read_text
 from reid_accel.models.model_folder import CARD_FILE, MODEL_FILES, OWN_FILES
 from reid_accel.reporting.card import DRAWN_TAG, pushed_card
@@ -26,10 +27,12 @@ Visibility = Literal["auto", "private", "public"]
 
 @dataclass(frozen=True)
 class PlannedFile:
-    """A file by its name inside the folder (with forward slashes)."""
+    """A file by its name on the hub (with forward slashes), which is that inside the model's folder unless `source` is
+    its path."""
 
     name: str
     size_bytes: int
+    source: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ class PushPlan:
     uploaded: bool
     reason: str = ""
     left_out: tuple[str, ...] = ()
+    card_section: str = ""
+    """What is added to the card."""
 
     @property
     def size_bytes(self) -> int:
@@ -63,15 +68,25 @@ class PushPlan:
         return [*rows, f"{total}, {verb} {self.url} ({kind}{self.reason})"]
 
 
-def push(folder: Path, repo_id: str, *, visibility: Visibility = "auto", dry_run: bool = False) -> PushPlan:
+def push(
+    folder: Path,
+    repo_id: str,
+    *,
+    visibility: Visibility = "auto",
+    dry_run: bool = False,
+    formats: tuple[str, ...] = (),
+) -> PushPlan:
     """Upload `folder` to the model repository `repo_id`, which is created if it is new; `dry_run` only lists the files.
 
     The hub is HF_ENDPOINT, by default huggingface.co. visibility: of a new repository; `auto` is private unless the
-    model was trained on drawn pedestrians only. Raises InputError before anything is sent for a bad name, a folder that
+    model was trained on drawn pedestrians only. formats: of the export beside the model's folder, which goes along (and
+    is made if there is none). Raises InputError before anything is sent for a bad name, a folder that
     is not a saved model, a missing token, or a private push to an existing public repository, and when the upload
     fails. The folder is never modified.
     """
     planned = plan_push(folder, repo_id, visibility)
+    if formats:
+        planned = _with_export(planned, packed_export(folder, formats))
     if dry_run:
         return planned
     check_token()
@@ -109,6 +124,11 @@ def plan_push(folder: Path, repo_id: str, visibility: Visibility = "auto") -> Pu
         reason=reason if by_default else "",
         left_out=tuple(name for name in names if name not in OWN_FILES),
     )
+
+
+def _with_export(planned: PushPlan, packed: PackedExport) -> PushPlan:
+    files = tuple(PlannedFile(name, path.stat().st_size, path) for name, path in packed.files.items())
+    return replace(planned, files=(*planned.files, *files), card_section=packed.section)
 
 
 def _saw_drawn_people_only(folder: Path) -> bool:
@@ -189,17 +209,17 @@ def _upload(folder: Path, planned: PushPlan) -> bool:
             "its settings, or push with --visibility public"
         )
     operations = [
-        CommitOperationAdd(file.name, _content(folder / file.name, planned.repo_id)) for file in planned.files
+        CommitOperationAdd(file.name, file.source or _content(folder / file.name, planned)) for file in planned.files
     ]
     api.create_commit(planned.repo_id, operations, commit_message="Push a reid_accel model", repo_type="model")
     return private
 
 
-def _content(path: Path, repo_id: str) -> Path | bytes:
-    """What is uploaded for a file: its path, or the card with the repository's name."""
+def _content(path: Path, planned: PushPlan) -> Path | bytes:
+    """What is uploaded for a file of the model: its path, or the card with the repository's name."""
     if path.name != CARD_FILE:
         return path
-    return pushed_card(read_text(path), repo_id).encode()
+    return pushed_card(read_text(path), planned.repo_id, planned.card_section).encode()
 
 
 def _reason(error: HfHubHTTPError) -> str:

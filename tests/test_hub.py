@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.exports import saved as saved_model
+from helpers.exports import small_model
 from helpers.fake_hub import FakeHub, Repo
 
 from reid_accel.config.schema import ModelConfig
 from reid_accel.errors import InputError
-from reid_accel.hub import NO_TOKEN, plan_push
+from reid_accel.hub import NO_TOKEN, plan_push, push
 from reid_accel.models.reid import Architecture, ReIDModel
 from reid_accel.reporting.card import DRAWN_TAG
 
@@ -137,6 +139,38 @@ def test_a_pushed_model_loads_from_the_hub_with_identical_embeddings(tmp_path: P
     assert any(request.endswith("/model.safetensors") for request in downloads)
     embedding_BD = torch.tensor(json.loads(loaded.stdout.splitlines()[-1]))
     assert torch.equal(embedding_BD, model.embed([image]))
+
+
+def test_an_export_goes_along_with_its_proof_and_the_model_still_loads(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="needs the extra `export`")
+    folder = saved_model(tmp_path / "run")
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n\n## How to load it\n\nSo.\n\n## Use\n\nWell.\n")
+    image = np.random.default_rng(1).integers(0, 256, (64, 32, 3)).astype(np.uint8)
+    np.save(tmp_path / "image.npy", image)
+    with FakeHub() as hub:
+        env = hub.environment(tmp_path / "home")
+        pushed = _python(PUSH, folder, "user/name", "--with", "onnx", env=env)
+        assert pushed.returncode == 0, pushed.stderr
+        loaded = _python(LOAD, "user/name", tmp_path / "image.npy", env=env)
+    files = hub.repos["user/name"].files
+    export = tmp_path / "run/export"
+    names = {"model.onnx", "golden.safetensors", "check.py", "trtexec.sh", "export.json"}
+    assert {name for name in files if name.startswith("export/")} == {f"export/{name}" for name in names}
+    assert all(files[f"export/{name}"] == (export / name).read_bytes() for name in names)
+    card = files["README.md"].decode()
+    assert card.index("## How to load it") < card.index("## Exported files") < card.index("## Use")
+    assert "| `export/model.onnx` | ONNX Runtime" in card
+    assert "minus 0.485 0.456 0.406, divided by 0.229 0.224 0.225" in card
+    assert loaded.returncode == 0, loaded.stderr
+    embedding_BD = torch.tensor(json.loads(loaded.stdout.splitlines()[-1]))
+    assert torch.equal(embedding_BD, ReIDModel.from_pretrained(folder).embed([image]))
+    small_model(neck="bn").save_pretrained(folder)
+    with pytest.raises(InputError, match="is the export of another model than"):
+        push(folder, "user/name", dry_run=True, formats=("onnx",))
+    with pytest.raises(InputError, match="has no openvino file: run `reid-accel export"):
+        push(folder, "user/name", dry_run=True, formats=("openvino",))
+    with pytest.raises(InputError, match="torchscript is not pushed, since its files have pickled parts"):
+        push(folder, "user/name", dry_run=True, formats=("torchscript",))
 
 
 def test_without_a_token_a_sentence_is_printed_and_nothing_is_sent(saved: Path, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """One export: files are written once for each graph and format, and only proven ones get their name."""
 
 import shutil
-from dataclasses import dataclass, field, replace
+import tempfile
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,11 @@ class Written:
         """The file, and the weights that lie beside it."""
         return (self.path, self.path.with_suffix(".bin")) if self.form == "openvino" else (self.path,)
 
+    def description(self) -> dict[str, Any]:
+        """What the export's manifest says about the file."""
+        proven = {"file": self.path.name, "format": self.form, **asdict(self.proof)}
+        return {**proven, "notes": self.notes, "graph": asdict(self.info)}
+
     def copy_to(self, path: Path) -> "Written":
         """The same file in another place; `path` has its suffix."""
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,8 +60,7 @@ class Job:
         """
         key = (form, options)
         if key not in self.written:
-            place = self.scratch / str(len(self.written))
-            place.mkdir()
+            place = Path(tempfile.mkdtemp(dir=self.scratch))
             self.written[key] = self._proven(form, options, place / f"model{FORMATS[form]}")
         return self.written[key]
 

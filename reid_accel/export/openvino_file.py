@@ -1,5 +1,6 @@
 """OpenVINO: a graph is converted from its ONNX file, and read by OpenVINO's CPU plugin."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ from reid_accel.errors import InputError, first_line
 from reid_accel.export.metadata import HASH_KEY, KEY, GraphInfo
 from reid_accel.export.opened import Opened
 from reid_accel.export.packages import package
-from reid_accel.files import sha256
+from reid_accel.files import read_bytes, sha256
 
 PRECISE = {"INFERENCE_PRECISION_HINT": "f32"}
 """Processors with AMX count in bfloat16 unless asked not to."""
+
+NO_HASH = "0" * 64
 
 
 def write(onnx_path: Path, info: GraphInfo, path: Path) -> None:
@@ -23,17 +26,25 @@ def write(onnx_path: Path, info: GraphInfo, path: Path) -> None:
 
 
 def save(model: Any, info: GraphInfo, path: Path) -> None:
-    """Write a model with its description: 16-bit weights for `half`."""
+    """Write a model with its description and a hash over both of its files: 16-bit weights for `half`."""
     openvino = package("openvino", "--to openvino")
+    model.set_rt_info(info.to_json(), [KEY])
+    model.set_rt_info(NO_HASH, [HASH_KEY])
     openvino.save_model(model, str(path), compress_to_fp16=info.precision == "half")
-    described = openvino.Core().read_model(str(path))
-    described.set_rt_info(info.to_json(), [KEY])
-    described.set_rt_info(sha256(path.with_suffix(".bin")), [HASH_KEY])
-    again = path.with_name(f"described-{path.name}")
-    openvino.save_model(described, str(again), compress_to_fp16=False)
-    del model, described  # their weights are mapped from the files
-    again.with_suffix(".bin").replace(path.with_suffix(".bin"))
-    again.replace(path)
+    text = read_bytes(path)
+    path.write_bytes(text.replace(NO_HASH.encode(), _digest(text, path).encode()))
+
+
+def _digest(text: bytes, path: Path) -> str:
+    """The hash of the .xml, with zeros in place of the hash, and of the weights."""
+    return hashlib.sha256(text + sha256(path.with_suffix(".bin")).encode()).hexdigest()
+
+
+def _check_digest(path: Path, kept: str) -> None:
+    """Raise InputError for files that aren't those that were written."""
+    text = read_bytes(path).replace(kept.encode(), NO_HASH.encode())
+    if _digest(text, path) != kept:
+        raise InputError(f"{path} or its weights were changed after they were written: export both files again")
 
 
 def opened(path: Path) -> Opened:
@@ -51,8 +62,8 @@ def opened(path: Path) -> Opened:
             f"{path} cannot be loaded by OpenVINO ({_reason(error)}): it is damaged, or written for another version; "
             "export or copy both files again"
         ) from error
-    if model.has_rt_info([HASH_KEY]) and model.get_rt_info([HASH_KEY]).value != sha256(weights):
-        raise InputError(f"{weights} was changed after it was written (its hash is another): export both files again")
+    if model.has_rt_info([HASH_KEY]):
+        _check_digest(path, str(model.get_rt_info([HASH_KEY]).value))
     text = model.get_rt_info([KEY]).value if model.has_rt_info([KEY]) else None
     if len(model.inputs) != 1:
         raise InputError(f"{path} has {len(model.inputs)} inputs, but a re-ID model has one: the images")

@@ -16,6 +16,7 @@ from reid_accel.augment.ops import normalize
 from reid_accel.config.export import FORMATS
 from reid_accel.errors import InputError, first_line
 from reid_accel.export import onnx_file, openvino_file, torch_files
+from reid_accel.export.manifest import check_hash
 from reid_accel.export.metadata import GraphInfo
 from reid_accel.export.opened import Opened
 from reid_accel.files import check_regular
@@ -70,6 +71,7 @@ def open_runtime(path: Path) -> Runtime:
     check_regular(path)
     if path.is_dir():
         raise InputError(f"{path} is a folder: name the exported file in it")
+    check_hash(path)
     return Runtime(path, openers[path.suffix](path))
 
 

@@ -1,27 +1,29 @@
 """`reid-accel export`: from a model to a folder of proven files."""
 
 import logging
+import shutil
 import tempfile
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from reid_accel.config.checks import in_home
 from reid_accel.config.export import FORMATS, ExportConfig
 from reid_accel.data.listing import find_images
 from reid_accel.errors import InputError, explaining_os_errors
 from reid_accel.export.golden import write_golden
+from reid_accel.export.graph import without_identities
 from reid_accel.export.job import Job, Written
+from reid_accel.export.manifest import MANIFEST, write_manifest
 from reid_accel.export.packages import check_packages
 from reid_accel.export.parity import reference
 from reid_accel.export.pictures import images_of_the_run, proof_pictures
 from reid_accel.export.tensorrt import TENSORRT_FILE, trtexec_line
-from reid_accel.files import replacing_folder, sha256, write_json
+from reid_accel.files import replacing_folder
 from reid_accel.models.reid import ReIDModel, load_model
 
 NAME = "model"
-MANIFEST = "export.json"
-FORMAT = "reid_accel export 1"
 TOOL_WRITERS: dict[str, Callable[[Job, Path], None]] = {}
 """Per tool, what writes its files into a new folder: `export.contracts`."""
 
@@ -70,7 +72,7 @@ def export_model(model: ReIDModel, config: ExportConfig, folder: Path, images: l
     """Export a loaded model to a new folder; images: files to prove it on, beside drawn pedestrians."""
     check_packages(config.to)
     check_free(folder, config.overwrite)
-    wanted = reference(model, proof_pictures(model.architecture, images))
+    wanted = reference(without_identities(model), proof_pictures(model.architecture, images))
     with explaining_os_errors(), replacing_folder(folder) as place, tempfile.TemporaryDirectory(dir=place) as scratch:
         job = Job(model, wanted, Path(scratch))
         written = tuple(job.file(form, config.graph).copy_to(place / f"{NAME}{FORMATS[form]}") for form in config.to)
@@ -80,24 +82,22 @@ def export_model(model: ReIDModel, config: ExportConfig, folder: Path, images: l
                 (place / TENSORRT_FILE).write_text(trtexec_line(file), encoding="utf-8")
         for tool in config.tools:
             TOOL_WRITERS[tool](job, place / tool)
-        write_manifest(place, written, config)
+        for path in Path(scratch).iterdir():
+            shutil.rmtree(path)
+        write_manifest(place, [file.description() for file in written], config.tools)
     return Exported(folder, written, config.tools)
 
 
-def write_manifest(folder: Path, written: tuple[Written, ...], config: ExportConfig) -> None:
-    """Write `export.json`: what was exported how, the proofs, and the hash of every file."""
-    scratch = {path for path in folder.iterdir() if path.is_dir() and path.name not in config.tools}
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not scratch & set(path.parents)]
-    content = {
-        "format": FORMAT,
-        "exports": [
-            {"file": file.path.name, **asdict(file.proof), "graph": asdict(file.info), "notes": file.notes}
-            for file in written
-        ],
-        "tools": config.tools,
-        "sha256": {path.relative_to(folder).as_posix(): sha256(path) for path in files},
-    }
-    write_json(folder / MANIFEST, content)
+def export_to(model: ReIDModel, out: str | Path, settings: Mapping[str, Any]) -> Path:
+    """`ReIDModel.export`: the new folder. settings: fields of `ExportConfig`."""
+    known = [field.name for field in fields(ExportConfig)]
+    unknown = sorted(set(settings) - set(known))
+    if unknown:
+        raise InputError(f"there is no setting {unknown[0]} of an export; there are {', '.join(known)}")
+    config = ExportConfig(**{**settings, "out": str(out)})
+    check_tools(config.tools)
+    images = find_images(Path(config.images)) if config.images else []
+    return export_model(model, config, chosen_folder("", config), images).folder
 
 
 def chosen_folder(name: str, config: ExportConfig) -> Path:

@@ -1,6 +1,8 @@
 """Backbones by name, without classifier: timm's models, ResNets with IBN-a, OSNet; and their initial weights."""
 
 import difflib
+import importlib
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -73,6 +75,16 @@ def starting_weights(settings: ModelConfig) -> dict[str, Tensor] | None:
     origin = settings.weights_file or f"the pretrained weights of {settings.backbone}"
     require_finite(backbone.state_dict(), origin, "give others with --model.weights-file")
     return backbone.state_dict()
+
+
+def import_module(name: str) -> None:
+    """Import a user's Python module by name, from the working directory or Python's module path."""
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise InputError(f"there is no module {error.name}: install it, or put its folder on PYTHONPATH") from error
 
 
 def registering_module(name: str) -> str | None:

@@ -10,7 +10,6 @@ I identities, A attribute groups, M attribute values in all.
 
 import hashlib
 import importlib
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +27,7 @@ from reid_accel.config.checks import in_home
 from reid_accel.config.schema import Config
 from reid_accel.errors import InputError, first_line
 from reid_accel.models.architecture import NO_CAMERAS, Architecture, Cameras
-from reid_accel.models.backbone import build_backbone, normalization, pooled_size, registering_module
+from reid_accel.models.backbone import build_backbone, import_module, normalization, pooled_size, registering_module
 from reid_accel.models.camera_embedding import new_camera_embedding, with_cameras
 from reid_accel.models.heads import CLASSIFIERS, NECKS, Classifier, Neck
 from reid_accel.models.inference import (
@@ -244,6 +243,14 @@ class ReIDModel(
         features.extend(outputs.feature_BD.float() for outputs in batches)
         return comparable(torch.cat(features), self.architecture.metric)
 
+    def export(self, out: str | Path, **settings: Any) -> Path:
+        """Export to the new folder `out`; settings: fields of `config.export.ExportConfig`, e.g. `to=("onnx",)`.
+
+        Raises InputError, and writes nothing, for a file that does not return this model's features.
+        """
+        exporting = importlib.import_module("reid_accel.export.write")  # the only import of a room above this one
+        return Path(exporting.export_to(self, out, settings))
+
     @overload
     def attributes(
         self, images: Pictures, *, batch_size: int = ..., probabilities: Literal[False] = ...
@@ -312,16 +319,6 @@ def _on_meta_device(architecture: Architecture) -> ReIDModel | None:
             f"the model's config.json describes a network that cannot be built ({first_line(error)}): copy the model "
             "again, or train it again"
         ) from error
-
-
-def import_module(name: str) -> None:
-    """Import a user's Python module by name, from the working directory or Python's module path."""
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
-    try:
-        importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise InputError(f"there is no module {error.name}: install it, or put its folder on PYTHONPATH") from error
 
 
 def on_device(model: ReIDModel, device: torch.device) -> ReIDModel:

@@ -70,8 +70,12 @@ def write_imported_card(folder: Path, imported: object, file: str, backbone_file
     write_text(folder / CARD_FILE, _rendered("imported.md", imported=imported, file=file, backbone_file=backbone_file))
 
 
-def pushed_card(card: str, repo_id: str) -> str:
-    """The card with the repository's name in its metadata and in `from_pretrained`."""
+def pushed_card(card: str, repo_id: str, section: str = "") -> str:
+    """The card with the repository's name in its metadata and in `from_pretrained`, and a section after that."""
+    place = re.search(r"^## (?!How to load it)", card, re.MULTILINE)
+    if section:
+        at = place.start() if place else len(card)
+        card = f"{card[:at]}{'' if place else chr(10)}{section}\n{card[at:]}"
     renamed = ModelCard(re.sub(r'from_pretrained\("[^"\n]*"\)', f'from_pretrained("{repo_id}")', card))
     metadata = renamed.data
     assert isinstance(metadata, ModelCardData)
