@@ -68,7 +68,7 @@ class Job:
         info = info_of(self.model, options)
         notes: tuple[str, ...] = ()
         if form == "openvino":
-            onnx = self.file("onnx", options)
+            onnx = self.file("onnx", replace(options, half=False))  # OpenVINO halves the weights itself
             openvino_file.write(onnx.path, info, path)
         else:
             notes = write_graph(form, ExportGraph(self.model, options), info, path)

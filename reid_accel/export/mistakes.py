@@ -23,14 +23,14 @@ UNKNOWN = (
 IN_BATCHES = "features are right for single images and wrong in batches, so images of a batch influence each other"
 
 
-def explanation(model: ReIDModel, images_N3HW: Tensor, found_ND: npt.NDArray[np.float32], *, first_batch: bool) -> str:
+def explanation(model: ReIDModel, images_N3HW: Tensor, found_ND: npt.NDArray[np.float32], *, singly: bool) -> str:
     """The mistake that turns the network's features into those that a file returned.
 
-    first_batch: whether the features are of single images; else those of single images were right.
+    singly: whether the features are of single images; else those of single images were right.
     """
     if not np.isfinite(found_ND).all():
         return "it returns numbers that are not finite"
-    if not first_batch:
+    if not singly:
         return IN_BATCHES
     mean, std = model.architecture.mean, model.architecture.std
 

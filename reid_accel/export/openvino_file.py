@@ -21,8 +21,13 @@ NO_HASH = "0" * 64
 def write(onnx_path: Path, info: GraphInfo, path: Path) -> None:
     """Convert a written ONNX file; `path` is the .xml, the weights lie beside it in a .bin."""
     openvino = package("openvino", "--to openvino")
-    model = openvino.convert_model(str(onnx_path))
-    save(model, info, path)
+    try:
+        save(openvino.convert_model(str(onnx_path)), info, path)
+    except RuntimeError as error:
+        raise InputError(
+            f"OpenVINO cannot write {path.name} ({_reason(error)}): free some space if the disk is full, or export "
+            "--to onnx"
+        ) from error
 
 
 def save(model: Any, info: GraphInfo, path: Path) -> None:

@@ -5,6 +5,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,9 @@ def write_torchscript(graph: ExportGraph, info: GraphInfo, path: Path) -> None:
         raise InputError(f"torch {torch.__version__} has no TorchScript: export --to torch-export instead")
     with traceable(graph, "TorchScript"):
         traced = torch.jit.freeze(torch.jit.trace(graph, (example(graph),), check_trace=False))
-        torch.jit.save(traced, str(path), _extra_files={INFO_FILE: info.to_json()})
+        content = BytesIO()
+        torch.jit.save(traced, content, _extra_files={INFO_FILE: info.to_json()})
+    path.write_bytes(content.getbuffer())  # torch's own writer reports a full disk as an error of the network
 
 
 def write_program(graph: ExportGraph, info: GraphInfo, path: Path) -> None:
@@ -39,7 +42,9 @@ def write_program(graph: ExportGraph, info: GraphInfo, path: Path) -> None:
     with traceable(graph, "torch.export"):
         program = exported_program(graph)
         program._example_inputs = None
-        torch.export.save(program, str(path), extra_files={INFO_FILE: info.to_json()})
+        content = BytesIO()
+        torch.export.save(program, content, extra_files={INFO_FILE: info.to_json()})
+    path.write_bytes(content.getbuffer())
 
 
 def opened_torchscript(path: Path) -> Opened:
