@@ -12,6 +12,7 @@ from reid_accel.config.schema import Config, DataConfig, PredictionConfig, Scori
 from reid_accel.data.checks import check_listing, check_names
 from reid_accel.data.forms import check_dataset, read_dataset
 from reid_accel.data.listing import find_images
+from reid_accel.data.video_crops import list_video_crops
 from reid_accel.errors import InputError
 from reid_accel.models.model_folder import check_model_name
 from reid_accel.reporting.console import sentences_for_users
@@ -76,7 +77,10 @@ def check_prediction(config: PredictionConfig) -> None:
     """Raise InputError when the model or the images don't exist."""
     check_model_name(config.model)
     for images in (config.queries, config.test):
-        check_names((path.name for path in find_images(Path(images))), images)
+        if images is not None:
+            check_names((path.name for path in find_images(Path(images))), images)
+    if config.video_crops is not None:
+        list_video_crops(Path(config.video_crops))
     _check_results_folder(config.dir)
 
 

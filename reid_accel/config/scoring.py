@@ -19,7 +19,7 @@ class PredictConfig:
     crops: Literal[1, 5] = 1
     """Crop test-time augmentation; 5: average over the image and its four corner crops (7/8 of the size, resized)."""
     rank_list_length: int = 50
-    """Names per query in reid_test.txt."""
+    """Names per query in reid_test.txt, or tracklets per query in rank_lists.csv."""
     multicolor_columns: bool = False
     """Write classification_test.csv with 30 columns (separate columns for multi-color) instead of 28."""
 
@@ -100,10 +100,16 @@ class PredictionConfig:
     """Model folder (RUN/model) or hub repository (user/name)."""
     model_module: str | None = None
     """Python module to import first, which registers the model's backbone with timm if timm doesn't have it."""
-    queries: str
+    queries: str | None = None
     """Query images: a folder (searched recursively) or a single image."""
-    test: str
+    test: str | None = None
     """Images to classify and to rank for each query: a folder (searched recursively) or a single image."""
+    video_crops: str | None = None
+    """A tracker's crops, one folder per tracklet (ID/frame.jpg), instead of `test`: tracklets.csv gets a row for each,
+    and with `queries`, rank_lists.csv the nearest tracklets of each query."""
+    pooling: Literal["mean", "quality", "medoid"] = "mean"
+    """A tracklet's feature: the `mean` of its images', their mean weighted by `quality` (the feature's norm before
+    batch norm), or that of its `medoid` image."""
     on_bad_image: Literal["error", "skip"] = "error"
     """Unreadable images: stop with an error, or skip them."""
     cache_dir: str = "~/.cache/reid_accel"
@@ -118,4 +124,8 @@ class PredictionConfig:
     """Least severe messages to print; `warning`: only warnings and errors."""
 
     def __post_init__(self) -> None:
-        expand_homes(self, ("model", "queries", "test", "dir"))
+        expand_homes(self, ("model", "queries", "test", "video_crops", "dir"))
+        if self.video_crops is not None and self.test is not None:
+            raise InputError("--video-crops takes the place of --test: use only one of them")
+        if self.video_crops is None and (self.queries is None or self.test is None):
+            raise InputError("give --queries and --test, each an image or a folder, or --video-crops FOLDER")

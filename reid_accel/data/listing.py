@@ -165,14 +165,20 @@ def find_images(place: Path) -> list[Path]:
         return [place]
     if not place.is_dir():
         raise InputError(f"there is no folder or image {place}")
-    found = (path for path in place.rglob("*") if _is_image(path))
-    paths = sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(place).parts))
-    if not paths:
-        raise no_images(place)
+    paths = images_below(place)
     first = {path.name: path for path in reversed(paths)}
     for path in paths:
         if first[path.name] != path:
             raise InputError(f"{first[path.name]} and {path} have the same file name: rename one of them")
+    return paths
+
+
+def images_below(place: Path) -> list[Path]:
+    """All image files below a folder, sorted by path, without hidden ones. Raises InputError if there are none."""
+    found = (path for path in place.rglob("*") if _is_image(path))
+    paths = sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(place).parts))
+    if not paths:
+        raise no_images(place)
     return paths
 
 
