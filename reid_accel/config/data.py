@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast, get_args
 
-from reid_accel.config.checks import check, check_choices, expand_homes
+from reid_accel.config.checks import check, check_choices, check_positive, expand_homes
 from reid_accel.errors import InputError
 
 DatasetName = Literal[
@@ -18,13 +18,26 @@ DatasetName = Literal[
     "folders",
     "veri",
     "vehicleid",
+    "mot",
+    "hub",
 ]
 
 
 FORMS = ("market-layout", "folders", "table", "hub", "mot")
 """Names of forms that many sets have."""
-SETTINGS_OF_FORMS = {"camera_pattern": ("folders",)}
+SETTINGS_OF_FORMS = {
+    "camera_pattern": ("folders",),
+    "columns": ("hub",),
+    "every": ("mot",),
+    "min_height_px": ("mot",),
+    "min_visibility": ("mot",),
+    "shared_ids": ("mot",),
+    "tracks": ("mot",),
+    "test_vehicles": ("vehicleid",),
+}
 """The settings that only some forms have."""
+LABELS = ("image", "person", "camera", "split", "tracklet", "time", "name")
+"""What columns of a table tell."""
 NO_CAMERAS = "none"
 PEOPLE = "people:"
 DEFAULT_PEOPLE_SHARE = 0.5
@@ -52,12 +65,13 @@ class DataConfig:
     name: DatasetName = "synthetic"
     """Data set: `market1501`, `market-layout` (CUHK03-NP, DukeMTMC-reID, your own crops in that layout), `msmt17`
     (training on its train list alone, as Bag of Tricks and torchreid), `msmt17-trainval` (train and validation list, as
-    TransReID and most since), `course`, the vehicles of `veri` (VeRi-776) or `vehicleid` (PKU VehicleID), or the
-    pedestrians that this package draws: `synthetic`, `synthetic-course`."""
+    TransReID and most since), `course`, the vehicles of `veri` (VeRi-776) or `vehicleid` (PKU VehicleID), the people
+    in the frames of `mot` (MOTChallenge sequences, or a tracker's output), any image data set of the `datasets` library
+    (`hub`), or the pedestrians that this package draws: `synthetic`, `synthetic-course`."""
     title: str | None = None
     """Name of the data set in report and model card, e.g. "CUHK03-NP detected". Not set: `name`."""
     root: str | None = None
-    """Folder of the data set; not used by the synthetic ones."""
+    """Folder of the data set, for `hub` also its name on the hub; not used by the synthetic ones."""
     also: tuple[str, ...] = ()
     """Additional training sets, NAME:FOLDER each (`msmt17:path/to/MSMT17_V1`). Validation and test images are those of
     the main set only."""
@@ -70,6 +84,21 @@ class DataConfig:
     time."""
     split_seed: int = 0
     """Seed of `split`."""
+    columns: tuple[str, ...] = ()
+    """Of `hub`: columns whose names aren't the usual ones, as `image=img person=label camera=cam`; also split,
+    tracklet, time and name. All other ClassLabel columns are attributes."""
+    every: int = 10
+    """Of `mot`: crops are cut out of every n-th frame that has boxes, since neighboring ones are nearly equal."""
+    min_height_px: int = 32
+    """Of `mot`: smallest height of a box, as far as it is in the frame."""
+    min_visibility: float = 0.3
+    """Of `mot`: smallest visible share of a person; where the boxes don't tell it, the share of the box that is in the
+    frame."""
+    shared_ids: bool = False
+    """Of `mot`: an id is the same person in all sequences, as in multi-camera tracking. Not set: people of different
+    sequences are different."""
+    tracks: str | None = None
+    """Of `mot`: folder with a tracker's output, SEQUENCE.txt each, instead of the sequences' gt/gt.txt."""
     on_bad_image: Literal["error", "skip"] = "error"
     """Unreadable images: stop with an error, or skip them and list them in report.json."""
     validation_share: float = 0.3
@@ -94,6 +123,11 @@ class DataConfig:
         return self.name.startswith("synthetic") and not self.also
 
     @property
+    def column_names(self) -> dict[str, str]:
+        """The given column of each label."""
+        return dict(entry.split("=", 1) for entry in self.columns)
+
+    @property
     def camera_set(self) -> str:
         """The set whose cameras the camera numbers are of: its name, and its folder's where that is a form's name."""
         place = f" {Path(self.root).name}" if self.name in FORMS and self.root is not None else ""
@@ -106,7 +140,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "also", tuple(self.also))
-        expand_homes(self, ("root", "also"))
+        object.__setattr__(self, "columns", tuple(self.columns))
+        expand_homes(self, ("root", "also", "tracks"))
         for entry in self.also:
             name_and_folder(entry, "data.also")
         if self.root is not None and self.name.startswith("synthetic"):
@@ -117,7 +152,7 @@ class DataConfig:
             )
         for setting, forms in SETTINGS_OF_FORMS.items():
             check(
-                getattr(self, setting) in (None, ()) or self.name in forms,
+                getattr(self, setting) == getattr(type(self), setting) or self.name in forms,
                 f"data.{setting.replace('_', '-')}",
                 f"left out with --data.name {self.name}: it is for {' and '.join(forms)}",
                 getattr(self, setting),
@@ -127,6 +162,13 @@ class DataConfig:
             check(not own, "data.split", f"left out with --data.name {self.name}, which has a split", self.split)
             known = self.split.startswith(PEOPLE) and _is_share(self.split.removeprefix(PEOPLE))
             check(known, "data.split", "people:SHARE with a share between 0 and 1, as people:0.5", self.split)
+        labels = [entry.partition("=")[0] for entry in self.columns if entry.partition("=")[2]]
+        right = len(set(labels)) == len(self.columns) and set(labels) <= set(LABELS)
+        check(right, "data.columns", f"LABEL=COLUMN with LABEL one of {', '.join(LABELS)}, each once", self.columns)
+        check_positive("data.every", self.every)
+        check_positive("data.min-height-px", self.min_height_px)
+        check_positive("data.test-vehicles", self.test_vehicles)
+        check(0 <= self.min_visibility <= 1, "data.min-visibility", "between 0 and 1", self.min_visibility)
         check(self.split_seed >= 0, "data.split-seed", "0 or more", self.split_seed)
         check(0 <= self.validation_share < 1, "data.validation-share", "in [0, 1)", self.validation_share)
         check(0 <= self.device_share < 1, "data.device-share", "in [0, 1)", self.device_share)

@@ -8,9 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from reid_accel.config.data import DataConfig
+from reid_accel.data.cache_dir import cache_folder
 from reid_accel.data.folders import Folders
+from reid_accel.data.hub import Hub
 from reid_accel.data.layouts import Layout, layout_named
 from reid_accel.data.listing import UNSPLIT, Listing
+from reid_accel.data.mot import Mot, Selection
 from reid_accel.data.people_split import lacks_queries, split_people
 from reid_accel.data.vehicleid import VehicleId
 from reid_accel.data.veri import Veri
@@ -22,10 +25,20 @@ def layout_of(config: DataConfig) -> Layout:
     if config.name == "veri":
         return Veri()
     if config.name == "vehicleid":
-        return VehicleId(config.test_vehicles)
+        return VehicleId(config.test_vehicles, config.split_seed)
+    if config.name == "mot":
+        return _mot(config)
+    if config.name == "hub":
+        return Hub(cache_folder(config.cache_dir), config.column_names)
     if config.name == "folders":
         return Folders(config.camera_pattern)
     return layout_named(config.name)
+
+
+def _mot(config: DataConfig) -> Mot:
+    tracks = None if config.tracks is None else Path(config.tracks)
+    selection = Selection(config.every, config.min_height_px, config.min_visibility)
+    return Mot(cache_folder(config.cache_dir), selection, config.shared_ids, tracks, config.on_bad_image)
 
 
 def place_of(config: DataConfig) -> Path:

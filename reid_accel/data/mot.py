@@ -17,7 +17,7 @@ import numpy as np
 from reid_accel.data.cache_dir import writable_cache
 from reid_accel.data.frame_crops import CutCrops, Region, Wanted, cut_crops
 from reid_accel.data.images import READER
-from reid_accel.data.listing import ImageFile, Listing, fingerprint_of
+from reid_accel.data.listing import UNSPLIT, ImageFile, Listing, fingerprint_of
 from reid_accel.data.mot_boxes import Bools, Boxes, Ints, read_boxes
 from reid_accel.data.mot_videos import INFO, Video, find_videos
 from reid_accel.errors import InputError
@@ -52,7 +52,8 @@ class _Chosen:
 
     def region(self, row: int) -> Region:
         boxes = self.boxes
-        name = f"{self.camera:04d}/{boxes.person_N[row]}_{boxes.frame_N[row]}"
+        folder = f"{self.camera:03d}-{self.video.name[:50]}"
+        name = f"{folder}/{boxes.person_N[row]}_{boxes.frame_N[row]}"
         left, top, width, height = map(float, boxes.box_N4[row])
         return Region(name, left, top, width, height, float(boxes.visibility_N[row]))
 
@@ -92,7 +93,7 @@ class Mot:
         if not images:
             raise InputError(f"no crop is left of {root}: {_counted(cut.left_out)}")
         fingerprint = hashlib.sha256(f"{key} {self.shared_ids}".encode()).hexdigest()[:16]
-        return Listing({"train": images}, (), fingerprint, (*warnings, *self._problems(cut)))
+        return Listing({UNSPLIT: images}, (), fingerprint, (*warnings, *self._problems(cut)))
 
     def _choose(self, root: Path) -> tuple[list[_Chosen], list[str]]:
         """The boxes that become crops, and warnings about others. Raises InputError if there are none."""

@@ -10,7 +10,7 @@ from helpers.made_mot import make_sequence, write_boxes
 from PIL import Image
 
 from reid_accel.data import frame_crops
-from reid_accel.data.listing import ImageFile
+from reid_accel.data.listing import UNSPLIT, ImageFile
 from reid_accel.data.mot import Mot, Selection
 from reid_accel.errors import InputError
 
@@ -20,7 +20,7 @@ ALL = Selection(every=1, min_height_px=1, min_visibility=0)
 def read(root: Path, tmp_path: Path, selection: Selection = ALL, **more: object) -> tuple[ImageFile, ...]:
     mot = Mot(tmp_path / "cache", selection, **more)  # type: ignore[arg-type]
     mot.check(root)
-    return mot.read(root).splits["train"]
+    return mot.read(root).splits[UNSPLIT]
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -68,7 +68,7 @@ def test_copies_of_a_video_are_read_once(tmp_path: Path) -> None:
         shutil.copytree(tmp_path / "set" / "MOT17-02-DPM", tmp_path / "set" / f"MOT17-02-{detector}")
     make_sequence(tmp_path / "set" / "MOT17-04-DPM", seed=4)  # the same boxes in other frames
     listing = Mot(tmp_path / "cache", ALL).read(tmp_path / "set")
-    assert {image.camera for image in listing.splits["train"]} == {1, 2}
+    assert {image.camera for image in listing.splits[UNSPLIT]} == {1, 2}
     assert "2 sequences are left out as copies of others: MOT17-02-FRCNN, MOT17-02-SDP" in listing.warnings
 
 
@@ -79,7 +79,7 @@ def test_a_sequence_without_annotation_is_left_out_and_named(tmp_path: Path) -> 
     (tmp_path / "set" / "test" / "B" / "det").mkdir()
     (tmp_path / "set" / "test" / "B" / "det" / "det.txt").write_text("1,-1,1,1,20,40,0.9,-1,-1,-1\n")
     listing = Mot(tmp_path / "cache", ALL).read(tmp_path / "set")
-    assert {image.camera for image in listing.splits["train"]} == {1}
+    assert {image.camera for image in listing.splits[UNSPLIT]} == {1}
     assert listing.warnings == ("1 sequences are left out, since they lack gt/gt.txt: test/B",)
 
 
@@ -95,7 +95,7 @@ LINES = (
     "99,9,1,1,20,40,1,1,1",  # no such frame
     "1,-1,1,1,20,40,1,1,1",  # no id
     "1,10,1,60,20,40,1,1,1",  # 21 of 40 rows are in the frame
-    "1,11,90.4,10.6,20,40,1,1,1",
+    "1,11,122.4,10.6,20,40,1,1,1",
 )
 
 
@@ -104,9 +104,9 @@ def test_boxes_that_cannot_be_used_are_left_out_and_counted(tmp_path: Path, capl
     root = make_sequence(tmp_path / "S")
     write_boxes(root, LINES)
     listing = Mot(tmp_path / "cache", Selection(every=1, min_height_px=32, min_visibility=0.3)).read(root)
-    images = listing.splits["train"]
+    images = listing.splits[UNSPLIT]
     assert [image.name for image in images] == ["S_0001_000001.png", "S_0011_000001.png"]
-    assert Image.open(images[1].path).size == (7, 40)  # from column 89.4 to the 96th, from row 9.6 to 49.6
+    assert Image.open(images[1].path).size == (7, 40)  # from column 121.4 to the 128th, from row 9.6 to 49.6
     assert listing.warnings == (
         "boxes of S are left out: 2 without an area, 1 without an id, 1 in frames that do not exist",
         "boxes are left out: 1 outside of the frame, 1 lower than the smallest height inside of the frame",
@@ -225,7 +225,7 @@ def test_a_trackers_output_takes_the_place_of_the_annotation(tmp_path: Path) -> 
     tracks.mkdir()
     (tracks / "B.txt").write_text("1,5,1,1,20,40,0.9,-1,-1,-1\n2,5,1,1,20,40,0.9,-1,-1,-1\n")
     listing = Mot(tmp_path / "cache", ALL, tracks=tracks).read(tmp_path / "set")
-    assert [image.name for image in listing.splits["train"]] == ["B_0005_000001.png", "B_0005_000002.png"]
+    assert [image.name for image in listing.splits[UNSPLIT]] == ["B_0005_000001.png", "B_0005_000002.png"]
     assert listing.warnings == (f"1 sequences are left out, since they lack {tracks}/SEQUENCE.txt: A",)
 
 
@@ -244,10 +244,10 @@ def test_crops_are_cut_once_and_again_when_they_or_their_source_change(
     assert len(decoded) == 3
     assert mot.read(root) == first
     assert len(decoded) == 3
-    first.splits["train"][0].path.unlink()
+    first.splits[UNSPLIT][0].path.unlink()
     assert mot.read(root) == first
     assert len(decoded) == 6
-    assert first.splits["train"][0].path.is_file()
+    assert first.splits[UNSPLIT][0].path.is_file()
     write_boxes(root, [(root / "gt" / "gt.txt").read_text().strip(), "3,9,1,1,20,40,1,1,1"])
     changed = mot.read(root)
     assert len(decoded) == 9
@@ -291,5 +291,5 @@ def test_unreadable_frames_are_an_error_or_skipped(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot read the image .*000002\.png: .*--data\.on-bad-image skip"):
         read(root, tmp_path)
     listing = Mot(tmp_path / "cache", ALL, on_bad_image="skip").read(root)
-    assert {image.time for image in listing.splits["train"]} == {1, 3}
+    assert {image.time for image in listing.splits[UNSPLIT]} == {1, 3}
     assert listing.warnings[0].startswith("1 frames are unreadable and left out (cannot read the image ")

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 INFO = (
-    "[Sequence]\nname={name}\nimDir=img1\nframeRate={rate}\nseqLength={frames}\nimWidth=96\nimHeight=80\nimExt=.png\n"
+    "[Sequence]\nname={name}\nimDir=img1\nframeRate={rate}\nseqLength={frames}\nimWidth=128\nimHeight=80\nimExt=.png\n"
 )
 
 
@@ -20,7 +20,7 @@ def make_sequence(
     rate: int = 30,
     out_of_sight: range = range(0),
 ) -> Path:
-    """A sequence of noise, 96 x 80 pixels, in which each person has a color and moves to the right.
+    """A sequence of noise, 128 x 80 pixels, in which each person has a color and moves to the right.
 
     out_of_sight: frames in which nobody is annotated.
     """
@@ -28,7 +28,7 @@ def make_sequence(
     colors = {person: rng.uniform(40, 215, 3) for person in people}
     lines = []
     for frame in range(1, frames + 1):
-        pixels = rng.normal(128, 20, (80, 96, 3))
+        pixels = rng.normal(128, 20, (80, 128, 3))
         for place, person in enumerate(people):
             left, top = 2 + place * 24 + frame % 6, 10 + place
             pixels[top - 1 : top + 47, left - 1 : left + 19] = colors[person] + rng.normal(0, 25, (48, 20, 3))
