@@ -83,7 +83,7 @@ class DataConfig:
     others (not set: people:0.5). A query is drawn per test person and camera; without cameras, per tracklet or by
     time."""
     split_seed: int = 0
-    """Seed of `split`."""
+    """Seed of `split`, and of the gallery images that `vehicleid` draws."""
     columns: tuple[str, ...] = ()
     """Of `hub`: columns whose names aren't the usual ones, as `image=img person=label camera=cam`; also split,
     tracklet, time and name. All other ClassLabel columns are attributes."""

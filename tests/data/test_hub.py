@@ -245,7 +245,7 @@ def test_a_missing_folder_is_a_sentence(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "given", "sentence"),
     [
-        ({"who": [1, 2]}, {}, r"has no column of people .*--data\.columns person=COLUMN; there are the columns image, who"),
+        ({"who": [1, 2]}, {}, r"has no column of people .* person=COLUMN; there are the columns image, who"),
         ({"who": [1, 2]}, {"person": "whom"}, r"has no column of people \(whom\): .*there are the columns image, who"),
         ({"person": [1, 2]}, {"camera": "cam"}, r"has no column cam \(camera\); there are the columns image, person"),
         ({"person": [1, 2]}, {"image": "person"}, r"the column person of the split all has no images"),
