@@ -71,7 +71,7 @@ def _paths(pictures: Mapping[str, Pictures], folder: Path) -> dict[str, list[Pat
 
 
 def _write(pictures: Mapping[str, Pictures], folder: Path) -> dict[str, int]:
-    sizes = {}
+    sizes: dict[str, int] = {}
     for number, one in enumerate(pictures.values()):
         (folder / str(number)).mkdir()
         sizes |= {f"{number}/{name}": size for name, size in one.write(folder / str(number)).items()}

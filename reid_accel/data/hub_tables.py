@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import datasets
 import pyarrow as pa
@@ -34,7 +34,7 @@ USUAL_COLUMNS = {
 }
 """The names that columns have where they are not given."""
 
-Table = datasets.Dataset
+Table: TypeAlias = datasets.Dataset
 
 
 def open_tables(source: str) -> dict[str, Table]:
