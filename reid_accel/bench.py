@@ -3,6 +3,7 @@
 python -m reid_accel.bench retrieval --quick
 python -m reid_accel.bench train --vs-pil --config configs/market1501.yaml --data.root FOLDER
 accelerate launch -m reid_accel.bench train
+python -m reid_accel.bench listing --files 200000
 python -m reid_accel.bench gpu --budget 480 --json gpu.json
 accelerate launch --num_processes 8 -m reid_accel.bench gpu
 """
@@ -45,6 +46,31 @@ class TrainingBench:
     """Measure the network in float32 and channels first, too."""
     json: Path | None = None
     """File for the results as JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListingBench:
+    """Listing, checks, fingerprint and crop store of a large made set, which is removed afterwards."""
+
+    files: int = 200_000
+    """Images of the set: hard links to few files."""
+    folder: Path | None = None
+    """Where the set is made, such as a folder of a file server. Default: the system's temporary folder."""
+    store_files: int = 10_000
+    """Images to decode into the crop store (24,576 bytes each)."""
+    json: Path | None = None
+    """File for the results as JSON."""
+
+
+def bench_listing(arguments: Sequence[str]) -> None:
+    """The work between a folder and the first batch."""
+    import tyro
+
+    given = tyro.cli(ListingBench, args=arguments, prog="bench listing")
+
+    from reid_accel.benchmarks import listing
+
+    listing.run(given.files, given.folder, min(given.store_files, given.files), given.json)
 
 
 def bench_retrieval(arguments: Sequence[str]) -> None:
@@ -99,13 +125,17 @@ def bench_gpu(arguments: Sequence[str]) -> int:
         return measure(arguments)
 
 
-USAGE = """usage: bench {retrieval,train,gpu} ...
+USAGE = """usage: bench {retrieval,train,listing,gpu} ...
 
 retrieval  scoring and re-ranking against plain retrieval
 train      whether the device waits for data, the bottleneck, a recommended batch size
+listing    listing, checks, fingerprint and crop store of a large made set
 gpu        correctness and speed on a GPU
 
 `bench NAME --help` lists the options of a benchmark."""
+
+
+ON_ANY_MACHINE = ("retrieval", "train", "listing")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -113,12 +143,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     open_output()
     words = list(sys.argv[1:] if arguments is None else arguments)
     name = words[0] if words else ""
-    if name in ("gpu", "train", "retrieval") and not Path("/proc/self/statm").exists():
+    if name in (*ON_ANY_MACHINE, "gpu") and not Path("/proc/self/statm").exists():
         print("the benchmarks need Linux, which tells how much memory a process uses", file=sys.stderr)
         sys.exit(2)
     if name == "gpu":  # before importing packages that a bare GPU machine may lack
         sys.exit(bench_gpu(words[1:]))
-    if name not in ("retrieval", "train"):
+    if name not in ON_ANY_MACHINE:
         is_help = name in ("-h", "--help")
         usage = USAGE if is_help else visible(f"there is no benchmark {name}\n{USAGE}")
         print(usage, file=sys.stdout if is_help else sys.stderr)
@@ -130,6 +160,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with process_group_scope() as watchdog, sentences_for_users():
         if name == "train":
             bench_training(words[1:], watchdog)
+        elif name == "listing":
+            bench_listing(words[1:])
         else:
             bench_retrieval(words[1:])
 

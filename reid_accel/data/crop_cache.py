@@ -212,9 +212,10 @@ def _decode_all(file: Path, paths: Sequence[Path], decoding: Decoding) -> dict[s
             except InputError as error:
                 unreadable[row] = str(error)
 
-        for done, _ in enumerate(pool.map(decode, range(len(paths)), chunksize=64), start=1):
-            if done % PROGRESS_EVERY == 0 or done == len(paths):
-                logger.info(f"decoded {done:,} of {len(paths):,} images of {shown(paths[0].parent.name)}")
+        for start in range(0, len(paths), PROGRESS_EVERY):  # in blocks, since the pool's queue takes memory
+            done = min(start + PROGRESS_EVERY, len(paths))
+            list(pool.map(decode, range(start, done)))
+            logger.info(f"decoded {done:,} of {len(paths):,} images of {shown(paths[0].parent.name)}")
     crops.flush()
     return {
         "format": FORMAT,
@@ -235,7 +236,7 @@ def _common_size(pool: ThreadPoolExecutor, paths: Sequence[Path], size: ImageSiz
 
 def _sizes(pool: ThreadPoolExecutor, paths: Sequence[Path]) -> Iterator[tuple[int, int] | None]:
     for start in range(0, len(paths), 4096):  # in chunks, to stop early at the first mismatch
-        yield from pool.map(_size_of, paths[start : start + 4096], chunksize=64)
+        yield from pool.map(_size_of, paths[start : start + 4096])
 
 
 def _size_of(path: Path) -> tuple[int, int] | None:

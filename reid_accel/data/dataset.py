@@ -23,6 +23,7 @@ from reid_accel.data.listing import (
     fingerprint_of,
     unlabeled_images,
 )
+from reid_accel.data.paths import Paths
 from reid_accel.errors import InputError
 from reid_accel.files import shown
 
@@ -39,7 +40,7 @@ class ImageDataset:
     attributes. tracklet_N: -1 is unknown. row_N: the images' rows in the crop cache.
     """
 
-    path_N: tuple[Path, ...]
+    path_N: Paths
     name_N: tuple[str, ...]
     pid_N: Ints
     camera_N: Ints
@@ -56,7 +57,7 @@ class ImageDataset:
         """The listed images, in the order of the crop cache's rows."""
         attributes = [image.attributes for image in images]
         return cls(
-            path_N=tuple(image.path for image in images),
+            path_N=Paths.of((image.path for image in images), [image.name for image in images]),
             name_N=tuple(image.name for image in images),
             pid_N=np.array([image.pid for image in images], np.int64),
             camera_N=np.array([image.camera for image in images], np.int64),
@@ -89,7 +90,7 @@ class ImageDataset:
     def select(self, indices: Ints) -> "ImageDataset":
         """The images at the given positions, in that order."""
         return ImageDataset(
-            path_N=tuple(self.path_N[index] for index in indices),
+            path_N=self.path_N.select(indices),
             name_N=tuple(self.name_N[index] for index in indices),
             pid_N=self.pid_N[indices],
             camera_N=self.camera_N[indices],

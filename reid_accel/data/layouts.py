@@ -24,6 +24,7 @@ from reid_accel.data.listing import (
     require_layout,
     unlabeled_images,
 )
+from reid_accel.data.scan import missing_files
 from reid_accel.errors import InputError, shortened
 from reid_accel.files import read_text
 
@@ -154,7 +155,7 @@ class Msmt17:
             raise InputError(f"{list_file} cannot be read: {error}") from error
         numbered = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
         images = [self._read_line(f"{list_file}, line {number}", line, folder) for number, line in numbered]
-        missing = [image.path for image in images if not os.path.lexists(image.path)]
+        missing = missing_files([image.path for image in images])
         if missing:
             raise InputError(f"{list_file}: {len(missing)} of {len(images)} images do not exist ({missing[0]}, ...)")
         if not images:

@@ -3,15 +3,16 @@
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import NamedTuple
 
 from reid_accel.attributes.annotations import PersonAttributes, whole_number
 from reid_accel.attributes.vocabulary import UNKNOWN, AttributeGroup
 from reid_accel.data.left_out import left_out
+from reid_accel.data.scan import entries_of, states_of
 from reid_accel.errors import InputError, listed
 
 JUNK_PID = -1
@@ -133,24 +134,19 @@ def list_images(folder: Path) -> list[Path]:
     """The image files of a folder, sorted by name, without hidden files. Raises InputError if there are none."""
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}")
-    paths = sorted(path for path in folder.iterdir() if _is_image(path))
+    paths = [folder / name for name in entries_of(folder).files if is_image_name(name)]
     if not paths:
         raise no_images(folder)
     return paths
 
 
-def _is_image(path: Path) -> bool:
-    """Whether a file is an image by its name; a folder never is."""
-    return is_image_name(path.name) and not path.is_dir()
-
-
 def is_image_name(name: str) -> bool:
     """Whether a file is an image by its name; hidden ones are none."""
-    return Path(name).suffix.lower() in IMAGE_ENDINGS and not name.startswith(".")
+    return os.path.splitext(name)[1].lower() in IMAGE_ENDINGS and not name.startswith(".")
 
 
 def no_images(folder: Path) -> InputError:
-    there = left_out(folder, ())
+    there = left_out(folder, {})
     return InputError(f"{folder} contains no images ({', '.join(IMAGE_ENDINGS)})" + (f", but {there}" if there else ""))
 
 
@@ -175,11 +171,24 @@ def find_images(place: Path) -> list[Path]:
 
 def images_below(place: Path) -> list[Path]:
     """All image files below a folder, sorted by path, without hidden ones. Raises InputError if there are none."""
-    found = (path for path in place.rglob("*") if _is_image(path))
-    paths = sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(place).parts))
+    paths = list(_images_below(place))
     if not paths:
         raise no_images(place)
     return paths
+
+
+def _images_below(folder: Path) -> Iterator[Path]:
+    """The images below a folder, sorted by the parts of their paths; no links to folders and no hidden ones."""
+    try:
+        entries = entries_of(folder)
+    except PermissionError:
+        return
+    inner = set(entries.folders) - set(entries.links)
+    for name in sorted((*entries.files, *inner)):
+        if name in inner and not name.startswith("."):
+            yield from _images_below(folder / name)
+        elif name not in inner and is_image_name(name):
+            yield folder / name
 
 
 def require_layout(name: str, root: Path, folders: Sequence[str], files: Sequence[str] = ()) -> None:
@@ -278,19 +287,10 @@ def fingerprint_of(root: Path, splits: Mapping[str, Sequence[ImageFile]], more: 
     """A hash of the root and of the names, sizes and modification times of all images and further existing files."""
     digest = hashlib.sha256(_encoded(str(root.resolve())))
     images = (image.path for split in sorted(splits) for image in splits[split])
-    for path in (*images, *(file for file in more if file.is_file())):
-        digest.update(_encoded(f"{path.parent.name}/{path.name} {_state(path)}\n"))
+    for path, state in states_of(chain(images, (file for file in more if file.is_file()))):
+        folder, _, name = str(path).rpartition(os.sep)
+        digest.update(_encoded(f"{folder.rpartition(os.sep)[2]}/{name} {state}\n"))
     return digest.hexdigest()[:16]
-
-
-def _state(path: Path) -> str:
-    """Size and modification time of a file, or why it can't be read, which is reported when it is read as an image."""
-    try:
-        status = path.stat()
-    except OSError as error:  # a dangling link, or a circle of links
-        return str(error.strerror)
-    readable = "" if os.access(path, os.R_OK) else " unreadable"  # allowing it changes neither size nor time
-    return f"{status.st_size} {status.st_mtime_ns}{readable}"
 
 
 def _encoded(name: str) -> bytes:

@@ -8,6 +8,7 @@ from reid_accel.data.forms import place_of, read_dataset
 from reid_accel.data.layouts import Course, Layout, MarketLayout
 from reid_accel.data.left_out import left_out_warnings
 from reid_accel.data.listing import Listing, nobody_warnings
+from reid_accel.data.scan import forget_entries
 from reid_accel.synthetic.market import SyntheticMarket, cached_synthetic_market
 
 SYNTHETIC: dict[str, tuple[str, Layout]] = {
@@ -32,4 +33,5 @@ def list_dataset(config: DataConfig, *, cache_dir: Path, synthetic: SyntheticMar
         place, listing = place_of(config), read_dataset(config)
     paths = {split: [image.path for image in images] for split, images in listing.splits.items()}
     missing = (*left_out_warnings(place, paths), *nobody_warnings(listing.splits["train"]))
+    forget_entries(place)
     return replace(listing, warnings=(*listing.warnings, *missing))

@@ -125,6 +125,24 @@ def test_retrieval_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "300 x 3,000 x 256" in capsys.readouterr().out
 
 
+def test_listing_is_measured_and_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = tmp_path / "place"
+    made.mkdir()
+    figures = tmp_path / "figures.json"
+    main(["listing", "--files=200", "--store-files=30", f"--folder={made}", f"--json={figures}"])
+    lines = {line["title"].strip(): line for line in read_json(figures)}
+    assert lines["listing, with the lines below"]["rows"] == 200
+    assert lines["training set in memory"]["rows"] == 100
+    assert lines["decoding into the crop store"]["rows"] == 30
+    assert all(line["seconds"] > 0 for line in lines.values())
+    assert "200 files" in capsys.readouterr().out
+    assert list(made.iterdir()) == []
+    with pytest.raises(SystemExit):
+        main(["listing", "--files=3"])
+    assert "at least 20" in capsys.readouterr().err
+    assert list(made.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "answer"),
     [([], "usage:"), (["nothing"], "usage:"), (["retrieval", "--train.epochs=3"], "Unrecognized options")],

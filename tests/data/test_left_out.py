@@ -8,7 +8,7 @@ from reid_accel.attributes.annotations import write_course_csv
 from reid_accel.config.schema import DataConfig
 from reid_accel.data import load
 from reid_accel.data.layouts import MarketLayout
-from reid_accel.data.left_out import left_out
+from reid_accel.data.left_out import left_out, names_by_folder
 from reid_accel.data.listing import list_images
 from reid_accel.data.sets import list_dataset
 from reid_accel.errors import InputError
@@ -57,7 +57,7 @@ def test_files_that_are_no_images_are_counted_and_named_in_every_layout(tmp_path
 
 def test_nothing_is_said_where_nothing_is_left_out(small_market: Path, tmp_path: Path) -> None:
     assert list_dataset(DataConfig(name="market-layout", root=str(small_market)), cache_dir=tmp_path).warnings == ()
-    assert left_out(small_market / "query", {str(path) for path in list_images(small_market / "query")}) == ""
+    assert left_out(small_market / "query", names_by_folder(list_images(small_market / "query"))) == ""
 
 
 def test_images_outside_the_lists_of_msmt17_are_named(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_the_sentence_is_short_whatever_is_left_out(small_market: Path) -> None:
     for number in range(300):
         (small_market / "query" / f"{'x' * 200}.e{number}").touch()
         (small_market / "query" / f"{number}.txt").touch()
-    sentence = left_out(small_market / "query", ())
+    sentence = left_out(small_market / "query", {})
     assert sentence.startswith("300 .txt (0.txt, 1.txt, 10.txt and 297 more), 6 .png (")
     assert sentence.endswith(", and 296 more kinds")
     assert len(sentence) < 1000

@@ -10,6 +10,7 @@ from reid_accel.course.predictions import write_predictions
 from reid_accel.course.submission import check_classification, check_rank_lists
 from reid_accel.data.crop_cache import CropCache
 from reid_accel.data.dataset import ImageDataset
+from reid_accel.data.paths import Paths
 from reid_accel.errors import InputError
 from reid_accel.evaluation.evaluate import (
     draw_queries,
@@ -28,7 +29,7 @@ def labeled(split: str, pids: list[int], cameras: list[int], places: list[float]
     number = len(pids)
     crops = np.zeros((number, 3, 4, 2), np.uint8)
     images = ImageDataset(
-        path_N=(Path(),) * number,
+        path_N=Paths.of((Path(),) * number),
         name_N=tuple(f"{split}{row}.jpg" for row in range(number)),
         pid_N=np.array(pids),
         camera_N=np.array(cameras),
