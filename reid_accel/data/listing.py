@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, groupby
+from itertools import chain, groupby, takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -209,9 +209,10 @@ def labeled_images(folder: Path, attributes: PersonAttributes, num_groups: int) 
     """The images of a folder, labeled by their names and the attributes of each person."""
     unknown = (UNKNOWN,) * num_groups
     images, paths = [], list_images(folder)
-    tracked = [tracked_image(path, attributes, unknown) for path in paths]
-    if None not in tracked:
-        return tuple(image for image in tracked if image is not None)
+    labeled = (tracked_image(path, attributes, unknown) for path in paths)
+    tracked = tuple(image for image in takewhile(lambda image: image is not None, labeled) if image is not None)
+    if len(tracked) == len(paths):
+        return tracked
     parse = parse_name if _some_have_cameras([path.name for path in paths]) else parse_person
     for path in paths:
         try:
