@@ -1,6 +1,5 @@
 """Own pictures in folders: one per person, with sub-folders for cameras, or cameras in the file names, or none."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from reid_accel.data.listing import (
 )
 from reid_accel.data.naming import camera_numbers, names_given, natural_key, numbers_of
 from reid_accel.data.people_split import TEST
+from reid_accel.data.scan import entries_of
 from reid_accel.errors import InputError, listed
 
 SPLIT_FOLDERS = ("train", "query", "gallery", TEST)
@@ -136,18 +136,20 @@ def _below(folder: Path, folders: tuple[str, ...]) -> tuple[list[Found], list[Pa
     """Images in folders of people, and folders with images that are too deep."""
     found: list[Found] = []
     too_deep: list[Path] = []
-    with os.scandir(folder) as entries:
-        ordered = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
-    for entry in ordered:
-        if not entry.is_dir():
-            if folders and is_image_name(entry.name):
-                found.append(Found(folder / entry.name, folders))
+    entries = entries_of(folder)
+    inner = set(entries.folders)
+    for name in sorted((*entries.files, *inner)):
+        if name not in inner:
+            if folders and is_image_name(name):
+                found.append(Found(folder / name, folders))
+        elif name.startswith("."):
+            continue
         elif len(folders) < DEEPEST:
-            more, deeper = _below(folder / entry.name, (*folders, entry.name))
+            more, deeper = _below(folder / name, (*folders, name))
             found += more
             too_deep += deeper
-        elif any(is_image_name(name) for name in os.listdir(entry)):
-            too_deep.append(folder / entry.name)
+        elif any(is_image_name(each) for each in entries_of(folder / name).files):
+            too_deep.append(folder / name)
     return found, too_deep
 
 
