@@ -157,7 +157,11 @@ def print_lines(lines: list[Line], files: int) -> None:
     from rich import box
     from rich.table import Table
 
-    table = Table(title=f"{files:,} files, {os.cpu_count()} cores", title_justify="left", box=box.SIMPLE_HEAD)
+    title, caption = (
+        f"{files:,} files, {os.cpu_count()} cores",
+        "The crop store is a mapped file, whose pages count here.",
+    )
+    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("")
     for heading in ("files", "seconds", "files/s", "peak memory, bytes per file"):
         table.add_column(heading, justify="right")
