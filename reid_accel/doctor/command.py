@@ -15,6 +15,7 @@ from reid_accel.training.run_paths import RUNS
 logger = logging.getLogger(__name__)
 
 PAGE, RESULTS = "doctor.html", "doctor.json"
+TABLES = (".csv", ".tsv")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -36,6 +37,8 @@ def check(config: DoctorConfig) -> None:
         check_model_name(config.model)
     if config.dir is not None and Path(config.dir).exists() and not Path(config.dir).is_dir():
         raise InputError(f"--dir {config.dir} is a file: name a folder")
+    if config.fix is not None and Path(config.fix).suffix.lower() not in TABLES:
+        raise InputError(f"--fix {config.fix} must end in {' or '.join(TABLES)}, the tables that are written")
     if config.fix is not None and (Path(config.fix).exists() or not Path(config.fix).absolute().parent.is_dir()):
         raise InputError(f"--fix {config.fix} must be a new file in an existing folder: choose another name")
 

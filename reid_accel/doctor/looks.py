@@ -209,6 +209,8 @@ def _sizes_of_splits(pictures: Mapping[str, Pictures]) -> Iterator[Finding]:
 
 def camera_colors(splits: Splits, pictures: Mapping[str, Pictures]) -> dict[int, npt.NDArray[np.float64]]:
     """The mean of red, green, blue over the usable pictures of each known camera that has enough of them."""
+    if not pictures:
+        return {}
     usable = {split: pictures[split].usable_N for split in pictures}
     camera_N = np.concatenate([splits[split].camera_N[usable[split]] for split in pictures])
     color_N3 = np.concatenate([pictures[split]["color"][usable[split]] for split in pictures]).astype(np.float64)

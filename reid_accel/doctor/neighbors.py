@@ -20,12 +20,11 @@ Bools = npt.NDArray[np.bool_]
 NEAREST = 20
 COMPARED = 2
 """An image is compared with its two most similar images of each person."""
-SUSPECT_DEVIATIONS = 3.5
+SUSPECT_GAP = 0.25
 OUTLIER_NEIGHBORS = 10
 MOST_MISTAKEN = 0.3
 COPY_SIMILARITY, USUAL_PERCENTILE = 0.92, 95
 ROWS_AT_ONCE = 2048
-_DEVIATION = 1.4826  # from the median absolute deviation to a normal distribution's standard deviation
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,9 @@ _NOTHING = NOTHING_REMOVED.protocol
 class Suspicion:
     """How much more similar N images are to somebody else than to their own person.
 
-    gap_N: the difference of similarities; NaN where it can't be told. else_row_N: the most similar image of that
-    somebody, or -1.
+    gap_N: the difference of similarities, in units of that between images of one person and random pairs, so that it is
+    the same for all kinds of features; NaN where it can't be told. else_row_N: the most similar image of that somebody,
+    or -1.
     """
 
     gap_N: Floats
@@ -66,13 +66,11 @@ class Suspicion:
         return float((self.gap_N[known_N] > 0).mean()) if known_N.any() else 1.0
 
     def suspects(self) -> Ints:
-        """Rows whose gap is positive and far from what is usual, the farthest first; none if the features tell people
-        apart too poorly."""
+        """Rows whose gap is large, the largest first; none if the features tell people apart too poorly."""
         if self.mistaken > MOST_MISTAKEN:
             return np.empty(0, np.int64)
-        far_N = deviations(self.gap_N)
-        found = np.flatnonzero((self.gap_N > 0) & (far_N > SUSPECT_DEVIATIONS))
-        return found[np.argsort(-far_N[found], kind="stable")].astype(np.int64)
+        found = np.flatnonzero(self.gap_N > SUSPECT_GAP)
+        return found[np.argsort(-self.gap_N[found], kind="stable")].astype(np.int64)
 
 
 def suspicion(embeddings: Embeddings, neighbors: Neighbors) -> Suspicion:
@@ -83,7 +81,8 @@ def suspicion(embeddings: Embeddings, neighbors: Neighbors) -> Suspicion:
     """
     own_N = _similarity_to_own(embeddings)
     else_N, else_row_N = _similarity_to_others(embeddings.pid_N, neighbors)
-    gap_N = np.where(embeddings.pid_N > 0, else_N - own_N, np.nan)
+    unit = float(np.nanmedian(own_N)) - _similarity_of_random_pairs(embeddings) if not np.isnan(own_N).all() else 0.0
+    gap_N = np.where(embeddings.pid_N > 0, (else_N - own_N) / unit if unit > 0 else np.nan, np.nan)
     return Suspicion(gap_N, np.where(np.isnan(gap_N), -1, else_row_N))
 
 
@@ -95,6 +94,13 @@ def _similarity_to_own(embeddings: Embeddings) -> Floats:
         if len(rows) > 1 and embeddings.pid_N[rows[0]] > 0:
             own_N[rows] = _mean_of_most_similar(feature_ND[torch.from_numpy(rows)])
     return own_N
+
+
+def _similarity_of_random_pairs(embeddings: Embeddings) -> float:
+    """The median similarity of each image to one that is drawn at random."""
+    feature_ND = torch.nn.functional.normalize(embeddings.embedding_SD.float())
+    other_N = torch.from_numpy(np.random.default_rng(0).permutation(len(feature_ND)))
+    return float((feature_ND * feature_ND[other_N]).sum(1).median())
 
 
 def _mean_of_most_similar(feature_PD: torch.Tensor) -> Floats:
@@ -123,16 +129,6 @@ def _similarity_to_others(pid_N: Ints, neighbors: Neighbors) -> tuple[Floats, In
         else_N[better_N] = similarity_N[better_N]
         else_row_N[better_N] = neighbors.row_NK[better_N, first]
     return else_N, else_row_N
-
-
-def deviations(value_N: Floats) -> Floats:
-    """How many robust standard deviations a value lies above the median; NaN stays NaN."""
-    known = value_N[~np.isnan(value_N)]
-    if not len(known):
-        return value_N
-    median = float(np.median(known))
-    deviation = _DEVIATION * float(np.median(np.abs(known - median)))
-    return (value_N - median) / max(deviation, 1e-9)
 
 
 def least_similar(neighbors: Neighbors, number: int) -> Ints:
