@@ -65,7 +65,8 @@ def in_opset(model: Any, opset: int) -> tuple[Any, tuple[str, ...]]:
         older = onnx.version_converter.convert_version(older, opset)
         onnx.checker.check_model(older, full_check=True)
     except (RuntimeError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        return model, (f"the ONNX file has opset {EXPORTERS_OPSET} instead of {opset} ({first_line(error)})",)
+        reason = first_line(error).rpartition(": ")[2]
+        return model, (f"the ONNX file has opset {EXPORTERS_OPSET}: onnx cannot convert it to {opset} ({reason})",)
     return older, ()
 
 

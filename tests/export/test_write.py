@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 import torch
 from helpers.exports import GROUPS, saved
+from helpers.made_sets import make_market
 
-from reid_accel import ReIDModel
+from reid_accel import ReIDModel, recipe
 from reid_accel.config.export import ExportConfig
+from reid_accel.config.parse import to_yaml
 from reid_accel.errors import InputError
 from reid_accel.export.runtimes import as_tensor, graph_input, open_runtime
 from reid_accel.export.write import export
@@ -61,3 +63,18 @@ def test_no_identity_classifier_leaves(folder: Path) -> None:
 def test_an_export_is_not_overwritten_unless_asked_for(folder: Path) -> None:
     with pytest.raises(InputError, match="has an earlier export: replace it with --overwrite"):
         export(str(folder.parent / "model"), ExportConfig())
+
+
+def test_the_proof_takes_images_of_the_run_and_of_a_folder(tmp_path: Path) -> None:
+    market = make_market(tmp_path / "market")
+    model = saved(tmp_path / "run")
+    run = recipe("quickstart", data={"name": "market-layout", "root": str(market)})
+    (tmp_path / "run/config.yaml").write_text(to_yaml(run))
+    queries = len(list((market / "query").iterdir()))
+    config = ExportConfig(to=("torchscript",))
+    assert export(str(model), config).written[0].proof.num_images == 32 + queries
+    (market / "bounding_box_test").rename(tmp_path / "elsewhere")  # the data set is not there anymore
+    config = ExportConfig(to=("torchscript",), overwrite=True, images=str(market / "query"))
+    assert export(str(model), config).written[0].proof.num_images == 32 + queries
+    config = ExportConfig(to=("torchscript",), overwrite=True)
+    assert export(str(model), config).written[0].proof.num_images == 32
