@@ -8,9 +8,11 @@ from helpers.launching import TINY, read_json
 from helpers.made_mot import make_sequence
 from helpers.made_sets import make_market
 from helpers.made_vehicles import make_vehicleid, make_veri
+from helpers.relaid import Splits, as_market
 
 from reid_accel.config.schema import DataConfig
 from reid_accel.data.forms import read_dataset
+from reid_accel.data.listing import Listing
 from reid_accel.data.tables import tables_of
 from reid_accel.score import main as score
 from reid_accel.train import main as train
@@ -55,3 +57,25 @@ def test_a_set_of_each_form_is_trained_on_and_scored(form: str, tmp_path: Path) 
     assert protocol in first["retrieval"][0]["protocol"]
     score(["--model=run/model", *data, "--dir=again"])
     assert read_json(Path("again/report.json"))["retrieval"][0]["mAP"] == first["retrieval"][0]["mAP"]
+
+
+def as_hub(splits: Splits, root: Path) -> Path:
+    """The tables of the library, saved with their images."""
+    tables_of(Listing(splits, (), "")).save_to_disk(str(root))  # type: ignore[arg-type]
+    return root
+
+
+@pytest.mark.parametrize("form", ["hub"])
+def test_cuhk03_laid_out_anew_gives_the_same_model_and_the_same_scores(
+    form: str, shared_data: Path, tmp_path: Path
+) -> None:
+    whole = read_dataset(DataConfig(name="market-layout", root=str(shared_data / "cuhk03-np" / "detected")))
+    few = {split: tuple(image for image in images if image.pid < 20) for split, images in whole.splits.items()}
+    places = {"market-layout": as_market(few, tmp_path / "market"), form: as_hub(few, tmp_path / form)}
+    for name, root in places.items():
+        data = [f"--data.name={name}", f"--data.root={root}", "--data.cache-dir=cache", "--run.deterministic"]
+        train([*TINY, *data, "--train.epochs=1", "--train.batch-size=16", f"--run.dir={name}"])
+    market, other = (Path(name) / "report.json" for name in places)
+    assert read_json(market)["retrieval"] == read_json(other)["retrieval"]
+    models = [(Path(name) / "model" / "model.safetensors").read_bytes() for name in places]
+    assert models[0] == models[1]

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -10,8 +11,9 @@ from typing import Any, TypeAlias
 import datasets
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets.exceptions import DatasetNotFoundError, DatasetsError
+from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError, DatasetsError
 
+from reid_accel.data.labeled_rows import GALLERY, MEANINGS, QUERY
 from reid_accel.data.listing import IMAGE_ENDINGS
 from reid_accel.errors import InputError, first_line, listed, shortened
 from reid_accel.files import shown
@@ -67,7 +69,18 @@ def _open_place(place: Path) -> datasets.DatasetDict | Table:
         return datasets.load_dataset("parquet", data_files=str(place))
     if any((place / mark).is_file() for mark in OWN_MARKS):
         return datasets.load_from_disk(str(place))
-    return datasets.load_dataset(str(place))
+    return datasets.load_dataset(str(place), data_files=_files_of_splits(place))
+
+
+def _files_of_splits(place: Path) -> dict[str, str] | None:
+    """The files of each split of a folder with query or gallery, which the library would pass over; else None."""
+    found = {}
+    for entry in sorted(place.iterdir()):
+        name = re.split(r"[.-]", entry.name)[0]
+        if any(name.casefold() in names for names in MEANINGS.values()):
+            found[name] = f"{name}/**" if entry.is_dir() else f"{name}[.-]*"
+    meant = {meaning for meaning, names in MEANINGS.items() if any(name.casefold() in names for name in found)}
+    return found if meant & {QUERY, GALLERY} else None
 
 
 def _is_path(source: str) -> bool:
@@ -75,6 +88,8 @@ def _is_path(source: str) -> bool:
 
 
 def _sentence(source: str, error: BaseException) -> str:
+    if isinstance(error, DatasetGenerationError) and error.__cause__ is not None:  # says nothing itself
+        error = error.__cause__
     reason = first_line(error)
     if SCRIPT in reason or "trust_remote_code" in reason:
         return (

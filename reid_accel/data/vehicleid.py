@@ -17,6 +17,7 @@ from reid_accel.data.listing import (
     Listing,
     count_warnings,
     fingerprint_of,
+    is_image_name,
     require_layout,
 )
 from reid_accel.data.text_files import read_user_text
@@ -106,7 +107,7 @@ def _listed_image(where: str, line: str, folder: Path) -> ImageFile:
     fields = line.split()
     if len(fields) != 2 or "/" in fields[0] or "\\" in fields[0]:
         raise InputError(f"{where}: expected IMAGE VEHICLE, e.g. 0000001 77, got {shortened(line)!r}")
-    name = fields[0] if fields[0].lower().endswith(".jpg") else f"{fields[0]}.jpg"
+    name = fields[0] if is_image_name(fields[0]) else f"{fields[0]}.jpg"
     try:
         pid = whole_number(str(whole_number(fields[1]) + 1))
     except ValueError as error:

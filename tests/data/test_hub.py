@@ -183,6 +183,19 @@ def test_a_folder_of_images_and_a_parquet_file_are_sets(tmp_path: Path) -> None:
         shutil.copy(tmp_path / "set.parquet", tmp_path / "parquet" / "train.parquet")
 
 
+def test_query_and_gallery_of_a_folder_are_splits_too(tmp_path: Path) -> None:
+    (tmp_path / "parquet").mkdir()
+    for number, split in enumerate(("train", "query", "gallery")):
+        table({"person": [number]}).to_parquet(tmp_path / "parquet" / f"{split}-00000-of-00001.parquet")
+        for person in ("anna", "ben"):
+            draw_image(tmp_path / "images" / split / person / f"{number}.png", size=(8, 16 + number))
+    for source, images in (("parquet", 1), ("images", 2)):
+        splits = read(tmp_path / source, tmp_path).splits
+        assert {split: len(found) for split, found in splits.items()} == dict.fromkeys(
+            ("train", "query", "gallery"), images
+        )
+
+
 def test_paths_and_bytes_become_images(tmp_path: Path) -> None:
     root = tmp_path / "set"
     draw_image(root / "a.png")
