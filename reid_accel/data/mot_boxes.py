@@ -6,6 +6,7 @@ or CONFIDENCE, X, Y, Z (MOT15, trackers). Frames and pixels are counted from 1. 
 Legend: N boxes.
 """
 
+import io
 import math
 from array import array
 from dataclasses import dataclass
@@ -64,9 +65,41 @@ class Boxes:
 
 def read_boxes(path: Path) -> Boxes:
     """The boxes of a file, separated by commas or spaces. Raises InputError, with the line, for anything else."""
+    text = read_user_text(path, LARGEST_BYTES)
+    row_N10 = _read_at_once(text)
+    boxes = _as_boxes(_read_by_line(path, text) if row_N10 is None else row_N10)
+    _check_unique(path, boxes)
+    return boxes
+
+
+def _read_at_once(text: str) -> npt.NDArray[np.float64] | None:
+    """What `_read_by_line` returns, in a tenth of its time; None for a file that it must look at."""
+    if not text.strip():
+        return None
+    try:
+        found_NC = np.loadtxt(io.StringIO(text), delimiter=",", comments=None, ndmin=2)
+    except ValueError:
+        return None
+    number, columns = found_NC.shape
+    whole_N2 = found_NC[:, :2]
+    if (
+        number != text.rstrip("\n").count("\n") + 1  # else the numbers of lines would be wrong
+        or columns not in NUM_COLUMNS
+        or not np.isfinite(found_NC).all()
+        or not ((whole_N2 == np.floor(whole_N2)) & (np.abs(whole_N2) < _LARGEST_WHOLE)).all()
+    ):
+        return None
+    row_N10 = np.full((number, 10), _UNKNOWN)
+    given = 7 if columns == 10 else columns  # the last three of ten are coordinates in space
+    row_N10[:, :given], row_N10[:, 9] = found_NC[:, :given], np.arange(1, number + 1)
+    return row_N10
+
+
+def _read_by_line(path: Path, text: str) -> npt.NDArray[np.float64]:
+    """Frame, person, left, top, width, height, confidence, class, visibility (-1: not given), and the line."""
     values = array("d")
     expected = 0
-    for number, line in enumerate(read_user_text(path, LARGEST_BYTES).splitlines(), 1):
+    for number, line in enumerate(text.splitlines(), 1):
         fields = _fields(line)
         if not fields:
             continue
@@ -83,9 +116,7 @@ def read_boxes(path: Path) -> Boxes:
         values.append(number)
     if not values:
         raise InputError(f"{path} has no boxes: it is empty")
-    boxes = _as_boxes(np.frombuffer(values, np.float64).reshape(-1, 10))
-    _check_unique(path, boxes)
-    return boxes
+    return np.frombuffer(values, np.float64).reshape(-1, 10)
 
 
 def _fields(line: str) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 from helpers.made_mot import make_sequence, write_boxes
 from PIL import Image
 
-from reid_accel.data import frame_crops
+from reid_accel.data import frame_crops, mot_boxes
 from reid_accel.data.listing import UNSPLIT, ImageFile
 from reid_accel.data.mot import Mot, Selection
 from reid_accel.errors import InputError
@@ -81,6 +81,28 @@ def test_a_sequence_without_annotation_is_left_out_and_named(tmp_path: Path) -> 
     listing = Mot(tmp_path / "cache", ALL).read(tmp_path / "set")
     assert {image.camera for image in listing.splits[UNSPLIT]} == {1}
     assert listing.warnings == ("1 sequences are left out, since they lack gt/gt.txt: test/B",)
+
+
+@pytest.mark.parametrize("columns", [6, 7, 9, 10])
+def test_a_large_file_is_read_at_once_as_it_is_by_line(columns: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(columns)
+    rows = [
+        f"{1 + n // 20},{n % 20}," + ",".join(f"{value:.2f}" for value in rng.uniform(-5, 100, columns - 2))
+        for n in range(400)
+    ]
+    (tmp_path / "gt.txt").write_text("\n".join(rows) + "\n")
+    text = (tmp_path / "gt.txt").read_text()
+    at_once, by_line = mot_boxes._read_at_once(text), mot_boxes._read_by_line(tmp_path / "gt.txt", text)
+    assert at_once is not None
+    assert (at_once == by_line).all()
+    for text_to_look_at in (
+        text.replace("\n", "\n\n", 1),
+        text.replace("\n", ",\n"),
+        text + "1,2,3\n",
+        "1 2 3 4 5 6\n",
+        "",
+    ):
+        assert mot_boxes._read_at_once(text_to_look_at) is None
 
 
 LINES = (
