@@ -44,7 +44,10 @@ def _mot(config: DataConfig) -> Mot:
 def place_of(config: DataConfig) -> Path:
     """The folder or file of the set. Raises InputError if it is not named."""
     if config.root is None:
-        raise InputError(f"data.root must name the folder of {config.name}, e.g. --data.root path/to/{config.name}")
+        of_hub = ", or its name on the hub" if config.name == "hub" else ""
+        raise InputError(
+            f"data.root must name the folder of {config.name}{of_hub}, e.g. --data.root path/to/{config.name}"
+        )
     return Path(config.root)
 
 

@@ -44,24 +44,24 @@ def open_tables(source: str) -> dict[str, Table]:
 
     A name is downloaded on first use. Raises InputError if it can't be opened, e.g. offline, or is a script.
     """
-    place = Path(source)
+    if _is_path(source) and not Path(source).exists():
+        raise InputError(f"there is no folder {source}; set --data.root to a folder, or to a name on the hub")
     try:
-        if place.exists():
-            opened = _open_place(place)
-        elif _is_path(source):
-            raise InputError(f"there is no folder {source}; set --data.root to a folder, or to a name on the hub")
-        else:
-            name, _, revision = source.partition("@")
-            name, _, configuration = name.partition(":")
-            opened = datasets.load_dataset(name, configuration or None, revision=revision or None)
-    except InputError:
-        raise
+        opened = _open_place(Path(source)) if Path(source).exists() else _open_name(source)
+        tables = dict(opened) if isinstance(opened, datasets.DatasetDict) else {str(opened.split or "all"): opened}
+        for table in tables.values():
+            table.data.validate(full=True)  # damaged offsets would end the process
     except _PROBLEMS as error:
         raise InputError(_sentence(source, error)) from error
-    tables = dict(opened) if isinstance(opened, datasets.DatasetDict) else {str(opened.split or "all"): opened}
     if not any(len(table) for table in tables.values()):
         raise InputError(f"the data set {source} is empty")
     return tables
+
+
+def _open_name(source: str) -> datasets.DatasetDict | Table:
+    name, _, revision = source.partition("@")
+    name, _, configuration = name.partition(":")
+    return datasets.load_dataset(name, configuration or None, revision=revision or None)
 
 
 def _open_place(place: Path) -> datasets.DatasetDict | Table:

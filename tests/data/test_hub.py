@@ -249,6 +249,20 @@ def test_a_damaged_set_is_a_sentence(tmp_path: Path, damage: str) -> None:
     assert not (tmp_path / "cache").exists()
 
 
+def test_damaged_tables_do_not_end_the_process(tmp_path: Path) -> None:
+    root = saved(tmp_path / "saved", table({"person": ["a", "b", "c"], "cam": [1, 2, 1]}))
+    (file,) = root.glob("*.arrow")
+    good, damaged = file.read_bytes(), 0
+    for place in range(0, len(good), 61):
+        file.write_bytes(good[:place] + b"\xff" + good[place + 1 :])
+        try:
+            read(root, tmp_path)
+        except InputError as error:
+            damaged += 1
+            assert "Traceback" not in str(error)  # noqa: PT017
+    assert damaged > 5
+
+
 def test_a_missing_folder_is_a_sentence(tmp_path: Path) -> None:
     for source in (tmp_path / "nowhere", Path("a/b/c"), Path("../nowhere")):
         with pytest.raises(InputError, match=r"there is no folder .*nowhere|there is no folder a/b/c"):
