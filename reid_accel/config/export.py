@@ -34,6 +34,9 @@ class GraphOptions:
     """With `inside`: the value of a white pixel."""
     bgr: bool = False
     """With `inside`: the channels come in the order blue, green, red."""
+    caller: Literal["model", "imagenet"] = "model"
+    """With `raw`: the mean and deviation that the caller normalizes with, the model's own or ImageNet's. The graph
+    makes up for the difference."""
     unit_length: Literal["auto", "on", "off"] = "auto"
     """Features of unit length; `auto`: if the model's metric is cosine."""
     with_attributes: bool = False
@@ -52,6 +55,7 @@ class GraphOptions:
         inside = self.flavor == "inside"
         check(inside or self.pixel_range == 1, "--pixel-range", "left out with --flavor raw", self.pixel_range)
         check(inside or not self.bgr, "--bgr", "left out with --flavor raw", self.bgr)
+        check(not inside or self.caller == "model", "--caller", "left out with --flavor inside", self.caller)
         for name, value in (("--input-name", self.input_name), ("--output-name", self.output_name)):
             check(bool(_TENSOR_NAME.fullmatch(value)), name, "letters, digits and _, no digit first", value)
         check(self.input_name != self.output_name, "--output-name", "another name than the input's", self.output_name)

@@ -12,10 +12,14 @@ import torch.nn as nn
 from torch import Tensor
 
 from reid_accel.attributes.vocabulary import AttributeGroup
+from reid_accel.augment.ops import IMAGENET_MEAN, IMAGENET_STD
 from reid_accel.config.export import GraphOptions
 from reid_accel.errors import InputError
+from reid_accel.models.architecture import Architecture
 from reid_accel.models.heads import LinearClassifier
 from reid_accel.models.reid import ReIDModel
+
+Normalization = tuple[tuple[float, ...], tuple[float, ...]]
 
 SMALLEST_LENGTH = 1e-12  # as in torch.nn.functional.normalize
 
@@ -36,16 +40,16 @@ class ExportGraph(nn.Module):
         self.unit_length = has_unit_length(options, architecture.metric)
         self.dtype = torch.float16 if options.half else torch.float32
         self.network.to(self.dtype)
-        scale = float(options.pixel_range)
-        self.mean = nn.Buffer(torch.tensor(architecture.mean).mul(scale).view(1, 3, 1, 1))
-        self.std = nn.Buffer(torch.tensor(architecture.std).mul(scale).view(1, 3, 1, 1))
+        own = callers_normalization(architecture, options) == (architecture.mean, architecture.std)
+        self.normalizes = options.flavor == "inside" or not own
+        self.mean, self.std = (nn.Buffer(values_1311) for values_1311 in _normalization(architecture, options))
         self.eval().requires_grad_(False)
 
     def forward(self, images_B3HW: Tensor) -> Tensor | tuple[Tensor, ...]:
         images = images_B3HW
         if self.options.bgr:
             images = torch.cat([images[:, 2:3], images[:, 1:2], images[:, 0:1]], dim=1)
-        if self.options.flavor == "inside":
+        if self.normalizes:
             images = (images - self.mean) / self.std
         outputs = self.network(images.to(self.dtype))
         feature_BD = outputs.feature_BD.float()
@@ -54,6 +58,22 @@ class ExportGraph(nn.Module):
         if not self.options.with_attributes:
             return feature_BD
         return (feature_BD, *(logit.float().softmax(1) for logit in outputs.attribute_logits))
+
+
+def callers_normalization(architecture: Architecture, options: GraphOptions) -> Normalization:
+    """The mean and deviation of a caller who normalizes, and the model's own where the graph does."""
+    return (IMAGENET_MEAN, IMAGENET_STD) if options.caller == "imagenet" else (architecture.mean, architecture.std)
+
+
+def _normalization(architecture: Architecture, options: GraphOptions) -> tuple[Tensor, Tensor]:
+    """What the graph subtracts from its input and divides it by, each 1 x 3 x 1 x 1."""
+    mean, std = torch.tensor(architecture.mean), torch.tensor(architecture.std)
+    if options.flavor == "inside":
+        mean, std = mean * options.pixel_range, std * options.pixel_range
+    else:  # (input * caller's deviation + caller's mean - mean) / deviation
+        callers_mean, callers_std = map(torch.tensor, callers_normalization(architecture, options))
+        mean, std = (mean - callers_mean) / callers_std, std / callers_std
+    return mean.view(1, 3, 1, 1), std.view(1, 3, 1, 1)
 
 
 def has_unit_length(options: GraphOptions, metric: str) -> bool:

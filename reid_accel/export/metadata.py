@@ -12,7 +12,7 @@ from reid_accel.config.export import GraphOptions
 from reid_accel.config.strict import from_json, parsed_json
 from reid_accel.data.images import LETTERBOX_COLOR
 from reid_accel.errors import InputError
-from reid_accel.export.graph import attribute_outputs, has_unit_length
+from reid_accel.export.graph import attribute_outputs, callers_normalization, has_unit_length
 from reid_accel.models.reid import ReIDModel, model_fingerprint
 from reid_accel.version import __version__
 
@@ -89,6 +89,7 @@ class GraphInfo:
 def info_of(model: ReIDModel, options: GraphOptions) -> GraphInfo:
     """The description of a model's graph."""
     architecture = model.architecture
+    mean, std = callers_normalization(architecture, options)
     groups = architecture.groups if options.with_attributes else ()
     return GraphInfo(
         backbone=architecture.model.backbone,
@@ -99,8 +100,8 @@ def info_of(model: ReIDModel, options: GraphOptions) -> GraphInfo:
         color="bgr" if options.bgr else "rgb",
         pixel_range=options.pixel_range,
         normalize="graph" if options.flavor == "inside" else "caller",
-        mean=architecture.mean,
-        std=architecture.std,
+        mean=mean,
+        std=std,
         metric=architecture.metric,
         unit_length=has_unit_length(options, architecture.metric),
         feature_size=model.feature_size,

@@ -3,7 +3,7 @@
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from reid_accel.config.checks import in_home
 from reid_accel.config.export import FORMATS, ExportConfig
 from reid_accel.data.listing import find_images
 from reid_accel.errors import InputError, explaining_os_errors
+from reid_accel.export.contracts import TOOL_WRITERS, check_tools, formats_of
 from reid_accel.export.golden import write_golden
 from reid_accel.export.graph import without_identities
 from reid_accel.export.job import Job, Written
@@ -24,8 +25,6 @@ from reid_accel.files import replacing_folder
 from reid_accel.models.reid import ReIDModel, load_model
 
 NAME = "model"
-TOOL_WRITERS: dict[str, Callable[[Job, Path], None]] = {}
-"""Per tool, what writes its files into a new folder: `export.contracts`."""
 
 logger = logging.getLogger(__name__)
 
@@ -58,8 +57,7 @@ def export(name: str, config: ExportConfig, module: str | None = None) -> Export
 
     Raises InputError, and leaves nothing behind, for what can't be exported or isn't equal to the model.
     """
-    check_packages(config.to)
-    check_tools(config.tools)
+    check_packages((*config.to, *formats_of(config.tools)))
     folder = chosen_folder(name, config)
     check_free(folder, config.overwrite)
     images = find_images(Path(config.images)) if config.images else []
@@ -70,8 +68,9 @@ def export(name: str, config: ExportConfig, module: str | None = None) -> Export
 
 def export_model(model: ReIDModel, config: ExportConfig, folder: Path, images: list[Path]) -> Exported:
     """Export a loaded model to a new folder; images: files to prove it on, beside drawn pedestrians."""
-    check_packages(config.to)
+    check_packages((*config.to, *formats_of(config.tools)))
     check_free(folder, config.overwrite)
+    check_tools(config.tools, model.architecture)
     wanted = reference(without_identities(model), proof_pictures(model.architecture, images))
     with explaining_os_errors(), replacing_folder(folder) as place, tempfile.TemporaryDirectory(dir=place) as scratch:
         job = Job(model, wanted, Path(scratch))
@@ -81,7 +80,7 @@ def export_model(model: ReIDModel, config: ExportConfig, folder: Path, images: l
             if file.form == "onnx":
                 (place / TENSORRT_FILE).write_text(trtexec_line(file), encoding="utf-8")
         for tool in config.tools:
-            TOOL_WRITERS[tool](job, place / tool)
+            TOOL_WRITERS[tool](job, config, place / tool)
         for path in Path(scratch).iterdir():
             shutil.rmtree(path)
         write_manifest(place, [file.description() for file in written], config.tools)
@@ -95,7 +94,6 @@ def export_to(model: ReIDModel, out: str | Path, settings: Mapping[str, Any]) ->
     if unknown:
         raise InputError(f"there is no setting {unknown[0]} of an export; there are {', '.join(known)}")
     config = ExportConfig(**{**settings, "out": str(out)})
-    check_tools(config.tools)
     images = find_images(Path(config.images)) if config.images else []
     return export_model(model, config, chosen_folder("", config), images).folder
 
@@ -106,15 +104,6 @@ def chosen_folder(name: str, config: ExportConfig) -> Path:
         return Path(config.out)
     place = Path(in_home(name))
     return place.resolve().parent / "export" if place.is_dir() else Path(f"{name.rpartition('/')[2]}-export")
-
-
-def check_tools(tools: tuple[str, ...]) -> None:
-    """Raise InputError for a tool that nothing is written for."""
-    unknown = [tool for tool in tools if tool not in TOOL_WRITERS]
-    if unknown:
-        raise InputError(
-            f"--for: nothing is written for {unknown[0]}; there are {', '.join(TOOL_WRITERS) or 'no tools'}"
-        )
 
 
 def check_free(folder: Path, overwrite: bool) -> None:
