@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 import torch
 
 from reid_accel.config.export import ExportConfig, Tool
@@ -19,7 +20,7 @@ from reid_accel.export.pictures import drawn_pedestrians, proof_pictures
 from reid_accel.models.architecture import Architecture
 from reid_accel.models.reid import ReIDModel, load_model
 
-MODEL = os.environ.get("CONTRACTS_MODEL")
+MODEL = os.environ.get("CONTRACTS_MODEL") or None
 """The folder of a trained model to test with instead of a small one."""
 
 
@@ -47,6 +48,8 @@ drawn = functools.cache(drawn_pedestrians)
 
 def exported_for(tool: Tool, model: ReIDModel, folder: Path, to: Sequence[str] = ("onnx",), **options: Any) -> Path:
     """A tool's folder, written as `reid-accel export --for` does."""
+    for package in ("onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason="needs the extra `export`")
     scratch = folder / "scratch"
     scratch.mkdir(parents=True)
     job = Job(model, reference(model, proof_pictures(model.architecture)), scratch)
