@@ -12,7 +12,7 @@ from reid_accel.config.checks import in_home
 from reid_accel.config.export import FORMATS, ExportConfig
 from reid_accel.data.listing import find_images
 from reid_accel.errors import InputError, explaining_os_errors
-from reid_accel.export.contracts import TOOL_WRITERS, check_tools, formats_of
+from reid_accel.export.contracts.tools import TOOL_WRITERS, check_tools, formats_of
 from reid_accel.export.golden import write_golden
 from reid_accel.export.graph import without_identities
 from reid_accel.export.job import Job, Written

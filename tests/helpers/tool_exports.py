@@ -13,7 +13,7 @@ import torch
 
 from reid_accel.config.export import ExportConfig, Tool
 from reid_accel.config.schema import ModelConfig
-from reid_accel.export.contracts import TOOL_WRITERS, check_tools
+from reid_accel.export.contracts.tools import TOOL_WRITERS, check_tools
 from reid_accel.export.job import Job
 from reid_accel.export.parity import reference
 from reid_accel.export.pictures import drawn_pedestrians, proof_pictures
