@@ -20,7 +20,7 @@ from torch import Tensor
 from reid_accel.config.schema import ModelConfig
 from reid_accel.errors import InputError, listed
 from reid_accel.files import replacing_folder, sha256
-from reid_accel.models.architecture import Architecture
+from reid_accel.models.architecture import Architecture, Cameras
 from reid_accel.models.backbone import build_backbone
 from reid_accel.models.reid import ReIDModel
 from reid_accel.reporting.card import write_imported_card
@@ -140,7 +140,9 @@ def _network(found: Recognized, model: ModelConfig, tensors: dict[str, Tensor], 
     """The network with the imported weights. Raises InputError unless it has exactly these tensors."""
     if found.is_reid:
         mean, std = found.normalization
-        network: torch.nn.Module = ReIDModel(Architecture(model=model, mean=mean, std=std)).eval()
+        network: torch.nn.Module = ReIDModel(
+            Architecture(model=model, mean=mean, std=std, cameras=Cameras(numbers=found.cameras))
+        ).eval()
     else:
         network = build_backbone(model)
         ours = {name.removeprefix("backbone."): value for name, value in tensors.items()}

@@ -181,11 +181,19 @@ def test_fast_reids_pixels_are_normalized_once(tmp_path: Path) -> None:
     assert imported.std == pytest.approx([57 / 255, 58 / 255, 59 / 255])
 
 
-def test_the_camera_embedding_is_left_out_with_a_note(tmp_path: Path) -> None:
-    torch.save(Golden("transreid_vit_tiny_jigsaw_camera").weights(), tmp_path / "transreid.pth")
+def test_transreids_cameras_are_kept_and_unknown_ones_are_their_mean(tmp_path: Path) -> None:
+    golden = Golden("transreid_vit_tiny_jigsaw_camera")
+    torch.save(golden.weights(), tmp_path / "transreid.pth")
     imported = import_weights(tmp_path / "transreid.pth", tmp_path / "model")
     text = "\n".join(imported.lines())
-    assert "camera embedding is replaced by its mean" in text
+    assert "cameras 1 to 6 have the vectors of TransReID's camera embedding" in text
+    model = ReIDModel.from_pretrained(tmp_path / "model")
+    with np.load(GOLDEN / "transreid_vit_tiny_jigsaw_camera.npz") as stored:
+        cameras, by_camera = stored["cameras"].tolist(), torch.from_numpy(stored["features_by_camera"])
+    assert_same_features(model.embed(golden.pixels(), cameras=cameras), by_camera, "cosine")
+    assert_same_features(model.embed(golden.pixels(), cameras=[0, 7, -1]), golden.features, "cosine")
+    with pytest.raises(AssertionError):  # the control: another camera has other features
+        assert_same_features(model.embed(golden.pixels(), cameras=cameras[::-1]), by_camera, "cosine")
     assert "four local features of the jigsaw branch are left out" in text
     assert imported.model.patch_stride == 12
 

@@ -21,7 +21,8 @@ class Recognized:
 
     names: our name of a tensor -> its name in the file. made: tensors by our names that are computed from the file's.
     left_out: regular expressions of further names in the file -> why they are not taken as they are.
-    model: the settings of the network. normalization: mean and standard deviation of its input.
+    model: the settings of the network. normalization: mean and standard deviation of its input. cameras: numbers of the
+    cameras whose embeddings it has.
     """
 
     scheme: str
@@ -30,6 +31,7 @@ class Recognized:
     made: Tensors = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     normalization: Normalization = IMAGENET
+    cameras: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property

@@ -12,6 +12,16 @@ from reid_accel.weights.recognized import HALF, TRAINING_ONLY, Recognized, Tenso
 
 PATCH = 16
 SIE_WEIGHT = {"TransReID": 3.0, "CLIP-ReID": 1.0}  # of the camera embedding, in the published configurations
+_CAMERAS_NOTE = (
+    "cameras 1 to {} have the vectors of TransReID's camera embedding, which numbers them from 0 (one of viewpoints "
+    f"looks the same), with the factor {SIE_WEIGHT['TransReID']:g} of its published configurations. Images without a "
+    "camera get their mean; `score.py --cameras same` and `embed(..., cameras=...)` use each image's"
+)
+_CLASS_TOKEN_NOTE = (
+    "the camera embedding of the class token is replaced by its mean over cameras, with the factor "
+    f"{SIE_WEIGHT['CLIP-ReID']:g} of CLIP-ReID's published configurations: features differ from CLIP-ReID's, which "
+    "knows each image's camera"
+)
 _VITS = {(192, 12): "vit_tiny", (384, 12): "vit_small", (768, 12): "vit_base", (1024, 24): "vit_large"}
 _SIZES = ((256, 128), (384, 128), (256, 256), (384, 192), (224, 224), (384, 384))
 _STRIDES = (16, 12, 14)
@@ -43,21 +53,26 @@ def transreid(tensors: Tensors) -> Recognized | None:
     if has_jigsaw:
         names |= {f"backbone.{last}{name}": f"b1.0.{name}" for name in under(tensors, "b1.0.")}
         names |= {f"backbone.norm.{name}": f"b1.1.{name}" for name in under(tensors, "b1.1.")}
-    made, note = _with_mean_camera(base, "sie_embed", "pos_embed", "TransReID")
-    notes = [note] if note else []
+    made, cameras = _with_cameras(base) if "sie_embed" in base else ({}, ())
+    notes = [_CAMERAS_NOTE.format(cameras[-1])] if cameras else []
     if has_jigsaw:
         notes.append("the four local features of the jigsaw branch are left out: the feature is the global one")
     return Recognized(
         scheme="TransReID",
         names={ours: theirs for ours, theirs in names.items() if ours not in made},
         made=identity_norm(width) | made,
-        model={"backbone": _vit_name(base, depth), **_settings(base["pos_embed"])},
+        model={
+            "backbone": _vit_name(base, depth),
+            "camera_embedding": SIE_WEIGHT["TransReID"] if cameras else 0.0,
+            **_settings(base["pos_embed"]),
+        },
+        cameras=cameras,
         left_out={
             r"classifier.*": TRAINING_ONLY,
             r"base\.fc\..*": "classifies ImageNet",
             r"bottleneck.*": "the feature is the one before the neck, as published",
             rf"b2\..*|base\.{re.escape(last)}.*|base\.norm\..*": "the jigsaw branch, which this package doesn't build",
-            r"base\.sie_embed|base\.pos_embed": "combined into the position embedding",
+            r"base\.sie_embed|base\.pos_embed": "the position embedding has the mean camera's vector, too",
         },
         normalization=HALF,
         notes=tuple(notes),
@@ -84,7 +99,7 @@ def clip_reid(tensors: Tensors) -> Recognized | None:
     if "cv_embed" in tensors:
         mean_C = tensors["cv_embed"].float().mean(0)
         embeddings["backbone.cls_token"] = embeddings["backbone.cls_token"] + SIE_WEIGHT["CLIP-ReID"] * mean_C
-        notes = (_camera_note("CLIP-ReID"),)
+        notes = (_CLASS_TOKEN_NOTE,)
     projection = encoder["proj"].float().T
     neck = {"neck.0.0.weight": torch.cat([torch.eye(projection.shape[1]), projection])}
     units = sum(projection.shape)
@@ -145,16 +160,14 @@ def _patches(size: tuple[int, int], stride: int) -> int:
     return math.prod((pixels - PATCH) // stride + 1 for pixels in size)
 
 
-def _with_mean_camera(base: Tensors, camera: str, position: str, scheme: str) -> tuple[dict[str, Tensor], str]:
-    """The position embedding with that of the mean camera added, since this package gives networks no camera."""
-    if camera not in base:
-        return {}, ""
-    mean = SIE_WEIGHT[scheme] * base[camera].float().mean(0)
-    return {f"backbone.{position}": base[position].float() + mean}, _camera_note(scheme)
+def _with_cameras(base: Tensors) -> tuple[dict[str, Tensor], tuple[int, ...]]:
+    """The position embedding with the mean camera's vector, what is different in each camera's, and their numbers.
 
-
-def _camera_note(scheme: str) -> str:
-    return (
-        f"the camera embedding is replaced by its mean over cameras, with the weight {SIE_WEIGHT[scheme]:g} of "
-        f"{scheme}'s published configurations: features differ from {scheme}'s, which knows each image's camera"
-    )
+    So the backbone alone is that of an unknown camera. TransReID numbers the cameras of its sets from 0, which count
+    from 1.
+    """
+    vector_KC = base["sie_embed"].float()[:, 0]
+    mean_C = vector_KC.mean(0)
+    position = base["pos_embed"].float() + SIE_WEIGHT["TransReID"] * mean_C
+    made = {"backbone.pos_embed": position, "camera_embedding.weight": vector_KC - mean_C}
+    return made, tuple(range(1, len(vector_KC) + 1))
