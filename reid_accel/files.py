@@ -5,8 +5,10 @@ machine and the process, so that what a killed one left is told from the work of
 follow the umask, even for files that a library (e.g. safetensors) makes readable by their owner only.
 """
 
+import csv
 import errno
 import hashlib
+import io
 import json
 import os
 import re
@@ -14,7 +16,7 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -238,6 +240,13 @@ def write_text(path: Path, text: str) -> None:
     """Write `text` atomically as UTF-8 with LF endings; bytes of names that aren't UTF-8 are escaped."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+
+
+def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
+    """Write rows atomically as a UTF-8 CSV file with LF endings; cells are quoted where they must be."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -28,7 +28,7 @@ from reid_accel.data.open import open_data
 from reid_accel.data.splits import OpenedData, split_training_images
 from reid_accel.distributed.setup import process_group_scope, start_accelerator
 from reid_accel.errors import InputError
-from reid_accel.evaluation.evaluate import with_scoring_warning
+from reid_accel.evaluation.evaluate import with_scoring_warning, with_vocabulary_warning
 from reid_accel.evaluation.final_report import ReportPlan, data_facts, model_facts, score_and_report, write_report
 from reid_accel.evaluation.saved_features import score_saved_features
 from reid_accel.files import write_json
@@ -94,10 +94,11 @@ def score_model(config: ScoringConfig, accelerator: Accelerator, held: ExitStack
     data = open_data(config.data, model.architecture, for_training=False)
     data = with_scoring_warning(data)
     use_cameras_of(model, data, config)
+    data = with_vocabulary_warning(data, model.architecture.groups)
     if config.features is not None and not data.labeled_test:
         raise InputError(f"--features saves query and gallery, but {config.data.name} has neither: omit it")
     training, held_out = split_training_images(data, config.data.validation_share)
-    validation = None if data.labeled_test else held_out  # without labels only the held-out people can be scored
+    validation = None if data.has_test_labels else held_out  # without labels only the held-out people can be scored
     folder = choose_run_folder(RunConfig(name="score", dir=config.dir), accelerator, held)
     frame: ReportFrame = {
         "title": f"{config.model} on {config.data.title or config.data.name}",
@@ -109,7 +110,7 @@ def score_model(config: ScoringConfig, accelerator: Accelerator, held: ExitStack
     plan = ReportPlan(
         data=data,
         validation=validation,
-        train_attributes_NA=(data.splits["train"] if data.labeled_test else training.images).attributes_NA,
+        trained_on=data.splits["train"] if data.has_test_labels else training.images,
         config=config.score,
         seed=config.seed,
         frame=frame,

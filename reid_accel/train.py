@@ -223,9 +223,8 @@ def validate_epoch(run: Run, validation: ImageDataset, progress: Progress) -> Pr
     """Evaluate the held-out persons and keep the model if it is the best so far; all processes take part."""
     run.watchdog.mark("validation")
     model = run.trainer.evaluated_model()
-    attributes_NA = run.trainer.data.images.attributes_NA
     protocol, seed = validation_protocol(run.data, validation), run.config.train.seed
-    numbers = score_validation(model, validation, attributes_NA, run.config.score, protocol, seed)
+    numbers = score_validation(model, validation, run.trainer.data.images, run.config.score, protocol, seed)
     validated = progress.validated(numbers)
     if validated.best_epoch == progress.epoch:
         keep_model(run, model)

@@ -130,7 +130,7 @@ def test_the_one_reader_of_pickles_is_restricted() -> None:
 
 # what they open is no user's: the package's own files, /proc, or files that they have just made; export.check_script
 # runs where this package isn't installed
-OPEN_AS_THEY_LIKE = ("files", "processes", "hardware", "reporting.provenance", "attributes.mat_file", "benchmarks")
+OPEN_AS_THEY_LIKE = ("files", "processes", "hardware", "reporting.provenance", "attributes.mat_reader", "benchmarks")
 OPEN_AS_THEY_LIKE += ("export.check_script",)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from reid_accel.attributes.mat_file import read_mat_fields
+from reid_accel.attributes.mat_file import MatFile, read_mat_fields
 from reid_accel.attributes.vocabulary import MARKET_COLUMNS, annotation_columns, class_indices
 from reid_accel.errors import InputError, listed, shortened
 from reid_accel.files import regular_only, replacing, write_text
@@ -20,6 +20,7 @@ from reid_accel.files import regular_only, replacing, write_text
 _MAT_TEXT_BYTES = 116  # length of the descriptive text at the start of a MAT-file
 
 LARGEST_CSV_BYTES = 16 * 2**20  # 270,000 people
+WITHOUT_ATTRIBUTES = "copy or download it again, or remove it to train without attributes"
 _NUMBER = re.compile(r"-?\d{1,30}", re.ASCII)
 
 PersonAttributes = Mapping[int, tuple[int, ...]]
@@ -31,7 +32,8 @@ def read_market_mat(path: Path) -> dict[str, dict[int, tuple[int, ...]]]:
     The order of fields differs between the halves, so fields are read by name.
     Raises InputError when the file isn't Market-1501's annotation.
     """
-    return {half: _read_half(f"{path}, half {half!r}", fields) for half, fields in read_mat_fields(path).items()}
+    file = MatFile(path, "Market-1501", ("market_attribute",), WITHOUT_ATTRIBUTES)
+    return {half: _read_half(f"{path}, half {half!r}", fields) for half, fields in read_mat_fields(file).items()}
 
 
 def _read_half(where: str, fields: Mapping[str, Sequence[Any]]) -> dict[int, tuple[int, ...]]:

@@ -20,6 +20,10 @@ DatasetName = Literal[
     "vehicleid",
     "mot",
     "hub",
+    "duke-attributes",
+    "pa100k",
+    "peta",
+    "rap",
 ]
 
 
@@ -67,7 +71,9 @@ class DataConfig:
     (training on its train list alone, as Bag of Tricks and torchreid), `msmt17-trainval` (train and validation list, as
     TransReID and most since), `course`, the vehicles of `veri` (VeRi-776) or `vehicleid` (PKU VehicleID), the people
     in the frames of `mot` (MOTChallenge sequences, or a tracker's output), any image data set of the `datasets` library
-    (`hub`), or the pedestrians that this package draws: `synthetic`, `synthetic-course`."""
+    (`hub`), `duke-attributes` (DukeMTMC-reID with Lin et al.'s annotation), images with attributes but without
+    identities (`pa100k`, `peta`, `rap` of version 1 or 2), or the pedestrians that this package draws: `synthetic`,
+    `synthetic-course`."""
     title: str | None = None
     """Name of the data set in report and model card, e.g. "CUHK03-NP detected". Not set: `name`."""
     root: str | None = None
@@ -99,6 +105,8 @@ class DataConfig:
     sequences are different."""
     tracks: str | None = None
     """Of `mot`: folder with a tracker's output, SEQUENCE.txt each, instead of the sequences' gt/gt.txt."""
+    partition: int = 1
+    """Which of the five official partitions of `peta` or `rap` to train and score on; the literature uses the first."""
     on_bad_image: Literal["error", "skip"] = "error"
     """Unreadable images: stop with an error, or skip them and list them in report.json."""
     validation_share: float = 0.3
@@ -170,6 +178,7 @@ class DataConfig:
         check_positive("data.test-vehicles", self.test_vehicles)
         check(0 <= self.min_visibility <= 1, "data.min-visibility", "between 0 and 1", self.min_visibility)
         check(self.split_seed >= 0, "data.split-seed", "0 or more", self.split_seed)
+        check(self.partition >= 1, "data.partition", "1 or more", self.partition)
         check(0 <= self.validation_share < 1, "data.validation-share", "in [0, 1)", self.validation_share)
         check(0 <= self.device_share < 1, "data.device-share", "in [0, 1)", self.device_share)
 

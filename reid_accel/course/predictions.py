@@ -12,7 +12,7 @@ from reid_accel.config.schema import PredictConfig
 from reid_accel.course.submission import write_classification, write_rank_lists
 from reid_accel.data.checks import formula_warning
 from reid_accel.distributed.collectives import Group
-from reid_accel.files import write_text
+from reid_accel.files import write_csv, write_text
 from reid_accel.models.reid import Architecture
 from reid_accel.retrieval.api import top_k
 from reid_accel.retrieval.embed import AttributePredictions
@@ -25,6 +25,7 @@ CLASSIFICATION_FILE = "classification_test.csv"
 RANK_LISTS_FILE = "reid_test.txt"
 JUNK_SCORES_FILE = "junk_scores.tsv"
 DISTANCES_FILE = "distances.tsv"
+ATTRIBUTES_FILE = "attributes.csv"
 
 
 def write_predictions(
@@ -36,7 +37,8 @@ def write_predictions(
     config: PredictConfig,
     distances: bool = False,
 ) -> list[Path]:
-    """Write reid_test.txt, and with attributes classification_test.csv and junk_scores.tsv; returns the paths.
+    """Write reid_test.txt, and with attributes attributes.csv, junk_scores.tsv and, for Market-1501's attributes,
+    classification_test.csv; returns the paths.
 
     attributes: of the test images. distances: write distances.tsv, too. Every process calls it with its own rows;
     process 0 writes.
@@ -59,12 +61,28 @@ def write_predictions(
         write_text(written[-1], "\n".join(["query\tid\tdistance", *lines]) + "\n")
         _warn_of_formulas([*queries.name_N, *test.name_N], DISTANCES_FILE)
     if architecture.groups:
+        written.append(write_attributes(folder, test.name_N, attributes, architecture))
         written.append(write_junk_scores(folder, test.name_N, attributes))
     if architecture.groups == MARKET_GROUPS:
         written.append(folder / CLASSIFICATION_FILE)
         write_classification(written[-1], test.name_N, attributes.value_NA, config.multicolor_columns)
         _warn_of_formulas(test.name_N, CLASSIFICATION_FILE)
     return written
+
+
+def write_attributes(
+    folder: Path, names: Sequence[str], attributes: AttributePredictions, architecture: Architecture
+) -> Path:
+    """Write attributes.csv: a row per image, with the most likely value of each attribute group in words."""
+    path = folder / ATTRIBUTES_FILE
+    groups = architecture.groups
+    rows = (
+        [name, *(group.values[value] for group, value in zip(groups, values, strict=True))]
+        for name, values in zip(names, attributes.value_NA.tolist(), strict=True)
+    )
+    write_csv(path, [["id", *(group.name for group in groups)], *rows])
+    _warn_of_formulas(names, ATTRIBUTES_FILE)
+    return path
 
 
 def write_junk_scores(folder: Path, names: Sequence[str], attributes: AttributePredictions) -> Path:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from reid_accel.attributes.vocabulary import UNKNOWN, AttributeGroup
-from reid_accel.data.listing import ImageFile, Listing
+from reid_accel.data.listing import ImageFile, Listing, has_people
 from reid_accel.errors import InputError, listed, shortened
 from reid_accel.files import is_utf8
 
@@ -21,7 +21,9 @@ def check_listing(listing: Listing) -> None:
         _check_attributes(split, images, listing.groups)
         _check_unique(split, images)
     _check_queries(listing.splits.get("query", ()))
-    for split in ("queries", "test") if "gallery" not in listing.splits else ():
+    if listing.scores_attributes_only:
+        _check_attributes_only(listing)
+    for split in ("queries", "test") if "queries" in listing.splits else ():
         images = listing.splits[split]
         check_names((image.name for image in images), f"{split} ({images[0].path.parent})")
 
@@ -29,6 +31,25 @@ def check_listing(listing: Listing) -> None:
 def check_added_listing(name: str, listing: Listing) -> None:
     """Raise InputError if the training images of an additional set can't be used; its other splits are not."""
     _check_attributes(f"train of {name}", listing.splits["train"], listing.groups)
+
+
+def check_people(name: str, listing: Listing, main: Listing) -> None:
+    """Raise InputError if images without identities are added to a set with people."""
+    if has_people(main.splits["train"]) and not has_people(listing.splits["train"]):
+        raise InputError(
+            f"data.also: the images of {name} have no identities, so they can't be added to a set that trains them: "
+            "train on it alone, or make it the main set (--data.name) and add the other one to it"
+        )
+
+
+def _check_attributes_only(listing: Listing) -> None:
+    """A set without query and gallery must have known attributes, for training and for scoring."""
+    for split in ("train", "test"):
+        if not any(max(image.attributes, default=UNKNOWN) != UNKNOWN for image in listing.splits[split]):
+            raise InputError(
+                f"the split {split} has no labels of attributes, and without query and gallery nothing else can be "
+                "scored: annotate it, or name query and gallery images"
+            )
 
 
 def _check_queries(images: Sequence[ImageFile]) -> None:

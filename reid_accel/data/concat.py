@@ -1,23 +1,29 @@
 """Several data sets as one training set."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from reid_accel.attributes.vocabulary import UNKNOWN, AttributeGroup
+import numpy as np
+
+from reid_accel.attributes.matching import join_sentences, joined_groups, labels_in
+from reid_accel.attributes.vocabulary import AttributeGroup
 from reid_accel.data.listing import UNKNOWN_CAMERA, UNKNOWN_TRACKLET, ImageFile, Listing
-from reid_accel.errors import InputError, listed
+from reid_accel.errors import InputError
 
 LARGEST_PID = 2**63 - 1
 
 
 @dataclass(frozen=True)
 class SplitListing:
-    """The images of a split; of training images, persons up to `added_people` come from additional sets."""
+    """The images of a split; of training images, the first `added_images`, with persons up to `added_people`, come from
+    additional sets. notes: how the attributes of several sets were joined."""
 
     images: tuple[ImageFile, ...]
     groups: tuple[AttributeGroup, ...]
     fingerprint: str
     added_people: int = 0
+    added_images: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def joined(main: Listing, others: Mapping[str, Listing]) -> SplitListing:
@@ -25,39 +31,27 @@ def joined(main: Listing, others: Mapping[str, Listing]) -> SplitListing:
 
     People of different sets are distinct: the pids of each set are offset by the largest pid of the previous sets;
     tracklets and cameras likewise, but the main set's cameras keep their numbers. The attribute groups are the union
-    over all sets; images have -1 (unknown) for groups that their set lacks. Image names of additional sets are prefixed
-    with the set's name.
-    Raises InputError when two sets have an attribute of the same name with different values.
+    over all sets, and their values too, the main set's first; images have -1 (unknown) for groups that their set lacks.
+    Image names of additional sets are prefixed with the set's name.
     """
     others = _with_cameras_of_their_own(main, others)
-    groups = {group.name: group for group in main.groups}
-    for name, listing in others.items():
-        for group in listing.groups:
-            if groups.setdefault(group.name, group) != group:
-                raise InputError(
-                    f"data.also: the attribute {group.name} has the values {listed(group.values)} in {name} and "
-                    f"{listed(groups[group.name].values)} elsewhere; these sets cannot be combined"
-                )
-    if main.groups and len(groups) > len(main.groups):
-        raise InputError(
-            f"data.also adds the attributes {listed(sorted(set(groups) - {group.name for group in main.groups}))}, "
-            "which the main set lacks, so the model could not be scored on it: omit that set or its annotation file"
-        )
+    groups_of_sets = {"the main set": main.groups, **{name: listing.groups for name, listing in others.items()}}
+    groups = joined_groups(groups_of_sets)
     images: list[ImageFile] = []
-    largest = added_people = num_tracklets = 0
+    largest = added_people = added_images = num_tracklets = 0
     for name, listing in (*others.items(), ("", main)):
         added_people = largest
         own = listing.splits["train"]
-        place = {group.name: number for number, group in enumerate(listing.groups)}
-        places = [place.get(group_name) for group_name in groups]
-        images += (_renumbered(image, name, added_people, num_tracklets, places) for image in own)
+        added_images = len(images)
+        images += _relabeled(own, name, (added_people, num_tracklets), _attributes_in(groups, listing.groups, own))
         largest += max([0, *(image.pid for image in own)])
         num_tracklets += max([UNKNOWN_TRACKLET, *(image.tracklet for image in own)]) + 1
     if largest > LARGEST_PID or num_tracklets - 1 > LARGEST_PID:
         what = "person" if largest > LARGEST_PID else "tracklet"
         raise InputError(f"data.also: the {what} numbers of all sets add up to more than 64 bits; use smaller numbers")
     fingerprint = "+".join(listing.fingerprint for listing in (main, *others.values()))
-    return SplitListing(tuple(images), tuple(groups.values()), fingerprint, added_people)
+    notes = join_sentences(groups_of_sets)
+    return SplitListing(tuple(images), groups, fingerprint, added_people, added_images, notes)
 
 
 def _with_cameras_of_their_own(main: Listing, others: Mapping[str, Listing]) -> dict[str, Listing]:
@@ -76,12 +70,23 @@ def _with_cameras_of_their_own(main: Listing, others: Mapping[str, Listing]) -> 
     return renumbered
 
 
-def _renumbered(
-    image: ImageFile, set_name: str, added: int, added_tracklets: int, places: list[int | None]
-) -> ImageFile:
-    return image._replace(
-        name=f"{set_name}/{image.name}" if set_name else image.name,
-        pid=image.pid + added if image.pid > 0 else image.pid,
-        tracklet=UNKNOWN_TRACKLET if image.tracklet == UNKNOWN_TRACKLET else image.tracklet + added_tracklets,
-        attributes=tuple(UNKNOWN if place is None else image.attributes[place] for place in places),
-    )
+def _relabeled(
+    images: Sequence[ImageFile], set_name: str, added: tuple[int, int], attributes: Iterable[tuple[int, ...]]
+) -> Iterator[ImageFile]:
+    added_people, added_tracklets = added
+    for image, values in zip(images, attributes, strict=True):
+        yield image._replace(
+            name=f"{set_name}/{image.name}" if set_name else image.name,
+            pid=image.pid + added_people if image.pid > 0 else image.pid,
+            tracklet=UNKNOWN_TRACKLET if image.tracklet == UNKNOWN_TRACKLET else image.tracklet + added_tracklets,
+            attributes=values,
+        )
+
+
+def _attributes_in(
+    groups: tuple[AttributeGroup, ...], own_groups: tuple[AttributeGroup, ...], images: Sequence[ImageFile]
+) -> Iterable[tuple[int, ...]]:
+    if groups == own_groups:
+        return (image.attributes for image in images)
+    label_NA = np.array([image.attributes for image in images], np.int64).reshape(len(images), len(own_groups))
+    return map(tuple, labels_in(groups, own_groups, label_NA).tolist())

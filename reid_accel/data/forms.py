@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from reid_accel.config.data import DataConfig
+from reid_accel.data.attribute_sets import DukeAttributes, Pa100k, Peta, Rap
 from reid_accel.data.cache_dir import cache_folder
 from reid_accel.data.folders import Folders
 from reid_accel.data.hub import Hub
@@ -32,6 +33,14 @@ def layout_of(config: DataConfig) -> Layout:
         return Hub(cache_folder(config.cache_dir), config.column_names)
     if config.name == "folders":
         return Folders(config.camera_pattern)
+    if config.name == "duke-attributes":
+        return DukeAttributes()
+    if config.name == "pa100k":
+        return Pa100k()
+    if config.name == "peta":
+        return Peta(partition=config.partition)
+    if config.name == "rap":
+        return Rap(partition=config.partition)
     return layout_named(config.name)
 
 

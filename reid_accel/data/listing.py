@@ -52,9 +52,12 @@ class ImageFile(NamedTuple):
 class Listing:
     """The images of a data set by split, its attribute groups, and warnings about its content.
 
-    fingerprint: changes when a file is added, removed, renamed, resized or touched. edition: of a set with several,
-    whose scores aren't comparable (MSMT17-V1, MSMT17-V2). people: the names of people that the layout numbered.
-    numbered_apart: train and test number their people independently, so that the same number is no same person.
+    The splits are train, query and gallery; or train, queries and test without labels; or train and test with labels
+    of attributes, where retrieval can't be scored. fingerprint: changes when a file is added, removed, renamed, resized
+    or touched. edition: of a set with several, whose scores aren't comparable (MSMT17-V1, MSMT17-V2). people: the names
+    of people that the layout numbered. numbered_apart: train and test number their people independently, so that the
+    same number is no same person. validation: the names of the training images that are the set's official validation
+    images.
     """
 
     splits: Mapping[str, tuple[ImageFile, ...]]
@@ -64,6 +67,12 @@ class Listing:
     edition: str = ""
     people: Mapping[int, str] = field(default_factory=dict)
     numbered_apart: bool = False
+    validation: frozenset[str] = frozenset()
+
+    @property
+    def scores_attributes_only(self) -> bool:
+        """Whether the test images have labels of attributes, but neither query nor gallery among them."""
+        return "gallery" not in self.splits and "queries" not in self.splits
 
 
 def parse_name(name: str) -> tuple[int, int]:
@@ -273,12 +282,26 @@ def annotation_warnings(
     return [f"{file_name} has no attributes for {len(missing)} of {len(pids)} identities ({shown})"]
 
 
+def has_people(images: Iterable[ImageFile]) -> bool:
+    """Whether any image shows a person with a number."""
+    return any(image.pid > 0 for image in images)
+
+
 def nobody_warnings(images: Sequence[ImageFile]) -> tuple[str, ...]:
-    """A warning if training images have person numbers that mark distractors and junk, which are left out."""
-    names = [image.name for image in images if image.pid <= 0]
+    """A warning if some training images have no person, or numbers that mark distractors and junk: they are left out.
+
+    No warning if no image has a person: attributes alone can be trained.
+    """
+    unknown = [image.name for image in images if image.pid == UNLABELED_PID]
+    names = [image.name for image in images if image.pid <= 0 and image.pid != UNLABELED_PID]
+    warnings: tuple[str, ...] = ()
+    if unknown and len(unknown) < len(images):
+        shown = listed(unknown, 3)
+        warnings = (f"{len(unknown):,} of {len(images):,} training images have no person and are left out ({shown})",)
     if not names:
-        return ()
+        return warnings
     return (
+        *warnings,
         f"{len(names):,} of {len(images):,} training images have a person number below 1 and are left out "
         f"({listed(names, 3)}): 0 marks distractors and -1 junk. If 0 is a person, number people from 1",
     )

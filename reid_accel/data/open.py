@@ -5,7 +5,7 @@ from pathlib import Path
 
 from reid_accel.config.schema import DataConfig, added_set
 from reid_accel.data.cache_dir import cache_folder, writable_cache
-from reid_accel.data.checks import check_added_listing, check_listing
+from reid_accel.data.checks import check_added_listing, check_listing, check_people
 from reid_accel.data.concat import SplitListing, joined
 from reid_accel.data.crop_cache import Decoding
 from reid_accel.data.dataset import ImageDataset, SkippedImage, decode_images
@@ -41,7 +41,7 @@ def open_data(
     skipped: list[SkippedImage] = []
     for split in main.splits:
         listed = train if split == "train" else SplitListing(main.splits[split], main.groups, main.fingerprint)
-        if split == "train" and not for_training and "gallery" in main.splits:
+        if split == "train" and not for_training and "queries" not in main.splits:
             splits[split] = ImageDataset.of_files(listed.images, listed.groups, None)
             continue
         with local_main_first():
@@ -58,9 +58,18 @@ def open_data(
     once = tuple(dict.fromkeys(warnings))
     for warning in once:
         logger.warning(warning)
-    people, own, apart = train.added_people, listing is not None, main.numbered_apart
-    name = "" if own else config.camera_set
-    return OpenedData(splits, once, tuple(skipped), people, main.edition, own, name, apart)
+    return OpenedData(
+        splits,
+        once,
+        tuple(skipped),
+        train.added_people,
+        added_images=train.added_images,
+        edition=main.edition,
+        validation=main.validation,
+        own_table=listing is not None,
+        camera_set="" if listing is not None else config.camera_set,
+        numbered_apart=main.numbered_apart,
+    )
 
 
 def _list_sets(config: DataConfig, listing: Listing | None, cache_dir: Path) -> tuple[Listing, SplitListing, list[str]]:
@@ -73,7 +82,9 @@ def _list_sets(config: DataConfig, listing: Listing | None, cache_dir: Path) -> 
         added = added_set(entry, "data.also", config)
         other = others[f"{added.name}:{Path(added.root or '').name}"] = list_dataset(added, cache_dir=cache_dir)
         check_added_listing(entry, other)
+        check_people(entry, other, listing)
     if len(others) < len(config.also):
         raise InputError(f"data.also has two folders of the same name: {', '.join(config.also)}")
     warnings = [warning for one in (listing, *others.values()) for warning in one.warnings]
-    return listing, joined(listing, others), warnings
+    train = joined(listing, others)
+    return listing, train, [*warnings, *train.notes]

@@ -10,7 +10,15 @@ from typing import Literal
 
 import numpy as np
 
-from reid_accel.data.listing import UNKNOWN_CAMERA, UNKNOWN_TIME, UNKNOWN_TRACKLET, UNSPLIT, ImageFile, Listing
+from reid_accel.data.listing import (
+    UNKNOWN_CAMERA,
+    UNKNOWN_TIME,
+    UNKNOWN_TRACKLET,
+    UNSPLIT,
+    ImageFile,
+    Listing,
+    has_people,
+)
 from reid_accel.errors import InputError
 
 TEST = "test"
@@ -24,8 +32,11 @@ _PEOPLE_STREAM, _QUERY_STREAM = 1, 2  # second number of a generator's seed
 
 
 def lacks_queries(splits: Mapping[str, Sequence[ImageFile]]) -> bool:
-    """Whether a listing has no split, or training and test people without a split into query and gallery."""
-    return set(splits) in ({UNSPLIT}, {"train", TEST})
+    """Whether a listing has no split, or training and test people without a split into query and gallery.
+
+    Test images without people are scored on attributes alone.
+    """
+    return set(splits) == {UNSPLIT} or (set(splits) == {"train", TEST} and has_people(splits[TEST]))
 
 
 def split_people(listing: Listing, share: float, seed: int) -> Listing:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from reid_accel.attributes.matching import labels_in, missing_groups_warning, shared_groups
 from reid_accel.attributes.metrics import junk_auc, score_attributes
 from reid_accel.attributes.vocabulary import UNKNOWN, AttributeGroup
 from reid_accel.config.schema import ScoreConfig
@@ -29,24 +30,31 @@ from reid_accel.retrieval.rerank import KReciprocal
 
 logger = logging.getLogger(__name__)
 
+ATTRIBUTES_ONLY = "attributes"
+"""The protocol of validation images without people."""
+NO_SCORES = {"validation_mA": None, "validation_F1": None}
+
 
 def score_validation(
     model: ReIDModel,
     validation: ImageDataset,
-    train_attributes_NA: Ints,
+    trained_on: ImageDataset,
     config: ScoreConfig,
     protocol: str,
     seed: int,
 ) -> dict[str, Any]:
-    """mAP and attribute accuracy of the validation split, for the epoch's log line."""
+    """mAP and attribute accuracy of the validation split, for the epoch's log line; without people mA and F1 instead of
+    mAP."""
     embeddings, predicted = embed_dataset(model, validation, config)
+    entry = attribute_entry("validation", validation, predicted, trained_on, model.architecture.groups)
+    groups, *_, binaries = entry["conventions"].values() if entry else (None, None)
+    accuracy = {"validation_attribute_accuracy": groups["accuracy"] if groups else None}
+    if protocol == ATTRIBUTES_ONLY:
+        scores = {"validation_mA": binaries["mA"], "validation_F1": binaries["instance_f1"]} if binaries else NO_SCORES
+        return {"validation_protocol": protocol, **scores, **accuracy}
     scored = score_within(embeddings, protocol, model.architecture.metric, config, seed)
-    attributes = attribute_entry("validation", validation, predicted, train_attributes_NA)
-    return {
-        "validation_protocol": protocol,
-        "validation_mAP": scored[1].mean_ap if scored is not None else None,
-        "validation_attribute_accuracy": attributes["conventions"]["12 groups"]["accuracy"] if attributes else None,
-    }
+    mean_ap = scored[1].mean_ap if scored is not None else None
+    return {"validation_protocol": protocol, "validation_mAP": mean_ap, **accuracy}
 
 
 def score_variants(query: Embeddings, gallery: Embeddings, metric: str, config: ScoreConfig) -> list[RetrievalScores]:
@@ -126,31 +134,40 @@ def retrieval_entries(
 
 
 def attribute_entry(
-    split: str, images: ImageDataset, predicted: AttributePredictions, train_attributes_NA: Ints
+    split: str,
+    images: ImageDataset,
+    predicted: AttributePredictions,
+    trained_on: ImageDataset,
+    model_groups: Sequence[AttributeGroup],
+    edition: str = "",
 ) -> Attributes | None:
-    """The report's attribute scores of a split, or None if model or images have no attributes.
+    """The report's attribute scores of a split, or None if model and images have no attributes in common.
 
-    train_attributes_NA: for the majority baseline.
+    trained_on: for the majority baseline. Images without people are scored as in the literature on attribute
+    recognition (PAR), which is then what the report quotes.
     """
-    if not images.groups or not predicted.value_NA.shape[1]:
-        return None
-    known_N = (images.attributes_NA != UNKNOWN).any(1)
-    known_train_N = (train_attributes_NA != UNKNOWN).any(1)
+    place_of = {group.name: place for place, group in enumerate(model_groups)}
+    shared = shared_groups(model_groups, images.groups)
+    label_NA = labels_in(shared, images.groups, images.attributes_NA)
+    groups = tuple(group for group, label_N in zip(shared, label_NA.T, strict=True) if (label_N != UNKNOWN).any())
+    label_NA = labels_in(groups, images.groups, images.attributes_NA)
+    train_NA = labels_in(groups, trained_on.groups, trained_on.attributes_NA)
+    known_N, known_train_N = ((labels != UNKNOWN).any(1) for labels in (label_NA, train_NA))
     if not known_N.any() or not known_train_N.any():
         return None
-    scores = score_attributes(
-        predicted.value_NA[known_N],
-        images.attributes_NA[known_N],
-        train_attributes_NA[known_train_N],
-        images.groups,
-    )
+    value_NA = predicted.value_NA[:, [place_of[group.name] for group in groups]]
+    scores = score_attributes(value_NA[known_N], label_NA[known_N], train_NA[known_train_N], groups)
     summary = scores.summary()
-    return {
+    entry: Attributes = {
         "split": split,
         "train_split": "train",
         "conventions": summary["conventions"],
         "per_group": summary["per_group"],
     }
+    if not (images.pid_N > 0).any():
+        entry["headline"] = scores.binaries_name
+        entry["protocol"] = ", ".join(filter(None, ("PAR", scores.binaries_name, edition)))
+    return entry
 
 
 def junk_entry(images: ImageDataset, predicted: AttributePredictions) -> Junk | None:
@@ -162,24 +179,33 @@ def junk_entry(images: ImageDataset, predicted: AttributePredictions) -> Junk | 
     return {"auc": auc, "num_people": int(person_N.sum()), "num_junk": int((~person_N).sum())}
 
 
-def require_fitting_vocabulary(model_groups: Sequence[AttributeGroup], data_groups: Sequence[AttributeGroup]) -> None:
-    """Raise InputError if model and data have different attributes."""
-    if not model_groups or not data_groups or tuple(model_groups) == tuple(data_groups):
-        return
-    ours, theirs = ({group.name: group.values for group in groups} for groups in (model_groups, data_groups))
-    differing = sorted(name for name in {*ours, *theirs} if ours.get(name) != theirs.get(name))
-    raise InputError(
-        f"the model's attributes do not match the data's: {', '.join(differing) or 'another order'} differ. Score "
-        "on data with the same attributes, or remove the data's annotation file"
-    )
+def with_vocabulary_warning(data: OpenedData, model_groups: Sequence[AttributeGroup]) -> OpenedData:
+    """The data with a warning, which is logged, if some attributes can't be scored on its test images.
+
+    Raises InputError if those of model and data have different values, or none can be scored where nothing else could.
+    """
+    tested = [images for split, images in data.splits.items() if split != "train"]
+    shared = [shared_groups(model_groups, images.groups) for images in tested]
+    if data.attributes_only and not all(shared):
+        raise InputError(
+            "the model predicts none of the data's attributes, and the data has no query and gallery: nothing can be "
+            "scored on it"
+        )
+    found = [missing_groups_warning(model_groups, images.groups) for images in tested]
+    warnings = tuple(dict.fromkeys(warning for warning in found if warning))
+    for warning in warnings:
+        logger.warning(warning)
+    return replace(data, warnings=(*data.warnings, *warnings))
 
 
 def validation_protocol(data: OpenedData, validation: ImageDataset) -> str:
     """The protocol that selects the best model.
 
     `course-strict` if the test images have no labels, else `market1501`, without the camera rule if nobody is seen by
-    two cameras.
+    two cameras; attributes alone if there are no people.
     """
+    if not (validation.pid_N > 0).any():
+        return ATTRIBUTES_ONLY
     if not data.labeled_test:
         return "course-strict"
     return fitting_protocol(validation, validation) or MARKET

@@ -15,16 +15,16 @@ from typing import Any
 from accelerate import Accelerator
 from rich.console import Console
 
+from reid_accel.attributes.vocabulary import AttributeGroup
 from reid_accel.config.parse import to_dict
 from reid_accel.config.schema import Config, DataConfig, ScoreConfig
-from reid_accel.course.predictions import write_junk_scores, write_predictions
-from reid_accel.data.dataset import ImageDataset, Ints
+from reid_accel.course.predictions import write_attributes, write_junk_scores, write_predictions
+from reid_accel.data.dataset import ImageDataset
 from reid_accel.data.splits import OpenedData
 from reid_accel.distributed.collectives import Group
 from reid_accel.evaluation.evaluate import (
     attribute_entry,
     junk_entry,
-    require_fitting_vocabulary,
     retrieval_entries,
     score_variants,
     score_within,
@@ -68,8 +68,8 @@ class ReportPlan:
 
     data: OpenedData
     validation: ImageDataset | None
-    train_attributes_NA: Ints
-    """Attributes of the training images, for the majority baseline."""
+    trained_on: ImageDataset
+    """The training images, for the majority baseline of attributes."""
     config: ScoreConfig
     seed: int
     frame: ReportFrame
@@ -82,7 +82,16 @@ class ReportPlan:
     def images(self) -> dict[str, ImageDataset]:
         """The splits that are embedded."""
         wanted = {split: images for split, images in self.data.splits.items() if split != "train"}
-        return wanted if self.validation is None else {**wanted, "validation": self.validation}
+        if self.validation is None or self.data.attributes_only:
+            return wanted
+        return {**wanted, "validation": self.validation}
+
+    @property
+    def labeled_split(self) -> str | None:
+        """The split whose attributes are scored."""
+        if self.data.attributes_only:
+            return "test"
+        return next((split for split in ("gallery", "validation") if split in self.images), None)
 
 
 @dataclass(frozen=True)
@@ -118,8 +127,6 @@ def score_and_report(model: ReIDModel, plan: ReportPlan, accelerator: Accelerato
     Every process calls it; process 0 writes and gets the report (the others None).
     Raises InputError if model and data have different attributes.
     """
-    for images in plan.data.splits.values():
-        require_fitting_vocabulary(model.architecture.groups, images.groups)
     embedded = Embedded.by(model, plan)
     scored = _score(embedded, plan, model.architecture.metric)
     for path in _write_predictions(embedded, plan, model):
@@ -130,20 +137,23 @@ def score_and_report(model: ReIDModel, plan: ReportPlan, accelerator: Accelerato
         logger.info(f"wrote the embeddings of query and gallery to {plan.features}")
     if not accelerator.is_main_process:
         return None
-    labeled = next((split for split in ("gallery", "validation") if split in embedded.images), None)
+    labeled = plan.labeled_split
     return write_report(
         plan.folder,
         plan.frame,
         accelerator,
         retrieval=scored.entries,
-        attributes=_attributes(labeled, embedded, plan) if labeled is not None else None,
+        attributes=_attributes(labeled, embedded, plan, model.architecture.groups) if labeled is not None else None,
         junk=junk_entry(embedded.images["gallery"], embedded.attributes["gallery"]) if plan.data.labeled_test else None,
         shown=(scored.best, scored.worst),
     )
 
 
-def _attributes(split: str, embedded: Embedded, plan: ReportPlan) -> Attributes | None:
-    return attribute_entry(split, embedded.images[split], embedded.attributes[split], plan.train_attributes_NA)
+def _attributes(
+    split: str, embedded: Embedded, plan: ReportPlan, model_groups: tuple[AttributeGroup, ...]
+) -> Attributes | None:
+    images, predicted = embedded.images[split], embedded.attributes[split]
+    return attribute_entry(split, images, predicted, plan.trained_on, model_groups, plan.data.edition)
 
 
 def write_report(
@@ -174,6 +184,9 @@ def write_report(
 
 def _write_predictions(embedded: Embedded, plan: ReportPlan, model: ReIDModel) -> list[Path]:
     """Write the prediction files on process 0; returns the written files."""
+    if plan.data.attributes_only:
+        names, predicted = embedded.images["test"].name_N, embedded.attributes["test"]
+        return [write_attributes(plan.folder, names, predicted, model.architecture)] if Group.of().is_main else []
     if not plan.data.labeled_test:
         return write_predictions(
             plan.folder,
@@ -230,7 +243,7 @@ def _compared(split: str, embedded: Embedded, config: ScoreConfig, metric: str) 
 
 
 def _protocols_within(plan: ReportPlan) -> tuple[str, ...]:
-    if plan.validation is None:
+    if plan.validation is None or plan.data.attributes_only:
         return ()
     return tuple(dict.fromkeys((*PROTOCOLS_WITHIN, validation_protocol(plan.data, plan.validation))))
 
@@ -277,12 +290,12 @@ def finish_run(
 
     Process 0 returns the report, the others None.
     """
-    data, trained_on = images.data, images.trained_on
+    data = images.data
     model = on_device(load_model(folder / "model"), accelerator.device)
     plan = ReportPlan(
         data=data,
         validation=images.validation,
-        train_attributes_NA=(data.splits["train"] if data.labeled_test else trained_on).attributes_NA,
+        trained_on=data.splits["train"] if data.has_test_labels else images.trained_on,
         config=config.score,
         seed=config.train.seed,
         frame={

@@ -74,7 +74,9 @@ def total(terms: LossTerms) -> Tensor:
 
 
 def identity_loss(logits_BPI: Tensor, identity_B: Tensor, config: LossConfig, margin: Margin | None = None) -> Tensor:
-    """Mean cross-entropy over the batch, mean or sum over parts, in float32."""
+    """Mean cross-entropy over the batch, mean or sum over parts, in float32; 0 without identities."""
+    if not logits_BPI.shape[2]:
+        return logits_BPI.float().sum()  # with a gradient, which data parallelism needs
     num_parts = logits_BPI.shape[1]
     identity_B = identity_B.repeat_interleave(num_parts)  # parts of an image are consecutive
     logits_BI = logits_BPI.flatten(0, 1)

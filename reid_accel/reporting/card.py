@@ -28,8 +28,9 @@ DRAWN_TAG = "drawn-data"
 OWN_LICENSE = "apache-2.0"
 DATA_LICENSE = {"license": "other", "license_name": "terms-of-the-training-data", "license_link": LICENSE_FILE}
 TASK = "image-feature-extraction"
+RECOGNITION_TASK = "image-classification"
 TAGS = ["person-re-identification", "image-retrieval", "pytorch", "safetensors"]
-QUOTED_METRICS = ("map", "rank-1", "accuracy")
+QUOTED_METRICS = ("map", "rank-1", "accuracy", "f1")
 ATTRIBUTE_TAG = "pedestrian-attribute-recognition"
 MOST_NAMES = 96
 
@@ -52,6 +53,7 @@ def model_card(report: Report, architecture: Mapping[str, Any], repo_id: str | N
         name=repo_id or NAME_PLACEHOLDER,
         report=report,
         drawn=is_drawn(report),
+        recognizes_only=_recognizes_attributes_only(report),
         tables=[
             *map(_markdown, metrics.retrieval_tables(report["retrieval"])),
             *map(_markdown, metrics.attribute_tables(report["attributes"])),
@@ -101,7 +103,7 @@ def _metadata(report: Report, repo_id: str | None) -> ModelCardData:
         datasets=_datasets(report),
         metrics=[name for name in QUOTED_METRICS if any(result.metric_type == name for result in results)] or None,
         library_name="reid_accel",
-        pipeline_tag=TASK,
+        pipeline_tag=RECOGNITION_TASK if _recognizes_attributes_only(report) else TASK,
         tags=tags,
         model_name=(repo_id.rpartition("/")[2] if repo_id else report["title"]) if results else None,
         eval_results=results or None,
@@ -129,6 +131,11 @@ def _datasets(report: Report) -> list[str]:
     also = [str(entry).partition(":")[0] for entry in _settings(report, "data").get("also", ())]
     names = [re.sub(r"[^\w.]+", "-", name).strip("-.")[:MOST_NAMES] for name in (report["data"]["title"], *also)]
     return list(dict.fromkeys(name for name in names if name))
+
+
+def _recognizes_attributes_only(report: Report) -> bool:
+    """Whether the model was scored on attributes of images without people."""
+    return report["attributes"] is not None and "protocol" in report["attributes"]
 
 
 def _settings(report: Report, section: str) -> Mapping[str, Any]:
@@ -163,16 +170,17 @@ def _attribute_results(report: Report) -> list[EvalResult]:
     attributes = report["attributes"]
     if attributes is None:
         return []
+    quoted = attributes.get("headline")
     return [
         result
         for convention, scores in attributes["conventions"].items()
         for result in _results(
             report,
-            metrics.ATTRIBUTE_METRICS,
+            metrics.RECOGNITION_METRICS if convention == quoted else metrics.ATTRIBUTE_METRICS,
             scores,
             task=("image-classification", "Pedestrian attribute recognition"),
             split=attributes["split"],
-            protocol=convention,
+            protocol=attributes["protocol"] if convention == quoted else convention,
         )
     ]
 

@@ -27,6 +27,7 @@ from reid_accel.reporting.metrics import (
     headline,
     junk_sentence,
     protocol_label,
+    recognition_sentence,
     retrieval_tables,
 )
 from reid_accel.reporting.schema import Report, Retrieval, count, percent
@@ -157,6 +158,8 @@ def epoch_line(line: Mapping[str, Any], epochs: int) -> str:
         "train identity": line["identity_accuracy"],
         "train attributes": line["attribute_accuracy"],
         f"val mAP ({line.get('validation_protocol')})": line.get("validation_mAP"),
+        "val mA": line.get("validation_mA"),
+        "val F1": line.get("validation_F1"),
         "val attributes": line.get("validation_attribute_accuracy"),
     }
     parts = [
@@ -206,6 +209,9 @@ def _sentences(report: Report) -> Iterable[Text]:
     if best is not None:
         numbers = f"mAP {percent(best['mAP'])}, rank-1 {percent(best['cmc'].get('1'))}"
         yield _text(f" ({protocol_label(best)}; {best['split']})", numbers, "bold")
+    attributes = report["attributes"]
+    if attributes is not None and "protocol" in attributes:
+        yield _text(f" ({attributes['protocol']}; {attributes['split']})", recognition_sentence(attributes), "bold")
     if junk is not None:
         yield _text(f"Junk score: {junk_sentence(junk)}")
     for warning in data["warnings"]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from reid_accel.errors import listed
 from reid_accel.reporting.schema import (
     Attributes,
     Convention,
@@ -18,7 +19,6 @@ from reid_accel.reporting.schema import (
     split_pair,
 )
 
-HEADLINE_CONVENTION = "12 groups"
 PROTOCOL_NOTES = {
     "course": "the query is in the gallery and is its own first hit",
     "market1501, no camera rule": "images of the query's own camera count, so scores are higher than by market1501",
@@ -84,6 +84,15 @@ SPLIT_COUNTS = tuple(
 INSTANCE_METRICS = tuple(
     Metric(f"instance {name}", _item(f"instance_{name.lower()}")) for name in ("accuracy", "precision", "recall", "F1")
 )
+RECOGNITION_METRICS = (
+    Metric("mA", _item("mA"), precise_percent),
+    *(
+        Metric(name, _item(f"instance_{name.lower()}"), precise_percent)
+        for name in ("accuracy", "precision", "recall", "F1")
+    ),
+    Metric("images", _item("num_images"), count, is_score=False),
+)
+"""The five scores that the literature on attribute recognition gives."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +152,16 @@ def attribute_tables(attributes: Attributes | None) -> list[ScoreTable]:
     instances = [scores for scores in conventions if "instance_f1" in scores]
     caption = f"Scored on {attributes['split']}. Majority baseline: predict the most frequent value of the "
     caption += f"{attributes['train_split']} images for every image."
+    quoted = headline_convention(attributes)
     tables = [
+        _table(
+            "Recognition",
+            "The scores of the literature on attribute recognition (PAR): mA is the mean over attributes, the others "
+            "are averaged over images.",
+            RECOGNITION_METRICS,
+            [{"name": attributes["protocol"], **quoted[1]}] if "protocol" in attributes else [],
+            _instance_row,
+        ),
         _table("Convention", caption, ATTRIBUTE_METRICS, conventions, _attribute_row),
         _table(
             "Attribute",
@@ -156,7 +174,7 @@ def attribute_tables(attributes: Attributes | None) -> list[ScoreTable]:
             "Per image",
             "Instance-based scores of the yes/no attributes: accuracy, precision, recall and F1, averaged over images.",
             INSTANCE_METRICS,
-            instances,
+            instances if "protocol" not in attributes else [],
             _instance_row,
             is_brief=False,
         ),
@@ -201,9 +219,7 @@ def _group_row(scores: Scores, cells: tuple[str, ...]) -> Row:
 
 def _instance_row(scores: Scores, cells: tuple[str, ...]) -> Row:
     left_out = scores["columns_left_out"]
-    return Row(
-        scores["name"], cells, (f"mA leaves out {', '.join(left_out)}: only one value occurs",) if left_out else ()
-    )
+    return Row(scores["name"], cells, (f"mA leaves out {listed(left_out)}: only one value occurs",) if left_out else ())
 
 
 def attribute_name(name: str) -> str:
@@ -249,12 +265,24 @@ def headline(report: Report) -> Retrieval | None:
     return next(iter([*tested, *strict, *others]), None)
 
 
-def headline_convention(attributes: Attributes) -> tuple[str, Convention] | None:
-    """The attribute accuracy to quote: `12 groups` if scored, else the first convention."""
+def headline_convention(attributes: Attributes) -> tuple[str, Convention]:
+    """The attribute scores to quote: those named as the headline, else the mean over groups, the first convention."""
     conventions = attributes["conventions"]
-    if HEADLINE_CONVENTION in conventions:
-        return HEADLINE_CONVENTION, conventions[HEADLINE_CONVENTION]
-    return next(iter(conventions.items()), None)
+    name = attributes.get("headline") or next(iter(conventions))
+    return name, conventions[name]
+
+
+def recognition_sentence(attributes: Attributes) -> str:
+    """The five scores of attribute recognition in one line."""
+    _, scores = headline_convention(attributes)
+    metrics = (metric for metric in RECOGNITION_METRICS if metric.is_score)
+    return ", ".join(f"{metric.heading} {percent(metric.value(scores))}" for metric in metrics)
+
+
+def recognition_cards(attributes: Attributes) -> list[tuple[str, str]]:
+    """The headline of attribute recognition: mA and F1 as text."""
+    _, scores = headline_convention(attributes)
+    return [(m.heading, m.text(m.value(scores))) for m in RECOGNITION_METRICS if m.heading in ("mA", "F1")]
 
 
 def junk_sentence(junk: Junk) -> str:

@@ -89,11 +89,13 @@ class Epoch(EpochAlways, total=False):
     """One line of the training history.
 
     losses: the weighted terms that add up to the loss. Accuracies are on the training images, for attributes on the
-    known labels only. Validation fields exist for validated epochs only.
+    known labels only. Validation fields exist for validated epochs only: mAP, or mA and F1 without people.
     """
 
     validation_protocol: str
     validation_mAP: float | None
+    validation_mA: float | None
+    validation_F1: float | None
     validation_attribute_accuracy: float | None
 
 
@@ -134,7 +136,7 @@ class ConventionAlways(TypedDict):
 
 
 class Convention(ConventionAlways, total=False):
-    """Scores in one convention of attribute accuracy; the fields below exist for `30 binaries` only."""
+    """Scores in one convention of attribute accuracy; the fields below exist for yes/no columns (`30 binaries`)."""
 
     mA: float | None
     instance_accuracy: float
@@ -153,11 +155,19 @@ class GroupScore(TypedDict):
     num_images: int
 
 
-class Attributes(TypedDict):
+class AttributesAlways(TypedDict):
     split: str
     train_split: str
     conventions: dict[str, Convention]
     per_group: list[GroupScore]
+
+
+class Attributes(AttributesAlways, total=False):
+    """Attribute scores. The fields below exist for images without people, which are scored as in the literature on
+    attribute recognition: the convention to quote, and the protocol with convention and edition of the set."""
+
+    headline: str
+    protocol: str
 
 
 class Junk(TypedDict):

@@ -16,6 +16,7 @@ from reid_accel.files import open_regular, regular_only, shown, write_text
 from reid_accel.reporting.schema import Report
 
 METRICS_FILE = "metrics.jsonl"
+RECOGNITION = ("mA", "instance_accuracy", "instance_precision", "instance_recall", "instance_f1")
 PROJECT = "reid_accel"
 PACKAGES = {"comet_ml": "comet-ml"}  # trackers whose package is spelled differently
 NAME_ARGUMENTS = {
@@ -138,8 +139,10 @@ def final_numbers(report: Report) -> dict[str, float]:
         scores = {"mAP": entry["mAP"], "mINP": entry["mINP"], **{f"rank-{k}": v for k, v in entry["cmc"].items()}}
         numbers |= {f"{prefix}/{name}": value for name, value in scores.items()}
     if report["attributes"] is not None:
-        for convention, values in report["attributes"]["conventions"].items():
-            numbers[f"final/attributes/{re.sub('[^-_./ 0-9A-Za-z]', '_', convention)}/accuracy"] = values["accuracy"]
+        for convention, given in report["attributes"]["conventions"].items():
+            found: Mapping[str, Any] = given
+            prefix = f"final/attributes/{re.sub('[^-_./ 0-9A-Za-z]', '_', convention)}"
+            numbers |= {f"{prefix}/{name}": found[name] for name in ("accuracy", *RECOGNITION) if name in found}
     return {name: value for name, value in numbers.items() if isinstance(value, int | float)}
 
 

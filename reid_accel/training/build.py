@@ -27,7 +27,12 @@ from reid_accel.training.trainer import Trainer
 def build_model(
     config: Config, training: TrainingSet, accelerator: Accelerator, weights: Mapping[str, Tensor] | None = None
 ) -> ReIDModel:
-    """The network for these images, on the device. weights: initial weights of the backbone."""
+    """The network for these images, on the device. weights: initial weights of the backbone.
+
+    Raises InputError when the settings need identities that the images lack.
+    """
+    if not training.num_identities:
+        _check_without_identities(config, training)
     images = training.images
     cameras = cameras_to_embed(config.model.camera_embedding, images.camera_N, training.camera_set)
     model = ReIDModel.from_config(config, images.groups, training.num_identities, weights, cameras)
@@ -36,6 +41,23 @@ def build_model(
             raise InputError("train.batch-norm synchronized needs GPUs: torch has no such kernel for the CPU")
         model = synchronized(model)
     return on_device(model.train(), accelerator.device)
+
+
+def _check_without_identities(config: Config, training: TrainingSet) -> None:
+    loss = config.loss
+    used = [name for name in ("triplet", "circle", "center") if getattr(loss, name)]
+    settings = [f"--loss.{name} 0" for name in used]
+    if config.train.images_per_identity:
+        settings.append("--train.images-per-identity 0")
+    if settings:
+        raise InputError(
+            f"these images have no identities, so that only attributes can be trained: set {' '.join(settings)}"
+        )
+    if not config.model.attributes or not loss.attributes or not training.images.groups:
+        raise InputError(
+            "these images have no identities, and attributes are off or missing, so nothing would be trained: set "
+            "--loss.attributes 1 and --model.attributes, and label attributes"
+        )
 
 
 def build_trainer(

@@ -61,8 +61,10 @@ class EpochSums:
 
 def right_answers(outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
     """Numbers of correct identities and of correct known attributes."""
-    identity_B = outputs.identity_logits_BPI.mean(1).argmax(1)
-    counts = {"right_identities": (identity_B == batch.identity_B).sum()}
+    counts = {}
+    if outputs.identity_logits_BPI.shape[2]:
+        identity_B = outputs.identity_logits_BPI.mean(1).argmax(1)
+        counts["right_identities"] = (identity_B == batch.identity_B).sum()
     if outputs.attribute_logits:
         chosen_BA = torch.stack([logit.argmax(1) for logit in outputs.attribute_logits], dim=1)
         counts["right_attributes"] = (chosen_BA == batch.attributes_BA).sum()  # unknown (-1) is never chosen
@@ -74,11 +76,15 @@ def epoch_numbers(sums: Mapping[str, float], config: LossConfig) -> dict[str, An
     """The means of `EpochSums.over_processes` for log and report: loss, its weighted terms, accuracies."""
     images = max(sums["images"], 1.0)
     terms = {name.removeprefix(TERM): value / images for name, value in sums.items() if name.startswith(TERM)}
-    known = sums.get("known_attributes", 0.0)
+    known, right = sums.get("known_attributes", 0.0), sums.get("right_identities")
     return {
         "loss": sums["loss"] / images,
-        "losses": {name: value for name, value in terms.items() if getattr(config, name, 1) > 0},
-        "identity_accuracy": sums["right_identities"] / images if config.identity > 0 else None,
+        "losses": {
+            name: value
+            for name, value in terms.items()
+            if getattr(config, name, 1) > 0 and (right is not None or name != "identity")
+        },
+        "identity_accuracy": right / images if right is not None and config.identity > 0 else None,
         "attribute_accuracy": sums["right_attributes"] / known if known else None,
     }
 

@@ -23,12 +23,16 @@ def opening(
     held_out = f"{len(validation):,} for validation" if validation is not None else "no validation"
     return (
         f"{config.run.name}: {config.model.backbone} at {config.model.height_px}x{config.model.width_px}, "
-        f"{len(trainer.data.images):,} training images of {trainer.data.num_identities} identities, {held_out}",
+        f"{len(trainer.data.images):,} training images {_of_people(trainer.data.num_identities)}, {held_out}",
         f"{config.train.epochs} epochs x {steps_per_epoch} steps x {config.train.batch_size} images on "
         f"{accelerator.num_processes} x {accelerator.device.type} (micro-batches of {micro_batch_size}), precision "
         f"{accelerator.mixed_precision}, seed {config.train.seed}",
         f"reid_accel {versions['reid_accel']}, torch {versions['torch']}; run folder {folder}",
     )
+
+
+def _of_people(num_identities: int) -> str:
+    return f"of {num_identities} identities" if num_identities else "without identities"
 
 
 def notes(trainer: Trainer, load: float = 0.0) -> list[str]:
@@ -45,6 +49,10 @@ def notes(trainer: Trainer, load: float = 0.0) -> list[str]:
         found.append(
             "this data has no attributes (market_attribute.mat next to its folders): only identities are trained. "
             "Set --model.no-attributes if this is intended"
+        )
+    if config.loss.identity and not trainer.data.num_identities:
+        found.append(
+            "this data has no identities: only attributes are trained. Set --loss.identity 0 if this is intended"
         )
     if config.optim.frozen_epochs and random_start:
         found.append(

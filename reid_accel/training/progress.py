@@ -49,12 +49,12 @@ class Progress:
         return replace(self, step=self.step - self.position, position=0, epoch_sums={})
 
     def validated(self, numbers: Mapping[str, Any]) -> "Progress":
-        """With validation numbers in the last epoch's entry; updates the best epoch by mAP.
+        """With validation numbers in the last epoch's entry; updates the best epoch by mAP, or without people by mA.
 
-        Without an mAP (no query has a match in the validation split), the latest epoch is the best.
+        Without a score (no query has a match in the validation split), the latest epoch is the best.
         """
         history = (*self.history[:-1], {**self.history[-1], **numbers})
-        score = numbers["validation_mAP"]
+        score = numbers["validation_mAP"] if "validation_mAP" in numbers else numbers["validation_mA"]
         if self.best_score is not None and (score is None or score <= self.best_score):
             return replace(self, history=history)
         return replace(self, history=history, best_score=score, best_epoch=self.epoch, best_step=self.step)

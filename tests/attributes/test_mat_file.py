@@ -10,7 +10,7 @@ import scipy.io
 
 from reid_accel.attributes import mat_file
 from reid_accel.attributes.annotations import read_market_mat, write_market_mat
-from reid_accel.attributes.mat_file import LARGEST_BYTES, read_mat_fields
+from reid_accel.attributes.mat_file import LARGEST_BYTES
 from reid_accel.attributes.vocabulary import MARKET_COLUMNS
 from reid_accel.errors import InputError
 
@@ -91,16 +91,16 @@ def test_a_reader_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(mat_file, "_START", "import time; time.sleep(60)")
     monkeypatch.setattr(mat_file, "SECONDS", 0.5)
     with pytest.raises(InputError, match="takes longer than"):
-        read_mat_fields(tmp_path / "any.mat")
+        read_market_mat(tmp_path / "any.mat")
 
 
 def test_a_reader_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mat_file, "_START", "import no_such_module")
     with pytest.raises(InputError, match=r"code 1 \(ModuleNotFoundError: No module named 'no_such_module'\)"):
-        read_mat_fields(tmp_path / "any.mat")
+        read_market_mat(tmp_path / "any.mat")
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     with pytest.raises(InputError, match="cannot be started"):
-        read_mat_fields(tmp_path / "any.mat")
+        read_market_mat(tmp_path / "any.mat")
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="limits on memory need Linux")

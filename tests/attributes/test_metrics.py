@@ -37,11 +37,10 @@ def test_real_predictions_score_as_published(shared_data: Path) -> None:
         np.array([people["train"][person(name)] for name in train]),
     )
     assert scores.num_images == 13_115
-    assert 100 * scores.groups_12 == pytest.approx(85.33, abs=0.005)
+    assert 100 * scores.mean_over_groups == pytest.approx(85.33, abs=0.005)
     assert scores.columns_27 is not None
     assert 100 * scores.columns_27 == pytest.approx(91.93, abs=0.005)
-    binary = scores.binaries_30
-    assert binary is not None
+    binary = scores.binaries
     assert 100 * binary.accuracy == pytest.approx(92.30, abs=0.005)
     assert binary.mean_accuracy is not None
     assert 100 * binary.mean_accuracy == pytest.approx(74.21, abs=0.005)
@@ -62,7 +61,7 @@ def test_perfect_predictions_reach_the_ceiling_only(shared_data: Path) -> None:
     people = read_market_mat(folder / "market_attribute.mat")["test"]
     gallery = [n for n in (folder / "names_test.txt").read_text().split() if person(n) > 0]
     labels = np.array([people[person(name)] for name in gallery])
-    assert 100 * score_attributes(labels, labels, labels).groups_12 == pytest.approx(98.77, abs=0.005)
+    assert 100 * score_attributes(labels, labels, labels).mean_over_groups == pytest.approx(98.77, abs=0.005)
 
 
 def brute_force_group(predicted: np.ndarray, labels: np.ndarray) -> tuple[float, float]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers.made_sets import draw_image, make_market, make_msmt17
 
-from reid_accel.attributes.annotations import write_course_csv, write_market_mat
+from reid_accel.attributes.annotations import write_course_csv
 from reid_accel.attributes.vocabulary import AttributeGroup
 from reid_accel.config.schema import DataConfig
 from reid_accel.data import crop_cache
@@ -95,29 +95,6 @@ def test_an_image_listed_twice_is_refused(tmp_path: Path) -> None:
     sentence = refusal(root, "msmt17", tmp_path)
     assert "gallery has 2 images called 0000_001_15_0303night_1021_2.jpg" in sentence
     assert str(root / "test/0000/0000_001_15") in sentence
-
-
-def test_attributes_that_the_main_set_lacks_are_refused_before_training(small_market: Path, tmp_path: Path) -> None:
-    def with_scarf(row: dict[str, int]) -> dict[str, int]:
-        return {"scarf": row["pid"] % 2}
-
-    tables = load("market-layout", small_market, cache_dir=tmp_path)
-    scarf = datasets.ClassLabel(names=["no", "yes"])
-    listing = listing_of(
-        {
-            name: table.map(with_scarf, load_from_cache_file=False).cast_column("scarf", scarf)
-            for name, table in tables.items()
-        },
-        tmp_path,
-    )
-    other = make_market(tmp_path / "other")
-    people = dict.fromkeys(range(1, 13), (0,) * 12)
-    write_market_mat(other / "market_attribute.mat", people, people)
-    config = DataConfig(
-        name="market-layout", root="unused", cache_dir=str(tmp_path / "cache"), also=(f"market-layout:{other}",)
-    )
-    with pytest.raises(InputError, match=r"data\.also adds the attributes age, backpack.*which the main set lacks"):
-        open_data(config, SIZE, listing=listing)
 
 
 def changed(listing: Listing, split: str, change: Callable[[ImageFile], ImageFile]) -> Listing:

@@ -73,11 +73,56 @@ def test_added_person_numbers_have_64_bits(small_market: Path) -> None:
         joined(of_people(2**62), {"one": of_people(2**62), "two": of_people(2**62)})
 
 
-def test_attributes_of_different_values_cannot_be_joined(tmp_path: Path) -> None:
-    listing = MarketLayout().read(make_market(tmp_path, identities=2))
-    one, two = (replace(listing, groups=(AttributeGroup("age", values),)) for values in (("a", "b"), ("a", "c")))
-    with pytest.raises(InputError, match="age has the values a, c in other and a, b elsewhere"):
-        joined(one, {"other": two})
+def test_values_are_joined_by_name_in_the_main_sets_order(tmp_path: Path) -> None:
+    listing = MarketLayout().read(make_market(tmp_path, identities=2, images=2))
+
+    def of(group: AttributeGroup, value: int) -> Listing:
+        train = tuple(image._replace(attributes=(value,)) for image in listing.splits["train"])
+        return replace(listing, groups=(group,), splits={**listing.splits, "train": train})
+
+    main = of(AttributeGroup("age", ("a", "b")), 1)
+    others = {"one": of(AttributeGroup("age", ("c", "a", "B")), 0), "two": of(AttributeGroup("Age", ("a", "b")), -1)}
+    both = joined(main, others)
+    assert both.groups == (AttributeGroup("age", ("a", "b", "c", "B")), AttributeGroup("Age", ("a", "b")))
+    # B of main is 1 as before; c of the first set is 2; what a set lacks is unknown
+    assert [image.attributes for image in both.images[::4]] == [(2, -1), (-1, -1), (1, -1)]
+    (joined_note, *alike) = both.notes
+    assert "joined by name: age; age has the values a, b, c, B (the main set lacks c, B, one lacks b)" in joined_note
+    assert "only in two: Age" in joined_note
+    assert "what the main set has no labels for is trained, but not scored" in joined_note
+    assert [note.partition(" of different")[0] for note in alike] == [
+        "the attributes age and Age",
+        "of age, the values b and B",
+    ]
+
+
+def test_attributes_that_the_main_set_lacks_are_trained_and_the_log_says_so(small_market: Path, tmp_path: Path) -> None:
+    plain = MarketLayout().read(small_market)
+    splits = {
+        split: tuple(image._replace(attributes=(image.pid % 2,)) for image in images)
+        for split, images in plain.splits.items()
+    }
+    listing = replace(plain, groups=(AttributeGroup("scarf", ("no", "yes")),), splits=splits)
+    other = make_market(tmp_path / "other")
+    people = dict.fromkeys(range(1, 13), (0,) * 12)
+    write_market_mat(other / "market_attribute.mat", people, people)
+    config = DataConfig(
+        name="market-layout", root="unused", cache_dir=str(tmp_path / "cache"), also=(f"market-layout:{other}",)
+    )
+    data = open_data(config, ModelConfig(height_px=64, width_px=32), listing=listing)
+    assert [group.name for group in data.splits["train"].groups] == ["scarf", *(group.name for group in MARKET_GROUPS)]
+    assert [group.name for group in data.splits["gallery"].groups] == ["scarf"]
+    (note,) = [warning for warning in data.warnings if warning.startswith("attributes of several sets")]
+    assert "joined by name: none; only in the main set: scarf; only in market-layout:other: age, backpack" in note
+    assert "what the main set has no labels for is trained, but not scored" in note
+    scarf_N, age_N = data.splits["train"].attributes_NA[:, :2].T
+    assert np.array_equal(scarf_N == -1, age_N != -1)
+
+
+def test_sets_with_the_same_attributes_or_without_any_need_no_note(tmp_path: Path) -> None:
+    listing = MarketLayout().read(make_market(tmp_path, identities=2, images=2))
+    assert joined(listing, {"other": listing}).notes == ()
+    assert joined(listing, {}).notes == ()
 
 
 def test_training_on_two_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

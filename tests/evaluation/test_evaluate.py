@@ -4,17 +4,19 @@ import numpy as np
 import pytest
 import torch
 
+from reid_accel.attributes.matching import missing_groups_warning, shared_groups
 from reid_accel.attributes.vocabulary import MARKET_GROUPS, AttributeGroup
 from reid_accel.config.schema import ModelConfig, ScoreConfig
 from reid_accel.course.predictions import write_predictions
 from reid_accel.course.submission import check_classification, check_rank_lists
 from reid_accel.data.crop_cache import CropCache
 from reid_accel.data.dataset import ImageDataset
+from reid_accel.data.listing import ImageFile
 from reid_accel.data.paths import Paths
 from reid_accel.errors import InputError
 from reid_accel.evaluation.evaluate import (
+    attribute_entry,
     draw_queries,
-    require_fitting_vocabulary,
     retrieval_entries,
     score_variants,
     score_within,
@@ -127,12 +129,48 @@ def test_rank_lists_of_drawn_queries_leave_the_query_out(protocol: str) -> None:
         assert (len(found.matches), found.num_hits) == (4, 0 if found.query.pid == 9 else 1)
 
 
+def attribute_images(groups: tuple[AttributeGroup, ...], labels: list[list[int]], pid: int = 1) -> ImageDataset:
+    files = [ImageFile(Path(f"{row}.jpg"), f"{row}.jpg", pid, 1, tuple(label)) for row, label in enumerate(labels)]
+    return ImageDataset.of_files(files, groups, None)
+
+
 def test_vocabularies_must_fit() -> None:
-    require_fitting_vocabulary(MARKET_GROUPS, ())
-    require_fitting_vocabulary(MARKET_GROUPS, MARKET_GROUPS)
-    changed = (AttributeGroup("age", ("young", "old")), *MARKET_GROUPS[1:])
-    with pytest.raises(InputError, match="age differ"):
-        require_fitting_vocabulary(MARKET_GROUPS, changed)
+    assert shared_groups(MARKET_GROUPS, ()) == ()
+    assert shared_groups(MARKET_GROUPS, MARKET_GROUPS) == MARKET_GROUPS
+    changed = (AttributeGroup("age", ("young", "ancient")), *MARKET_GROUPS[1:])
+    with pytest.raises(
+        InputError, match=r"values differ of age \(the data has ancient, the model young, teenager, adult, old\)"
+    ):
+        shared_groups(MARKET_GROUPS, changed)
+
+
+def test_only_what_model_and_data_share_is_scored_and_the_rest_is_named() -> None:
+    shoes, hat = AttributeGroup("shoes", ("boots", "clogs")), AttributeGroup("hat", ("no", "cap", "yes"))
+    of_data = AttributeGroup("hat", ("yes", "no"))  # another order of fewer values
+    bag = AttributeGroup("bag", ("no", "yes"))
+    images = attribute_images((bag, of_data), [[0, 0], [1, 1], [0, -1], [1, 0]])
+    predicted = AttributePredictions(np.array([[0, 2], [0, 0], [0, 0], [0, 0]]), torch.zeros(4))
+    entry = attribute_entry("gallery", images, predicted, images, (shoes, hat))
+    assert entry is not None
+    assert [group["name"] for group in entry["per_group"]] == ["hat"]
+    assert (entry["per_group"][0]["accuracy"], entry["per_group"][0]["num_images"]) == (2 / 3, 3)
+    assert list(entry["conventions"]) == ["1 group", "3 binaries"]
+    sentence = missing_groups_warning((shoes, hat), images.groups)
+    assert sentence is not None
+    assert "shoes (the test images have no labels for it)" in sentence
+    assert "bag (the model does not predict it)" in sentence
+    assert missing_groups_warning((shoes, hat), (hat, shoes)) is None
+    assert attribute_entry("gallery", images, predicted, images, (shoes,)) is None
+
+
+def test_people_are_what_decides_about_the_headline() -> None:
+    hat = (AttributeGroup("hat", ("no", "yes")),)
+    predicted = AttributePredictions(np.array([[0], [1]]), torch.zeros(2))
+    with_people, without = (attribute_images(hat, [[0], [1]], pid) for pid in (1, -2))
+    entries = [attribute_entry("test", images, predicted, images, hat, "v2") for images in (with_people, without)]
+    assert ["headline" in entry for entry in entries if entry] == [False, True]
+    assert entries[1] is not None
+    assert (entries[1]["headline"], entries[1]["protocol"]) == ("1 binary", "PAR, 1 binary, v2")
 
 
 def test_prediction_files_pass_the_validator(tmp_path: Path) -> None:
@@ -150,7 +188,8 @@ def test_prediction_files_pass_the_validator(tmp_path: Path) -> None:
         architecture,
         ScoreConfig(rank_list_length=5),
     )
-    assert {path.name for path in written} == {"reid_test.txt", "classification_test.csv", "junk_scores.tsv"}
+    files = {"reid_test.txt", "classification_test.csv", "attributes.csv", "junk_scores.tsv"}
+    assert {path.name for path in written} == files
     names = test.images.name_N
     assert check_classification(tmp_path / "classification_test.csv", names) == []
     assert check_rank_lists(tmp_path / "reid_test.txt", names, queries.images.name_N, length=5) == []

@@ -33,6 +33,8 @@ def write_html(path: Path, report: Report, best: Sequence[RankList], worst: Sequ
 def render(report: Report, best: Sequence[RankList], worst: Sequence[RankList]) -> str:
     """The page as text: headline, tables, curves, rank lists, data, configuration."""
     charts = training_charts(report["training"])
+    quoted = report["attributes"]
+    recognition = metrics.recognition_cards(quoted) if quoted and "protocol" in quoted else []
     return TEMPLATES.get_template("page.html").render(
         report=report,
         headline=metrics.headline(report),
@@ -42,7 +44,8 @@ def render(report: Report, best: Sequence[RankList], worst: Sequence[RankList]) 
         attributes=metrics.attribute_tables(report["attributes"]),
         junk=metrics.junk_sentence(report["junk"]) if report["junk"] else None,
         charts=charts,
-        best_by=_validation_mAP(report["training"]["history"]) if report["training"] else None,
+        recognition=recognition,
+        best_by=_validation_score(report["training"]["history"]) if report["training"] else None,
         num_styles=max((len(each.curves) for each in charts), default=0),
         best=without_ties(best),
         best_are_ties=bool(best) and all(ranked.average_precision == 1 for ranked in best),
@@ -74,6 +77,11 @@ def _losses(history: Sequence[Epoch]) -> list[Curve]:
     return [Curve("total", series(history, "loss")), *terms]
 
 
+def _validation_score(history: Sequence[Epoch]) -> str:
+    """The name of the score that chooses the best epoch."""
+    return "validation mA" if any("validation_mA" in line for line in history) else _validation_mAP(history)
+
+
 def _validation_mAP(history: Sequence[Epoch]) -> str:
     """The name of the validation score, with its protocol."""
     protocols = dict.fromkeys(line["validation_protocol"] for line in history if "validation_protocol" in line)
@@ -83,6 +91,8 @@ def _validation_mAP(history: Sequence[Epoch]) -> str:
 def _accuracies(history: Sequence[Epoch]) -> list[Curve]:
     return [
         Curve(_validation_mAP(history), series(history, "validation_mAP", 100)),
+        Curve("validation mA", series(history, "validation_mA", 100)),
+        Curve("validation F1", series(history, "validation_F1", 100)),
         Curve("validation attributes", series(history, "validation_attribute_accuracy", 100)),
         Curve("train identity", series(history, "identity_accuracy", 100)),
         Curve("train attributes", series(history, "attribute_accuracy", 100)),
