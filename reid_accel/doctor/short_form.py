@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from reid_accel.data.dataset import ImageDataset
+from reid_accel.data.listing import UNLABELED_PID
 from reid_accel.data.splits import OpenedData
 from reid_accel.doctor.attribute_labels import attribute_findings
 from reid_accel.doctor.facts import images_per_person
@@ -24,7 +25,7 @@ SAID_ELSEWHERE = ("no-matches", "no-camera-rule", "names-twice", "queries-of-nob
 def with_label_warnings(data: OpenedData) -> OpenedData:
     """The data with a warning for each thing that is wrong with its labels; a line on the labels and the warnings are
     logged."""
-    splits = {**data.splits, TRAIN: _own(data.splits[TRAIN], data.added_people)}
+    splits = {**data.splits, TRAIN: _own(data)}
     logger.info(f"{_line(splits[TRAIN])}; `reid-accel doctor` looks at the pictures, too")
     found = [finding for finding in _findings(splits, numbered_apart=data.numbered_apart) if finding.severity != "note"]
     warnings = [f"{finding.sentence}. `reid-accel doctor` shows the images" for finding in found]
@@ -33,12 +34,20 @@ def with_label_warnings(data: OpenedData) -> OpenedData:
     return replace(data, warnings=(*data.warnings, *warnings)) if warnings else data
 
 
-def _own(train: ImageDataset, added_people: int) -> ImageDataset:
-    """The training images of the main set, with its person numbers."""
-    if not added_people:
+def _own(data: OpenedData) -> ImageDataset:
+    """The training images of the main set, with its person numbers and attributes."""
+    train = data.splits[TRAIN]
+    if not data.added_images:
         return train
-    own = train.select(np.flatnonzero(train.pid_N > added_people))
-    return replace(own, pid_N=own.pid_N - added_people)
+    is_own_N = train.row_N >= data.added_images
+    own = train.select(np.flatnonzero(is_own_N & ((train.pid_N > data.added_people) | (train.pid_N == UNLABELED_PID))))
+    groups = next((images.groups for split, images in data.splits.items() if split != TRAIN), own.groups)
+    return replace(
+        own,
+        pid_N=np.where(own.pid_N > 0, own.pid_N - data.added_people, own.pid_N),
+        attributes_NA=own.attributes_NA[:, : len(groups)],  # joined sets have the main one's attributes first
+        groups=groups,
+    )
 
 
 def _findings(splits: Splits, *, numbered_apart: bool) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ import pytest
 import scipy.io
 
 from reid_accel.attributes.annotations import read_market_mat
-from reid_accel.attributes.metrics import junk_auc, score_attributes, score_binaries
+from reid_accel.attributes.metrics import binary_names, junk_auc, score_attributes, score_binaries, to_binaries
 from reid_accel.attributes.vocabulary import LOWER_COLORS, MARKET_GROUPS, UPPER_COLORS, AttributeGroup
 
 PREDICTION_ORDER = ("gender", "hair", "age", "up", "down", "clothes", "hat", "backpack", "bag", "handbag")
@@ -118,3 +118,63 @@ def test_junk_auc_counts_pairs() -> None:
 def test_junk_auc_needs_both_kinds() -> None:
     with pytest.raises(ValueError, match="people and junk"):
         junk_auc(np.ones(3), np.array([True, True, True]))
+
+
+def test_scores_of_recognition_are_those_of_the_public_code() -> None:
+    rng = np.random.default_rng(42)
+    labels = (rng.random((300, 9)) < np.linspace(0.05, 0.9, 9)).astype(int)
+    probabilities = np.clip(0.6 * labels + 0.2 + rng.normal(0, 0.35, labels.shape), 0, 1)
+    labels[:5], probabilities[3:8] = 0, 0.1  # some images without any attribute, some without any prediction
+    predicted = (probabilities > 0.5).astype(int)
+    scores = score_binaries(predicted, labels, list("abcdefghi"))
+    # get_pedestrian_metrics of github.com/valencebond/Rethinking_of_PAR, commit 0baa462, on these arrays
+    assert scores.mean_accuracy == pytest.approx(0.8092560433256069, abs=1e-12)
+    instance = (scores.instance_accuracy, scores.instance_precision, scores.instance_recall, scores.instance_f1)
+    public = (0.6637354497354497, 0.7845846560846561, 0.7924960317460317, 0.7885205003317725)
+    assert instance == pytest.approx(public, abs=1e-12)
+    # where an attribute has no positive, that code counts its true positive rate as 0; here it is left out and named
+    labels[:, 0] = 0
+    scores = score_binaries(predicted, labels, list("abcdefghi"))
+    assert scores.columns_left_out == ("a",)
+    negative_rate = 1 - predicted[:, 0].mean()
+    assert scores.mean_accuracy is not None
+    assert (8 * scores.mean_accuracy + negative_rate / 2) / 9 == pytest.approx(0.7574540995378474, abs=1e-12)
+
+
+def test_unknown_labels_are_left_out_of_the_binary_scores() -> None:
+    rng = np.random.default_rng(3)
+    predicted, labels = rng.integers(0, 2, (50, 4)), rng.integers(-1, 2, (50, 4))
+    scores = score_binaries(predicted, labels, list("abcd"))
+    rates = []
+    for column in range(4):
+        known = labels[:, column] >= 0
+        yes, no = (predicted[known & (labels[:, column] == value), column] for value in (1, 0))
+        rates.append((yes.mean() + 1 - no.mean()) / 2)
+    assert scores.mean_accuracy == pytest.approx(np.mean(rates))
+    precisions = []
+    for said, true in zip(predicted, labels, strict=True):
+        claimed = [t for s, t in zip(said, true, strict=True) if s == 1 and t >= 0]
+        precisions.append(claimed.count(1) / len(claimed) if claimed else 0.0)
+    assert scores.instance_precision == pytest.approx(np.mean(precisions))
+    assert scores.accuracy == pytest.approx((predicted == labels)[labels >= 0].mean())
+
+
+def test_any_vocabulary_has_its_conventions() -> None:
+    groups = (
+        AttributeGroup("hat", ("no", "yes")),
+        AttributeGroup("shoe_color", ("multicolor", "red", "blue")),
+        AttributeGroup("age", ("young", "adult", "old")),
+    )
+    assert binary_names(groups) == ("hat", "shoe red", "shoe blue", "age young", "age adult", "age old")
+    indices = np.array([[1, 0, 2], [0, 2, -1]])
+    assert to_binaries(indices, groups).tolist() == [[1, 0, 0, 0, 0, 1], [0, 0, 1, -1, -1, -1]]
+    scores = score_attributes(indices, indices, indices, groups).summary()
+    assert list(scores["conventions"]) == ["3 groups", "6 binaries"]
+    assert scores["conventions"]["6 binaries"]["accuracy"] == 1.0
+    assert len(binary_names(MARKET_GROUPS)) == 30
+
+
+def test_a_vocabulary_of_one_attribute_is_not_called_twelve_groups() -> None:
+    hat = (AttributeGroup("hat", ("no", "yes")),)
+    labels = np.array([[0], [1]])
+    assert list(score_attributes(labels, labels, labels, hat).summary()["conventions"]) == ["1 group", "1 binary"]
