@@ -153,7 +153,11 @@ def test_the_model_is_that_of_the_epoch_with_the_best_validation_mA(
     numbers = iter([0.6, 0.8, 0.7])
     monkeypatch.setattr(train_script, "score_validation", lambda *_: {"validation_mA": next(numbers)})
     make_pa100k(tmp_path / "pa")
-    train(settings("pa100k", tmp_path / "pa", "--train.epochs=3", "--run.keep-checkpoints=3"))
+    train(
+        settings(
+            "pa100k", tmp_path / "pa", "--train.epochs=3", "--train.validate-every-epochs=1", "--run.keep-checkpoints=3"
+        )
+    )
     kept, *epochs = (
         load_file(path / "model.safetensors")["neck.0.0.weight"]
         for path in (Path("run/model"), *sorted(Path("run/checkpoints").iterdir()))
