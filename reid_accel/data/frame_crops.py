@@ -14,6 +14,7 @@ from PIL import Image
 from reid_accel.data.images import read_image
 from reid_accel.data.stored_files import stored_files
 from reid_accel.errors import InputError
+from reid_accel.files import shown
 from reid_accel.hardware import num_cores
 
 ENDING = ".png"
@@ -48,11 +49,11 @@ class Wanted:
 
 @dataclass(frozen=True)
 class CutCrops:
-    """The files of the crops by the names of their regions; why others were left out; and the unreadable frames."""
+    """The files of the crops by the names of their regions; why others were left out; and why frames are unreadable."""
 
     paths: Mapping[str, Path]
     left_out: Mapping[str, int]
-    unreadable: tuple[str, ...]
+    unreadable: Mapping[str, str]
 
 
 def cut_crops(regions: Mapping[Path, Sequence[Region]], wanted: Wanted, folder: Path) -> CutCrops:
@@ -62,7 +63,7 @@ def cut_crops(regions: Mapping[Path, Sequence[Region]], wanted: Wanted, folder: 
     """
     index = stored_files(folder, partial(_cut_all, regions, wanted), "the crops")
     paths = {name.removesuffix(ENDING): folder / name for name in index["bytes"]}
-    return CutCrops(paths, index["left_out"], tuple(index["unreadable"]))
+    return CutCrops(paths, index["left_out"], index["unreadable"])
 
 
 def _cut_all(regions: Mapping[Path, Sequence[Region]], wanted: Wanted, folder: Path) -> dict[str, Any]:
@@ -71,14 +72,15 @@ def _cut_all(regions: Mapping[Path, Sequence[Region]], wanted: Wanted, folder: P
         (folder / parent).mkdir(parents=True, exist_ok=True)
     sizes: dict[str, int] = {}
     left_out: Counter[str] = Counter()
-    unreadable = []
+    unreadable: dict[str, str] = {}
     frames = sorted(regions)
     with ThreadPoolExecutor(num_cores()) as pool:  # Pillow decodes outside the GIL
         cut = pool.map(partial(_cut_frame, wanted, folder), frames, [regions[frame] for frame in frames])
         for done, (written, reasons, problem) in enumerate(cut, 1):
             sizes |= written
             left_out.update(reasons)
-            unreadable += [problem] if problem else []
+            if problem is not None:
+                unreadable[shown(frames[done - 1])] = problem
             if done % PROGRESS_EVERY == 0 or done == len(frames):
                 logger.info(f"cut {len(sizes):,} crops out of {done:,} of {len(frames):,} frames")
     return {"bytes": sizes, "left_out": dict(left_out), "unreadable": unreadable}

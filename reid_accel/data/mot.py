@@ -20,7 +20,7 @@ from reid_accel.data.images import READER
 from reid_accel.data.listing import UNSPLIT, ImageFile, Listing, fingerprint_of
 from reid_accel.data.mot_boxes import Bools, Boxes, Ints, read_boxes
 from reid_accel.data.mot_videos import INFO, Video, find_videos
-from reid_accel.errors import InputError
+from reid_accel.errors import InputError, listed
 from reid_accel.files import sha256
 
 NO_ID, NO_AREA, NO_FRAME = "without an id", "without an area", "in frames that do not exist"
@@ -122,13 +122,15 @@ class Mot:
     def _problems(self, cut: CutCrops) -> list[str]:
         """Warnings about what could not be cut. Raises InputError for unreadable frames, unless they are skipped."""
         if cut.unreadable and self.on_bad_image == "error":
+            first = next(iter(cut.unreadable.values()))
             raise InputError(
-                f"{cut.unreadable[0]} ({len(cut.unreadable):,} frames are unreadable); replace it, or skip unreadable "
-                "images: --data.on-bad-image skip"
+                f"{first} ({len(cut.unreadable):,} frames are unreadable); replace it, or skip unreadable images: "
+                "--data.on-bad-image skip"
             )
         warnings = [f"boxes are left out: {_counted(cut.left_out)}"] if cut.left_out else []
         if cut.unreadable:
-            warnings.append(f"{len(cut.unreadable):,} frames are unreadable and left out ({cut.unreadable[0]})")
+            frames = listed("/".join(Path(frame).parts[-3:]) for frame in cut.unreadable)  # for reports: no place
+            warnings.append(f"{len(cut.unreadable):,} frames are unreadable and left out: {frames}")
         return warnings
 
 

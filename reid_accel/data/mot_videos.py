@@ -43,16 +43,14 @@ def find_videos(root: Path, tracks: Path | None = None) -> tuple[list[Video], li
             f"{root} has no MOTChallenge sequence: expected folders with {FRAMES}/000001.jpg ... and {ANNOTATION}; "
             f"found {listed(sorted(entry.name for entry in root.iterdir())) or 'nothing'}"
         )
-    files = _boxes_files(folders, tracks)
-    place = f"{tracks}/SEQUENCE.txt" if tracks else ANNOTATION
-    without = [_relative(folder, root) for folder in folders if files[folder] is None]
-    if len(without) == len(folders):
+    names = _names(folders, root)
+    files = _boxes_files(names, tracks)
+    place = f"{tracks.name}/SEQUENCE.txt" if tracks else ANNOTATION  # reports show it: no folder above
+    without = [_relative(folder, root) for folder in folders if folder not in files]
+    if not files:
         raise InputError(f"none of the {len(folders)} sequences in {root} has a file of boxes ({place})")
     warnings = [f"{len(without)} sequences are left out, since they lack {place}: {listed(without)}"] if without else []
-    names = _names([folder for folder in folders if files[folder] is not None], root)
-    videos = [
-        _video(folder, name, path) for (folder, name), path in zip(names, filter(None, files.values()), strict=True)
-    ]
+    videos = [_video(folder, names[folder], path) for folder, path in files.items()]
     return _without_copies(videos, warnings)
 
 
@@ -66,24 +64,21 @@ def _sequences(folder: Path, depth: int) -> Iterator[Path]:
                 yield from _sequences(entry, depth - 1)
 
 
-def _boxes_files(folders: Sequence[Path], tracks: Path | None) -> dict[Path, Path | None]:
+def _boxes_files(names: Mapping[Path, str], tracks: Path | None) -> dict[Path, Path]:
     """Each sequence's file of boxes: a tracker's, else the annotation, else, where no sequence has one, detections."""
     if tracks is not None:
-        candidates = [{folder: tracks / f"{folder.resolve().name}.txt" for folder in folders}]
+        candidates = [{folder: tracks / f"{name}.txt" for folder, name in names.items()}]
     else:
-        candidates = [{folder: folder / name for folder in folders} for name in (ANNOTATION, DETECTIONS)]
-    for paths in candidates:
-        files = {folder: path if os.path.lexists(path) else None for folder, path in paths.items()}
-        if any(files.values()):
-            break
-    return files
+        candidates = [{folder: folder / file for folder in names} for file in (ANNOTATION, DETECTIONS)]
+    there = [{folder: path for folder, path in paths.items() if os.path.lexists(path)} for paths in candidates]
+    return next(filter(None, there), {})
 
 
 def _relative(folder: Path, root: Path) -> str:
     return folder.resolve().name if folder == root else folder.relative_to(root).as_posix()
 
 
-def _names(folders: Sequence[Path], root: Path) -> list[tuple[Path, str]]:
+def _names(folders: Sequence[Path], root: Path) -> dict[Path, str]:
     """A name for each sequence: that of its folder, or the path from the root where folders share their name."""
     paths = [_relative(folder, root) for folder in folders]
     last = [path.rsplit("/", 1)[-1] for path in paths]
@@ -91,7 +86,7 @@ def _names(folders: Sequence[Path], root: Path) -> list[tuple[Path, str]]:
     for name in names:
         if not is_utf8(name):
             raise InputError(f"the folder name {shown(name)} is not UTF-8; rename it")
-    return list(zip(folders, names, strict=True))
+    return dict(zip(folders, names, strict=True))
 
 
 def _video(folder: Path, name: str, boxes_file: Path) -> Video:

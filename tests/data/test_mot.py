@@ -62,6 +62,15 @@ def test_sequences_of_the_same_folder_name_are_told_apart(tmp_path: Path) -> Non
     ]
 
 
+def test_a_trackers_files_have_the_names_of_the_sequences(tmp_path: Path) -> None:
+    (tmp_path / "tracks").mkdir()
+    for scene in ("S01", "S02"):
+        make_sequence(tmp_path / "set" / scene / "c001", seed=len(scene), people=(1,))
+        (tmp_path / "tracks" / f"{scene}-c001.txt").write_text(f"1,{scene[-1]},1,1,20,40\n")
+    images = read(tmp_path / "set", tmp_path, tracks=tmp_path / "tracks")
+    assert [image.name for image in images] == ["S01-c001_0001_000001.png", "S02-c001_0002_000001.png"]
+
+
 def test_copies_of_a_video_are_read_once(tmp_path: Path) -> None:
     make_sequence(tmp_path / "set" / "MOT17-02-DPM")
     for detector in ("FRCNN", "SDP"):
@@ -248,7 +257,7 @@ def test_a_trackers_output_takes_the_place_of_the_annotation(tmp_path: Path) -> 
     (tracks / "B.txt").write_text("1,5,1,1,20,40,0.9,-1,-1,-1\n2,5,1,1,20,40,0.9,-1,-1,-1\n")
     listing = Mot(tmp_path / "cache", ALL, tracks=tracks).read(tmp_path / "set")
     assert [image.name for image in listing.splits[UNSPLIT]] == ["B_0005_000001.png", "B_0005_000002.png"]
-    assert listing.warnings == (f"1 sequences are left out, since they lack {tracks}/SEQUENCE.txt: A",)
+    assert listing.warnings == ("1 sequences are left out, since they lack tracks/SEQUENCE.txt: A",)
 
 
 def test_crops_are_cut_once_and_again_when_they_or_their_source_change(
@@ -314,4 +323,4 @@ def test_unreadable_frames_are_an_error_or_skipped(tmp_path: Path) -> None:
         read(root, tmp_path)
     listing = Mot(tmp_path / "cache", ALL, on_bad_image="skip").read(root)
     assert {image.time for image in listing.splits[UNSPLIT]} == {1, 3}
-    assert listing.warnings[0].startswith("1 frames are unreadable and left out (cannot read the image ")
+    assert listing.warnings == ("1 frames are unreadable and left out: S/img1/000002.png",)
