@@ -102,6 +102,11 @@ class Mot:
         left_out = sum((Counter(one.left_out) for one in chosen), Counter[str]())
         if not any(len(one.boxes) for one in chosen):
             raise InputError(f"{root} has no box of a person that can be used: {_counted(left_out)}")
+        if left_out[BETWEEN] and not any(_has_two_of_one(one.boxes) for one in chosen):
+            raise InputError(
+                f"with --data.every {self.selection.every}, {root} has no two boxes of one person, which training "
+                "needs: lower it"
+            )
         logger.info(f"{sum(len(one.boxes) for one in chosen):,} boxes are cut from {root}; {_counted(left_out)}")
         odd = {reason: number for reason, number in left_out.items() if reason not in ROUTINE}
         return chosen, warnings + ([f"boxes of {root.name} are left out: {_counted(odd)}"] if odd else [])
@@ -132,6 +137,10 @@ class Mot:
             frames = listed("/".join(Path(frame).parts[-3:]) for frame in cut.unreadable)  # for reports: no place
             warnings.append(f"{len(cut.unreadable):,} frames are unreadable and left out: {frames}")
         return warnings
+
+
+def _has_two_of_one(boxes: Boxes) -> bool:
+    return len(np.unique(boxes.person_N)) < len(boxes)
 
 
 def _counted(left_out: Mapping[str, int]) -> str:

@@ -2,6 +2,7 @@ import json
 import logging
 import shutil
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -151,6 +152,21 @@ def test_every_nth_frame_with_boxes_is_used(tmp_path: Path) -> None:
     assert [image.time for image in read(root, tmp_path, Selection(every=5))] == [1, 6, 11]
     write_boxes(root, [f"{frame},1,1,1,20,40,1,1,1" for frame in range(3, 13, 3)])  # a tracker on every third frame
     assert [image.time for image in read(root, tmp_path, Selection(every=2))] == [3, 9]
+
+
+def test_frames_too_far_apart_are_a_sentence(tmp_path: Path) -> None:
+    root = make_sequence(tmp_path / "S", frames=4)
+    with pytest.raises(InputError, match=r"with --data\.every 10, .* has no two boxes of one person, .*: lower it"):
+        Mot(tmp_path / "cache").check(root)
+
+
+def test_two_readers_at_the_same_time_find_the_same_crops(tmp_path: Path) -> None:
+    root = make_sequence(tmp_path / "S", frames=6)
+    with ThreadPoolExecutor(3) as pool:
+        listings = list(pool.map(lambda _: Mot(tmp_path / "cache", ALL).read(root), range(3)))
+    assert listings[0] == listings[1] == listings[2]
+    assert all(image.path.is_file() for image in listings[0].splits[UNSPLIT])
+    assert [path.name for path in (tmp_path / "cache" / "frames").iterdir() if path.name.startswith(".")] == []
 
 
 def test_a_tracklet_ends_when_its_person_is_out_of_sight_for_a_second(tmp_path: Path) -> None:
