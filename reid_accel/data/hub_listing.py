@@ -25,7 +25,15 @@ from reid_accel.data.hub_tables import (
     labels,
     open_tables,
 )
-from reid_accel.data.labeled_rows import Row, meant_splits, numbered_splits, text_of, time_of, with_unique_names
+from reid_accel.data.labeled_rows import (
+    Row,
+    counted_from_1,
+    meant_splits,
+    numbered_splits,
+    text_of,
+    time_of,
+    with_unique_names,
+)
 from reid_accel.data.listing import ImageFile, Listing, fingerprint_of
 from reid_accel.data.stored_files import stored_files
 from reid_accel.errors import InputError, listed
@@ -51,10 +59,11 @@ def read_set(source: str, given: Mapping[str, str], cache_dir: Path) -> Listing:
         ):
             found.setdefault(name, []).append(row)
     meant, warnings = meant_splits(found, "name the column that has the split with --data.columns split=COLUMN")
-    splits, people = numbered_splits(with_unique_names(meant), "name another column with --data.columns camera=COLUMN")
+    named, more_warnings = counted_from_1(with_unique_names(meant))
+    splits, people = numbered_splits(named, "name another column with --data.columns camera=COLUMN")
     files = fingerprint_of(Path(source), {"": [ImageFile(Path(path), "", 0, 0) for path in own]}) if own else ""
     fingerprint = hashlib.sha256(json.dumps([key, columns, files]).encode()).hexdigest()[:16]
-    return Listing(splits, groups, fingerprint, tuple(warnings), people=people)
+    return Listing(splits, groups, fingerprint, (*warnings, *more_warnings), people=people)
 
 
 def _paths(pictures: Mapping[str, Pictures], folder: Path) -> dict[str, list[Path]]:

@@ -116,6 +116,22 @@ def _people(rows: Iterable[Row]) -> set[str]:
     return {row.person for row in rows}
 
 
+def counted_from_1(splits: Mapping[str, Sequence[Row]]) -> tuple[dict[str, list[Row]], list[str]]:
+    """Rows whose people are 0, 1, 2, ..., as class numbers are, with 1 added, since pid 0 marks distractors; a warning.
+
+    Where person 0 is in the gallery alone, it is taken for the distractors.
+    """
+    people = {row.person for rows in splits.values() for row in rows}
+    numbers = {int(person) for person in people} if all(map(str.isdecimal, people)) else set()
+    of_class = numbers == set(range(len(people))) and any(
+        int(row.person) == 0 for split, rows in splits.items() if split != GALLERY for row in rows
+    )
+    if not of_class:
+        return {split: list(rows) for split, rows in splits.items()}, []
+    counted = {split: [row._replace(person=str(int(row.person) + 1)) for row in rows] for split, rows in splits.items()}
+    return counted, ["people are numbered from 0: 1 is added to each, since 0 marks distractors"]
+
+
 def with_unique_names(splits: Mapping[str, Sequence[Row]]) -> dict[str, list[Row]]:
     """Rows whose names are unique in their split: as they are, else with the person in front, else numbers."""
     plain = {split: [row.name for row in rows] for split, rows in splits.items()}

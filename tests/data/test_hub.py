@@ -117,6 +117,22 @@ def test_people_and_cameras_are_words_numbers_or_class_labels(tmp_path: Path) ->
     ]
 
 
+@pytest.mark.parametrize("kind", ["numbers", "class labels"])
+def test_people_that_are_counted_from_0_are_no_distractors(tmp_path: Path, kind: str) -> None:
+    types = {"label": datasets.ClassLabel(num_classes=3)} if kind == "class labels" else {}
+    listing = read(saved(tmp_path / "saved", table({"label": [0, 2, 1, 0]}, **types)), tmp_path)
+    assert [image.pid for image in listing.splits[UNSPLIT]] == [1, 1, 2, 3]
+    assert listing.warnings == ("people are numbered from 0: 1 is added to each, since 0 marks distractors",)
+
+
+def test_distractors_in_the_gallery_stay_distractors(tmp_path: Path) -> None:
+    people = {"train": [1, 2], "query": [3, 4], "gallery": [0, 3, 4]}
+    tables = {split: table({"pid": pids}) for split, pids in people.items()}
+    listing = read(saved(tmp_path / "saved", tables), tmp_path)
+    assert {split: [image.pid for image in images] for split, images in listing.splits.items()} == people
+    assert listing.warnings == ()
+
+
 def test_columns_are_named_in_the_settings(tmp_path: Path) -> None:
     columns = {"who": [3, 5, 4], "where": [1, 2, 1], "half": ["train", "test", "train"], "track": ["x", "y", "x"]}
     when = [datetime(2024, 1, 5, 10, 0, second, tzinfo=timezone.utc) for second in range(3)]
@@ -145,7 +161,7 @@ def test_columns_are_named_in_the_settings(tmp_path: Path) -> None:
     ],
 )
 def test_splits_are_known_by_name(tmp_path: Path, names: tuple[str, ...], splits: dict[str, int]) -> None:
-    tables = {name: table({"person": [number], "name": [f"{name}.png"]}) for number, name in enumerate(names)}
+    tables = {name: table({"person": [1 + number], "name": [f"{name}.png"]}) for number, name in enumerate(names)}
     listing = read(saved(tmp_path / "saved", tables), tmp_path)
     assert {split: len(images) for split, images in listing.splits.items()} == splits
     assert listing.warnings == (("the splits extra are left out",) if "extra" in names else ())
