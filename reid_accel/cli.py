@@ -58,6 +58,10 @@ def _run(words: list[str]) -> int:
         return SUCCESS
     if command == "doctor":
         return int(importlib.import_module("reid_accel.doctor.command").main(words[1:]))
+    if command == "split":
+        for line in importlib.import_module("reid_accel.data.split_command").write_split(words[1:]):
+            print(visible(line, kept=""))
+        return SUCCESS
     with shown_as_it_is(words):
         code = tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="reid-accel", description=DESCRIPTION, args=words)
     return int(code or SUCCESS)
@@ -112,6 +116,10 @@ def _doctor() -> None:
 
 def _bench() -> None:
     """Measure training and retrieval on this machine."""
+
+
+def _split() -> None:
+    """Write the split of a data set as a table: `reid-accel split FOLDER --to table.csv`."""
 
 
 def _recipes(name: Positional[str | None] = None) -> int:
@@ -261,6 +269,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "predict": _predict,
     "doctor": _doctor,
     "bench": _bench,
+    "split": _split,
     "recipes": _recipes,
     "import-weights": _import_weights,
     "export": _export,

@@ -16,6 +16,7 @@ DatasetName = Literal[
     "msmt17-trainval",
     "course",
     "folders",
+    "table",
     "veri",
     "vehicleid",
     "mot",
@@ -31,7 +32,9 @@ FORMS = ("market-layout", "folders", "table", "hub", "mot")
 """Names of forms that many sets have."""
 SETTINGS_OF_FORMS = {
     "camera_pattern": ("folders",),
-    "columns": ("hub",),
+    "columns": ("table", "hub"),
+    "attributes": ("table",),
+    "table": ("table",),
     "every": ("mot",),
     "min_height_px": ("mot",),
     "min_visibility": ("mot",),
@@ -40,8 +43,11 @@ SETTINGS_OF_FORMS = {
     "test_vehicles": ("vehicleid",),
 }
 """The settings that only some forms have."""
-LABELS = ("image", "person", "camera", "split", "tracklet", "time", "name")
-"""What columns of a table tell."""
+COLUMNS = ("path", "person", "camera", "split", "tracklet", "time", "name")
+"""The columns of a table file that have a meaning; all others are attributes."""
+LABELS = ("image", *COLUMNS[1:])
+"""The same of a table with images."""
+NO_ATTRIBUTES = "none"
 NO_CAMERAS = "none"
 PEOPLE = "people:"
 DEFAULT_PEOPLE_SHARE = 0.5
@@ -81,6 +87,14 @@ class DataConfig:
     also: tuple[str, ...] = ()
     """Additional training sets, NAME:FOLDER each (`msmt17:path/to/MSMT17_V1`). Validation and test images are those of
     the main set only."""
+    table: str | None = None
+    """Of `table`: the table, if `root` is the folder of the images. Else `root` is the table, in the images' folder."""
+    columns: tuple[str, ...] = ()
+    """Of `table` and `hub`: columns whose names aren't the usual ones, as `path=file person=id` (`hub`: `image=img
+    person=label`); also camera, split, tracklet, time and name."""
+    attributes: tuple[str, ...] = ()
+    """Of `table`: columns that are attributes; `none`: no column is. Not set: all columns without another meaning (`hub`:
+    all ClassLabel columns without one)."""
     camera_pattern: str | None = None
     """Of `folders`: regular expression whose one group is the camera, searched in the file names (in the paths below
     the split's folder if it contains a `/`); `none`: no cameras. Not set: a person's sub-folders are cameras."""
@@ -90,9 +104,6 @@ class DataConfig:
     time."""
     split_seed: int = 0
     """Seed of `split`, and of the gallery images that `vehicleid` draws."""
-    columns: tuple[str, ...] = ()
-    """Of `hub`: columns whose names aren't the usual ones, as `image=img person=label camera=cam`; also split,
-    tracklet, time and name. All other ClassLabel columns are attributes."""
     every: int = 10
     """Of `mot`: crops are cut out of every n-th frame that has boxes, since neighboring ones are nearly equal."""
     min_height_px: int = 32
@@ -138,7 +149,8 @@ class DataConfig:
     @property
     def camera_set(self) -> str:
         """The set whose cameras the camera numbers are of: its name, and its folder's where that is a form's name."""
-        place = f" {Path(self.root).name}" if self.name in FORMS and self.root is not None else ""
+        root = self.table or self.root
+        place = f" {Path(root).name}" if self.name in FORMS and root is not None else ""
         return self.name.removesuffix("-trainval") + place
 
     @property
@@ -147,9 +159,9 @@ class DataConfig:
         return DEFAULT_PEOPLE_SHARE if self.split is None else float(self.split.removeprefix(PEOPLE))
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "also", tuple(self.also))
-        object.__setattr__(self, "columns", tuple(self.columns))
-        expand_homes(self, ("root", "also", "tracks"))
+        for name in ("also", "columns", "attributes"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        expand_homes(self, ("root", "also", "table", "tracks"))
         for entry in self.also:
             name_and_folder(entry, "data.also")
         if self.root is not None and self.name.startswith("synthetic"):
@@ -171,8 +183,9 @@ class DataConfig:
             known = self.split.startswith(PEOPLE) and _is_share(self.split.removeprefix(PEOPLE))
             check(known, "data.split", "people:SHARE with a share between 0 and 1, as people:0.5", self.split)
         labels = [entry.partition("=")[0] for entry in self.columns if entry.partition("=")[2]]
-        right = len(set(labels)) == len(self.columns) and set(labels) <= set(LABELS)
-        check(right, "data.columns", f"LABEL=COLUMN with LABEL one of {', '.join(LABELS)}, each once", self.columns)
+        known = COLUMNS if self.name == "table" else LABELS
+        right = len(set(labels)) == len(self.columns) and set(labels) <= set(known)
+        check(right, "data.columns", f"LABEL=COLUMN with LABEL one of {', '.join(known)}, each once", self.columns)
         check_positive("data.every", self.every)
         check_positive("data.min-height-px", self.min_height_px)
         check_positive("data.test-vehicles", self.test_vehicles)

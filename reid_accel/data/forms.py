@@ -16,6 +16,7 @@ from reid_accel.data.layouts import Layout, layout_named
 from reid_accel.data.listing import UNSPLIT, Listing
 from reid_accel.data.mot import Mot, Selection
 from reid_accel.data.people_split import lacks_queries, split_people
+from reid_accel.data.table_file import TableFile
 from reid_accel.data.vehicleid import VehicleId
 from reid_accel.data.veri import Veri
 from reid_accel.errors import InputError, listed
@@ -41,6 +42,8 @@ def layout_of(config: DataConfig) -> Layout:
         return Peta(partition=config.partition)
     if config.name == "rap":
         return Rap(partition=config.partition)
+    if config.name == "table":
+        return TableFile(config.column_names, config.attributes, config.root if config.table is not None else None)
     return layout_named(config.name)
 
 
@@ -52,6 +55,10 @@ def _mot(config: DataConfig) -> Mot:
 
 def place_of(config: DataConfig) -> Path:
     """The folder or file of the set. Raises InputError if it is not named."""
+    if config.name == "table" and (config.table or config.root) is None:
+        raise InputError("data.root must name the table, e.g. --data.name table --data.root path/to/people.csv")
+    if config.table is not None:
+        return Path(config.table)
     if config.root is None:
         of_hub = ", or its name on the hub" if config.name == "hub" else ""
         raise InputError(

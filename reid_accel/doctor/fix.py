@@ -16,7 +16,7 @@ def write_fixed(path: Path, diagnosis: Diagnosis, listing: Listing) -> str:
     for split, images in splits.items():
         if not images:
             raise InputError(f"nothing would be left of the split {split}: correct the data set by hand")
-    write_table(path, splits, listing.groups)
+    write_table(path, splits, listing.groups, listing.people)
     fewer = {split: len(listing.splits[split]) - len(images) for split, images in splits.items()}
     lost = ", ".join(f"{number} of {split}" for split, number in fewer.items() if number)
     changed = len({place for finding in diagnosis.findings for place, _ in finding.unknown})
