@@ -17,7 +17,7 @@ _DECIMAL = re.compile(r"\d{1,12}(\.\d*)?", re.ASCII)
 def tracklets_of(rows: Rows, people: Sequence[int], cameras: Sequence[int]) -> list[int]:
     """The tracklet of each row, unique within the set; -1 for an empty cell, or -1.
 
-    Whole numbers keep their value unless two people or cameras share one, as where each person's tracklets are counted.
+    Whole numbers keep their value unless two people share one, as where the tracklets of each person are counted.
     """
     if "tracklet" not in rows.columns:
         return [UNKNOWN_TRACKLET] * len(rows.lines)
@@ -27,10 +27,11 @@ def tracklets_of(rows: Rows, people: Sequence[int], cameras: Sequence[int]) -> l
     for row, number in enumerate(numbers):
         if number < UNKNOWN_TRACKLET:
             raise InputError(f"{rows.where(row)}: the tracklet {number} is below 0 (-1: unknown)")
-    keys = [(pid, camera, number) for pid, camera, number in zip(people, cameras, numbers, strict=True)]
-    distinct = sorted({key for key in keys if key[2] != UNKNOWN_TRACKLET})
-    if len(distinct) == len({number for _, _, number in distinct}):
+    known = {(number, pid) for number, pid in zip(numbers, people, strict=True) if number != UNKNOWN_TRACKLET}
+    if len({number for number, _ in known}) == len(known):
         return numbers
+    keys = list(zip(people, cameras, numbers, strict=True))
+    distinct = sorted({key for key in keys if key[2] != UNKNOWN_TRACKLET})
     new = {key: number for number, key in enumerate(distinct, 1)}
     return [new.get(key, UNKNOWN_TRACKLET) for key in keys]
 

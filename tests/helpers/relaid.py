@@ -35,3 +35,14 @@ def as_market(splits: Splits, root: Path) -> Path:
         for image in images:
             os.symlink(image.path, root / folders[split] / image.name)
     return root
+
+
+def as_table(splits: Splits, folder: Path) -> Path:
+    """A CSV file with absolute paths; people are named as in the file names."""
+    rows = [
+        f"{os.path.abspath(image.path)},{image.name.split('_')[0]},{image.camera},{split}\n"
+        for split, images in splits.items()
+        for image in images
+    ]
+    (folder / "table.csv").write_text("path,person,camera,split\n" + "".join(rows))
+    return folder / "table.csv"
