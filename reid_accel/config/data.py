@@ -93,8 +93,8 @@ class DataConfig:
     """Of `table` and `hub`: columns whose names aren't the usual ones, as `path=file person=id` (`hub`: `image=img
     person=label`); also camera, split, tracklet, time and name."""
     attributes: tuple[str, ...] = ()
-    """Of `table`: columns that are attributes; `none`: no column is. Not set: all columns without another meaning (`hub`:
-    all ClassLabel columns without one)."""
+    """Of `table`: columns that are attributes; `none`: no column is. Not set: all columns without another
+    meaning."""
     camera_pattern: str | None = None
     """Of `folders`: regular expression whose one group is the camera, searched in the file names (in the paths below
     the split's folder if it contains a `/`); `none`: no cameras. Not set: a person's sub-folders are cameras."""
@@ -183,9 +183,9 @@ class DataConfig:
             known = self.split.startswith(PEOPLE) and _is_share(self.split.removeprefix(PEOPLE))
             check(known, "data.split", "people:SHARE with a share between 0 and 1, as people:0.5", self.split)
         labels = [entry.partition("=")[0] for entry in self.columns if entry.partition("=")[2]]
-        known = COLUMNS if self.name == "table" else LABELS
-        right = len(set(labels)) == len(self.columns) and set(labels) <= set(known)
-        check(right, "data.columns", f"LABEL=COLUMN with LABEL one of {', '.join(known)}, each once", self.columns)
+        allowed = COLUMNS if self.name == "table" else LABELS
+        right = len(set(labels)) == len(self.columns) and set(labels) <= set(allowed)
+        check(right, "data.columns", f"LABEL=COLUMN with LABEL one of {', '.join(allowed)}, each once", self.columns)
         check_positive("data.every", self.every)
         check_positive("data.min-height-px", self.min_height_px)
         check_positive("data.test-vehicles", self.test_vehicles)

@@ -38,8 +38,8 @@ class TableFile:
     """A CSV, TSV, JSON lines or Parquet file with the columns path, person and, if known, camera, split, tracklet,
     time, name; every other column is an attribute.
 
-    columns: the columns of path, person, ..., if they have other names. attributes: the columns that are attributes, if not all others.
-    images: the folder that images may be in beside the table's own.
+    columns: the columns of path, person, ..., if they have other names. attributes: the columns that are attributes, if
+    not all others. images: the folder that images may be in beside the table's own.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -93,7 +93,7 @@ def _renamed(rows: Rows, theirs: Mapping[str, str]) -> Rows:
     if missing:
         raise InputError(
             f"{rows.path} lacks the columns {listed(missing)}; it has {listed(rows.columns, 12)}. Name yours with "
-            "--data.columns path=YOURS person=YOURS"
+            "--data.columns path=COLUMN person=COLUMN"
         )
     known = {ours: rows.columns[name] for ours, name in source.items() if name is not None}
     used = set(source.values())
@@ -165,7 +165,7 @@ def _cameras(rows: Rows) -> list[int]:
         return [UNKNOWN_CAMERA] * len(rows.lines)
     _check_one_kind(rows, "camera")
     names = [name for name in rows.columns["camera"] if name.strip()]
-    remedy = "name the column of cameras with --data.columns camera=YOURS, or rename this column if there is none"
+    remedy = "name the column of cameras with --data.columns camera=COLUMN, or rename this column if there is none"
     number_of = camera_numbers(names, rows.first_where("camera"), remedy)
     return [number_of.get(name, UNKNOWN_CAMERA) for name in rows.columns["camera"]]
 

@@ -82,11 +82,11 @@ def test_every_format_gives_the_same_images(folder: Path, name: str) -> None:
 
 def test_columns_can_have_other_names_and_any_order(folder: Path) -> None:
     table = written(folder, "id,Cam,file,x\n7,3,a.jpg,u\n8,4,b.jpg,v\n9,3,c/d.jpg,u\n")
-    listing = TableFile(("path=file", "person=id", "camera=cam")).read(table)
+    listing = TableFile({"path": "file", "person": "id", "camera": "cam"}).read(table)
     assert [(image.pid, image.camera) for image in listing.splits[UNSPLIT]] == [(7, 3), (8, 4), (9, 3)]
     assert listing.groups == (AttributeGroup("x", ("u", "v")),)
-    assert TableFile(("image=file", "person=id"), ("none",)).read(table).groups == ()
-    assert [group.name for group in TableFile(("path=file", "person=id"), ("x",)).read(table).groups] == ["x"]
+    assert TableFile({"path": "file", "person": "id"}, ("none",)).read(table).groups == ()
+    assert [group.name for group in TableFile({"path": "file", "person": "id"}, ("x",)).read(table).groups] == ["x"]
 
 
 def test_other_columns_are_attributes(folder: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_column_of_many_values_is_no_attribute_unless_it_is_chosen(tmp_path: P
     listing = TableFile().read(table)
     assert listing.groups == ()
     assert listing.warnings[0].startswith("t.csv: the column note is no attribute: it has 120 values; name the columns")
-    assert len(TableFile((), ("note",)).read(table).groups[0].values) == 120
+    assert len(TableFile(attributes=("note",)).read(table).groups[0].values) == 120
 
 
 def test_tracklets_of_each_person_become_tracklets_of_the_set(folder: Path) -> None:
@@ -295,7 +295,7 @@ def test_a_folder_and_a_missing_table_are_sentences(folder: Path) -> None:
     with pytest.raises(InputError, match=r"data.root must name the table"):
         check_dataset(DataConfig(name="table"))
     for columns in (("file",), ("path=",), ("hat=Hat",)):
-        with pytest.raises(InputError, match=r"data.columns must be OURS=YOURS"):
+        with pytest.raises(InputError, match=r"data.columns must be LABEL=COLUMN"):
             DataConfig(name="table", columns=columns)
 
 
