@@ -15,6 +15,7 @@ from reid_accel.attributes.metrics import junk_auc, score_attributes
 from reid_accel.attributes.vocabulary import UNKNOWN, AttributeGroup
 from reid_accel.config.schema import ScoreConfig
 from reid_accel.data.dataset import ImageDataset, Ints
+from reid_accel.data.listing import UNKNOWN_TRACKLET
 from reid_accel.data.splits import OpenedData
 from reid_accel.distributed.collectives import Group
 from reid_accel.errors import InputError
@@ -25,7 +26,7 @@ from reid_accel.retrieval.embed import AttributePredictions, embed_dataset
 from reid_accel.retrieval.expansion import AlphaExpansion
 from reid_accel.retrieval.features import Embeddings
 from reid_accel.retrieval.metrics import RetrievalScores
-from reid_accel.retrieval.protocol import MARKET, NO_CAMERA_RULE, Settings, fitting_protocol
+from reid_accel.retrieval.protocol import MARKET, NO_CAMERA_RULE, TRACKLET_RULE, Settings, fitting_protocol
 from reid_accel.retrieval.rerank import KReciprocal
 
 logger = logging.getLogger(__name__)
@@ -60,7 +61,8 @@ def score_validation(
 def score_variants(query: Embeddings, gallery: Embeddings, metric: str, config: ScoreConfig) -> list[RetrievalScores]:
     """Plain scores by the Market-1501 protocol, then re-ranked and query-expanded ones if `config` enables them.
 
-    Without matches by another camera, the protocol has no camera rule; without any match, there are no scores. The
+    Without matches by another camera, the protocol has a rule on tracklets or none (see `fitting_protocol`); without
+    any match, there are no scores. The
     queries must be complete on every process.
     """
     protocol = fitting_protocol(query, gallery)
@@ -108,6 +110,8 @@ def _has_match(images: Embeddings, row: int, protocol: str) -> bool:
     same_N = images.pid_N == images.pid_N[row]
     if protocol == MARKET:
         same_N &= images.camera_N != images.camera_N[row]
+    if protocol == TRACKLET_RULE and images.tracklet_N[row] != UNKNOWN_TRACKLET:
+        same_N &= images.tracklet_N != images.tracklet_N[row]
     same_N[row] = False
     return bool(same_N.any())
 
@@ -220,10 +224,10 @@ def with_scoring_warning(data: OpenedData) -> OpenedData:
     if protocol == MARKET:
         return data
     warning = f"none of the {len(query):,} queries has an image of the same person "
-    if protocol == NO_CAMERA_RULE:
+    if protocol is not None:
         warning += (
             "by another camera in the gallery (a camera is the number after _c in PERSON_cCAMERA...): scores have the "
-            f"protocol {NO_CAMERA_RULE!r} and are not comparable with those of {MARKET}"
+            f"protocol {protocol!r}, are higher than by {MARKET}, and not comparable with it"
         )
     else:
         warning += (

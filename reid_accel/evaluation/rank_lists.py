@@ -5,13 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from reid_accel.data.dataset import ImageDataset
+from reid_accel.data.listing import UNKNOWN_TRACKLET
 from reid_accel.distributed.collectives import Group
 from reid_accel.reporting.html.pictures import RankList, Shown
 from reid_accel.retrieval.api import top_k
 from reid_accel.retrieval.features import Embeddings
 from reid_accel.retrieval.knn import NO_ROW
 from reid_accel.retrieval.metrics import RetrievalScores
-from reid_accel.retrieval.protocol import MARKET, Settings
+from reid_accel.retrieval.protocol import MARKET, TRACKLET_RULE, Settings
 
 SHOWN_MATCHES = 10
 
@@ -65,7 +66,9 @@ def _num_hits(query: Embeddings, place: int, gallery: Embeddings, protocol: str)
     hit_G = gallery.pid_N == query.pid_N[place]
     if protocol == MARKET:
         hit_G &= gallery.camera_N != query.camera_N[place]
-    elif query.source_row_N is not None:
+    if protocol == TRACKLET_RULE and query.tracklet_N[place] != UNKNOWN_TRACKLET:
+        hit_G &= gallery.tracklet_N != query.tracklet_N[place]
+    if query.source_row_N is not None:
         hit_G[query.source_row_N[place]] = False
     return int(hit_G.sum())
 

@@ -22,6 +22,8 @@ from reid_accel.reporting.schema import (
 PROTOCOL_NOTES = {
     "course": "the query is in the gallery and is its own first hit",
     "market1501, no camera rule": "images of the query's own camera count, so scores are higher than by market1501",
+    "market1501, tracklet rule": "only images of the query's own tracklet don't count, so scores are higher than by "
+    "market1501",
 }
 ATTRIBUTE_NAMES = {
     "clothes": "type of lower-body clothing",

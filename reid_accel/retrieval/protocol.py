@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from reid_accel.config.checks import check_choice, check_positive
-from reid_accel.data.listing import JUNK_PID, UNKNOWN_CAMERA
+from reid_accel.data.listing import JUNK_PID, UNKNOWN_CAMERA, UNKNOWN_TRACKLET
 from reid_accel.errors import InputError
 from reid_accel.retrieval.distances import CHUNK_BYTES, GALLERY_BLOCK, METRICS
 from reid_accel.retrieval.expansion import AlphaExpansion
@@ -19,7 +19,8 @@ from reid_accel.retrieval.rerank import KReciprocal
 
 MARKET = "market1501"
 NO_CAMERA_RULE = "market1501, no camera rule"
-PROTOCOLS = (MARKET, NO_CAMERA_RULE, "course", "course-strict")
+TRACKLET_RULE = "market1501, tracklet rule"
+PROTOCOLS = (MARKET, TRACKLET_RULE, NO_CAMERA_RULE, "course", "course-strict")
 AVERAGE_PRECISIONS = ("standard", "trapezoid")
 
 
@@ -31,8 +32,9 @@ class Settings:
     """`euclidean` (orders like the mean squared difference) or `cosine`. Distances are computed in float32; ties are
     ordered by gallery row."""
     protocol: str = MARKET
-    """`market1501` drops gallery pid -1 and removes rows of the query's pid and camera; `market1501, no camera rule`
-    only drops pid -1, for images of one camera or of unknown cameras. `course` removes nothing.
+    """`market1501` drops gallery pid -1 and removes rows of the query's pid and camera; `market1501, tracklet rule`
+    removes those of the query's pid and tracklet instead, `market1501, no camera rule` only drops pid -1: for images of
+    one camera or of unknown cameras. `course` removes nothing.
     `course-strict` removes the query itself (see `Embeddings.select`). Gallery pid 0 stays and matches no query."""
     average_precision: str = "standard"
     """`standard`, or `trapezoid` as in the original MATLAB evaluation (Zheng et al., ICCV 2015)."""
@@ -66,10 +68,13 @@ class Labeled(Protocol):
     def pid_N(self) -> Int64Array: ...
     @property
     def camera_N(self) -> Int64Array: ...
+    @property
+    def tracklet_N(self) -> Int64Array: ...
 
 
 def fitting_protocol(query: Labeled, gallery: Labeled) -> str | None:
-    """`market1501` if a query has a match by another camera, else `market1501, no camera rule` if any has a match.
+    """`market1501` if a query has a match by another camera, else `market1501, tracklet rule` if any has one of another
+    tracklet, else `market1501, no camera rule` if any has a match.
 
     None if no query has one, so that nothing can be scored.
     """
@@ -77,9 +82,15 @@ def fitting_protocol(query: Labeled, gallery: Labeled) -> str | None:
     _, query_R, row_R = rows_of_same_pid(query.pid_N[person_N], gallery.pid_N)
     if not len(row_R):
         return None
-    query_camera_R, gallery_camera_R = query.camera_N[person_N][query_R], gallery.camera_N[row_R]
-    known_R = (query_camera_R != UNKNOWN_CAMERA) & (gallery_camera_R != UNKNOWN_CAMERA)
-    return MARKET if (known_R & (query_camera_R != gallery_camera_R)).any() else NO_CAMERA_RULE
+    query_R = np.flatnonzero(person_N)[query_R]
+    if _differ(query.camera_N[query_R], gallery.camera_N[row_R], UNKNOWN_CAMERA).any():
+        return MARKET
+    tracklets_differ_R = _differ(query.tracklet_N[query_R], gallery.tracklet_N[row_R], UNKNOWN_TRACKLET)
+    return TRACKLET_RULE if tracklets_differ_R.any() else NO_CAMERA_RULE
+
+
+def _differ(query_R: Int64Array, gallery_R: Int64Array, unknown: int) -> BoolArray:
+    return (query_R != unknown) & (gallery_R != unknown) & (query_R != gallery_R)
 
 
 @dataclass(frozen=True)
@@ -91,7 +102,7 @@ class MatchRows:
     query_R: Int64Array
     row_R: Int64Array
     hit_R: BoolArray
-    """True for a hit; the others are removed from the query's list (same camera, or the query itself)."""
+    """True for a hit; the others are removed from the query's list (same camera or tracklet, or the query itself)."""
     dropped_G: BoolArray
     """Junk: rows that are removed from every query's list."""
 
@@ -136,13 +147,13 @@ def find_match_rows(query: Embeddings, gallery: Embeddings, protocol: str) -> Ma
         raise InputError(
             f"no query has a match in the gallery under protocol {protocol}: "
             f"none of the {query.num_rows} queries' pids is in the gallery"
-            + (" under another camera" if protocol == MARKET else "")
+            + {MARKET: " under another camera", TRACKLET_RULE: " with another tracklet"}.get(protocol, "")
         )
     return found
 
 
 def find_removed(query: Embeddings, gallery: Embeddings, protocol: str) -> Removed:
-    """What a protocol removes from rank lists; only `market1501` needs labels."""
+    """What a protocol removes from rank lists; only the rules on cameras and tracklets need labels."""
     _check_gallery(gallery)
     _check_protocol(query, gallery, protocol)
     dropped_G, none = _dropped(gallery, protocol), np.empty(0, np.int64)
@@ -168,7 +179,7 @@ def rows_of_same_pid(query_pids: Int64Array, gallery_pids: Int64Array) -> tuple[
 
 
 def _dropped(gallery: Embeddings, protocol: str) -> BoolArray:
-    if protocol in (MARKET, NO_CAMERA_RULE):
+    if protocol in (MARKET, TRACKLET_RULE, NO_CAMERA_RULE):
         return gallery.pid_N == JUNK_PID
     return np.zeros(gallery.num_rows, dtype=bool)
 
@@ -179,6 +190,10 @@ def _is_removed(
     """Which pairs of the same pid a protocol removes from the query's list."""
     if protocol == MARKET:
         return gallery.camera_N[row_R] == query.camera_N[query_R]
+    if protocol == TRACKLET_RULE:
+        tracklet_R = query.tracklet_N[query_R]
+        same_R = (tracklet_R != UNKNOWN_TRACKLET) & (gallery.tracklet_N[row_R] == tracklet_R)
+        return same_R if query.source_row_N is None else same_R | (row_R == query.source_row_N[query_R])
     if protocol == "course-strict":
         assert query.source_row_N is not None
         return row_R == query.source_row_N[query_R]
@@ -196,6 +211,11 @@ def _check_protocol(query: Embeddings, gallery: Embeddings, protocol: str) -> No
         raise InputError(
             "protocol market1501 needs the pids and cameras of queries and gallery; without cameras, use the protocol "
             f"{NO_CAMERA_RULE!r}"
+        )
+    if protocol == TRACKLET_RULE and any((images.tracklet_N == UNKNOWN_TRACKLET).all() for images in (query, gallery)):
+        raise InputError(
+            f"protocol {TRACKLET_RULE} needs the pids and tracklets of queries and gallery; without tracklets, use the "
+            f"protocol {NO_CAMERA_RULE!r}"
         )
     if protocol == "course-strict":
         if query.source_row_N is None:

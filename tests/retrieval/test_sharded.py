@@ -16,7 +16,7 @@ from reid_accel.retrieval.api import evaluate, top_k
 from reid_accel.retrieval.distances import shard_rows
 from reid_accel.retrieval.expansion import AlphaExpansion
 from reid_accel.retrieval.features import Embeddings
-from reid_accel.retrieval.protocol import Settings
+from reid_accel.retrieval.protocol import TRACKLET_RULE, Settings
 from reid_accel.retrieval.rerank import KReciprocal
 from reid_accel.retrieval.tracklets import find_tracklets, pooled
 
@@ -27,6 +27,7 @@ SCORES = {
     "market1501": {},
     "half": {},
     "cosine": {"metric": "cosine", "average_precision": "trapezoid"},
+    "tracklets": {"protocol": TRACKLET_RULE},
     "course": {"protocol": "course"},
     "course-strict": {"protocol": "course-strict"},
     "expanded": {"query_expansion": AlphaExpansion(4)},
@@ -44,9 +45,13 @@ def problem(seed=0):
     gallery = (centers[gallery_pids] + rng.standard_normal((NUM_GALLERY, 24))).astype(np.float32)
     gallery[500:560] = gallery[100:160]
     return (
-        Embeddings.of(query, query_pids, rng.integers(0, 4, NUM_QUERIES), source_rows=OWN_ROWS),
-        Embeddings.of(gallery, gallery_pids, rng.integers(0, 4, NUM_GALLERY)),
+        Embeddings.of(query, query_pids, rng.integers(0, 4, NUM_QUERIES), (), OWN_ROWS, some_tracklets(NUM_QUERIES)),
+        Embeddings.of(gallery, gallery_pids, rng.integers(0, 4, NUM_GALLERY), tracklets=some_tracklets(NUM_GALLERY)),
     )
+
+
+def some_tracklets(number):
+    return np.random.default_rng(number).integers(-1, 6, number)
 
 
 def bits(scores):
