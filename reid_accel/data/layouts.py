@@ -13,6 +13,7 @@ from typing import ClassVar, Protocol
 
 from reid_accel.attributes.annotations import PersonAttributes, read_course_csv, read_market_mat, whole_number
 from reid_accel.attributes.vocabulary import MARKET_GROUPS
+from reid_accel.data.body_images import body_images, has_body_images
 from reid_accel.data.listing import (
     ImageFile,
     Listing,
@@ -44,7 +45,9 @@ class Layout(Protocol):
 
 @dataclass(frozen=True)
 class MarketLayout:
-    """Market-1501's folders (Zheng et al., ICCV 2015), also used by CUHK03-NP and DukeMTMC-reID.
+    """Market-1501's folders (Zheng et al., ICCV 2015), also used by CUHK03-NP, DukeMTMC-reID, Occluded-Duke and MARS.
+
+    File names may also be CUHK03's own, and the folders those of P-DukeMTMC-reID.
 
     Attributes (Lin et al. 2019) are read from `market_attribute.mat` if it exists. published: the published counts of
     each split, for a warning when they differ or the attributes are missing.
@@ -81,6 +84,8 @@ class MarketLayout:
         return Listing(splits, groups, fingerprint_of(root, splits, [annotation]), tuple(warnings))
 
     def _images(self, root: Path, attributes: PersonAttributes) -> dict[str, tuple[ImageFile, ...]]:
+        if has_body_images(root):
+            return body_images(root)
         require_layout(self.name, root, tuple(self.folders.values()))
         num_groups = len(MARKET_GROUPS) if attributes else 0
         return {split: labeled_images(root / folder, attributes, num_groups) for split, folder in self.folders.items()}

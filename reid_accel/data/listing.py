@@ -28,6 +28,7 @@ UNSPLIT = "all"
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 _PERSON_ONLY = re.compile(r"(-?\d+)[_.]")
 _PERSON_AND_CAMERA = re.compile(r"([-\d]+)_c(\d+)")
+_CUHK03 = re.compile(r"([1-5])_(\d{3})_([12])_\d{1,2}\.", re.ASCII)
 _TRACKED = re.compile(r"0*(-1|\d{1,9})C(\d{1,2})T(\d{1,4})F(\d{1,9})\.", re.ASCII)
 
 
@@ -107,6 +108,17 @@ def parse_person(name: str) -> tuple[int, int]:
     except ValueError:  # too many digits
         pass
     return parse_name(name)
+
+
+def parse_cuhk03(name: str) -> tuple[int, int]:
+    """Person and camera of a name that public code gives CUHK03's images: CAMPUS-PAIR_PERSON_VIEW_NUMBER.
+
+    >>> parse_cuhk03("2_017_1_05.png")
+    (2017, 1)
+    """
+    match = _CUHK03.match(name)
+    assert match is not None
+    return 1000 * int(match[1]) + int(match[2]), int(match[3])
 
 
 def parse_tracked(name: str) -> tuple[int, int, int, int] | None:
@@ -222,7 +234,10 @@ def labeled_images(folder: Path, attributes: PersonAttributes, num_groups: int) 
     tracked = tuple(image for image in takewhile(lambda image: image is not None, labeled) if image is not None)
     if len(tracked) == len(paths):
         return tracked
-    parse = parse_name if _some_have_cameras([path.name for path in paths]) else parse_person
+    names = [path.name for path in paths]
+    parse = parse_name if _some_have_cameras(names) else parse_person
+    if all(map(_CUHK03.match, names)):
+        parse = parse_cuhk03
     for path in paths:
         try:
             pid, camera = parse(path.name)
