@@ -73,6 +73,7 @@ def test_own_pictures_are_trained_on_and_scored(kind: str, tmp_path: Path, capsy
     said = " ".join(capsys.readouterr().out.split())
     assert ("higher than by market1501" in said) == (protocol != MARKET)
     assert ("the set has no split" in said) == (form == "folders" and "--data.split=people:0.5" not in more)
+    assert ("person person 1" in Path("run/report.html").read_text()) == (form == "folders")
     score(["--model=run/model", *data, "--dir=again"])
     assert read_json(Path("again/report.json"))["retrieval"][0]["mAP"] == tested[0]["mAP"]
     with pytest.raises(SystemExit) as left:

@@ -69,6 +69,7 @@ def open_data(
         own_table=listing is not None,
         camera_set="" if listing is not None else config.camera_set,
         numbered_apart=main.numbered_apart,
+        people=main.people,
     )
 
 

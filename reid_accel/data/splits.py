@@ -4,8 +4,8 @@ Legend: N images.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -28,6 +28,7 @@ class OpenedData:
     own_table: bool = False  # the main set was passed by the caller instead of named in the settings
     camera_set: str = ""  # see `DataConfig.camera_set`; "" for a table of the caller
     numbered_apart: bool = False  # see `Listing`
+    people: Mapping[int, str] = field(default_factory=dict)  # names of people in query and gallery, see `Listing`
 
     @property
     def labeled_test(self) -> bool:

@@ -30,7 +30,7 @@ from reid_accel.evaluation.evaluate import (
     score_within,
     validation_protocol,
 )
-from reid_accel.evaluation.rank_lists import Pictured, rank_lists
+from reid_accel.evaluation.rank_lists import Pictured, rank_lists, with_names
 from reid_accel.evaluation.saved_features import FeaturesOrigin, write_saved_features
 from reid_accel.evaluation.tracklets import stamped, tracklets_of
 from reid_accel.files import write_json
@@ -211,7 +211,8 @@ def _score(embedded: Embedded, plan: ReportPlan, metric: str) -> Scored:
         query = replace(query, embeddings=query.embeddings.gathered(Group.of()))
         scores = score_variants(query.embeddings, gallery.embeddings, metric, config)
         shown = rank_lists(query, gallery, scores[0], config.shown_queries) if scores else ([], [])
-        scored = Scored(entries("query", "gallery", stamped(scores, config.tracklets)), *shown)
+        shown_named = (with_names(lists, plan.data.people) for lists in shown)
+        scored = Scored(entries("query", "gallery", stamped(scores, config.tracklets)), *shown_named)
     for protocol in _protocols_within(plan):
         validation = embedded.embeddings["validation"]
         found = score_within(validation, protocol, metric, config, plan.seed)

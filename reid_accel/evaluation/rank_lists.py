@@ -1,6 +1,7 @@
 """The best and worst queries with their matches, as pictures for the report."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -59,6 +60,15 @@ def rank_lists(
         num_hits = _num_hits(query.embeddings, place, gallery.embeddings, protocol)
         shown[place] = RankList(_shown(query.images, place), matches, float(scores.ap_Q[place]), num_hits)
     return [shown[place] for place in best], [shown[place] for place in worst]
+
+
+def with_names(lists: Sequence[RankList], people: Mapping[int, str]) -> list[RankList]:
+    """The lists with the names of people that a data set names."""
+
+    def named(shown: Shown) -> Shown:
+        return replace(shown, person=people.get(shown.pid, ""))
+
+    return [replace(one, query=named(one.query), matches=tuple(map(named, one.matches))) for one in lists]
 
 
 def _num_hits(query: Embeddings, place: int, gallery: Embeddings, protocol: str) -> int:

@@ -23,10 +23,12 @@ class Shown:
     camera: int
     distance: float | None
     correct: bool | None
+    person: str = ""
+    """The person's name, if the data set has names instead of numbers."""
 
     @property
     def details(self) -> str:
-        words = f"{self.name}, person {self.pid}, camera {self.camera}"
+        words = f"{self.name}, person {self.person or self.pid}, camera {self.camera}"
         return words if self.distance is None else f"{words}, distance {self.distance:#.3g}"
 
     @property
