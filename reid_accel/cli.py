@@ -22,7 +22,7 @@ from reid_accel.terminal import open_output, shown_as_it_is, visible
 from reid_accel.version import __version__
 from reid_accel.weights.published import PublishedSettings
 
-SUCCESS, PROBLEMS, MISUSE = 0, 1, 2
+SUCCESS, PROBLEMS, MISUSE, INTERRUPTED = 0, 1, 2, 130
 SETTINGS_OF = {"train": "training_settings", "score": "scoring_settings", "predict": "prediction_settings"}
 
 DESCRIPTION = f"""Train, evaluate and use person re-identification models (version {__version__}).
@@ -43,6 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except InputError as error:
         print(f"reid-accel: {visible(str(error))}", file=sys.stderr)
         code = MISUSE
+    except KeyboardInterrupt:
+        print("reid-accel: interrupted; what was written so far is complete", file=sys.stderr)
+        code = INTERRUPTED
     sys.exit(code)
 
 
@@ -138,7 +141,7 @@ def _recipes(name: Positional[str | None] = None) -> int:
 
 
 def _export(
-    model: Positional[str],
+    model: Positional[Annotated[str, tyro.conf.arg(metavar="MODEL")]],
     module: str | None = None,
     settings: tyro.conf.OmitArgPrefixes[ExportConfig] = DEFAULT_EXPORT,
 ) -> int:

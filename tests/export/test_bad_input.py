@@ -74,15 +74,19 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing(form: str, tmp_path: Path)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-def test_an_interruption_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interruption_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     model = saved(tmp_path)
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(job, "prove", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        export(str(model), ExportConfig(to=("torchscript",)))
+    with pytest.raises(SystemExit) as left:
+        main(["export", str(model), "--to", "torchscript"])
+    assert left.value.code == 130
+    assert capsys.readouterr().err == "reid-accel: interrupted; what was written so far is complete\n"
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 

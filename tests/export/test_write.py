@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -78,3 +79,19 @@ def test_the_proof_takes_images_of_the_run_and_of_a_folder(tmp_path: Path) -> No
     assert export(str(model), config).written[0].proof.num_images == 32 + queries
     config = ExportConfig(to=("torchscript",), overwrite=True)
     assert export(str(model), config).written[0].proof.num_images == 32
+
+
+@pytest.mark.parametrize(("metric", "unit_length", "is_unit"), [
+    ("cosine", "auto", True), ("cosine", "off", False), ("euclidean", "auto", False), ("euclidean", "on", True),
+])  # fmt: skip
+def test_features_have_unit_length_where_it_is_wanted(
+    metric: str, unit_length: Literal["auto", "on", "off"], is_unit: bool, tmp_path: Path
+) -> None:
+    model = saved(tmp_path, metric=metric, neck="bn")
+    folder = export(str(model), ExportConfig(to=("torch-export",), unit_length=unit_length)).folder
+    runtime = open_runtime(folder / "model.pt2")
+    assert runtime.info is not None
+    assert (runtime.info.unit_length, runtime.info.metric) == (is_unit, metric)
+    images = np.random.default_rng(0).normal(size=(3, 3, 64, 32)).astype(np.float32)
+    length_N = np.linalg.norm(runtime.features(images), axis=1)
+    assert np.allclose(length_N, 1, atol=1e-5) == is_unit
