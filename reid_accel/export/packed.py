@@ -1,6 +1,6 @@
 """An export that goes to a hub with its model: its files, and what the card says about them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,29 +52,31 @@ def packed_export(model_folder: Path, formats: Sequence[str]) -> PackedExport:
     if any(entry["graph"]["model_fingerprint"] != fingerprint for entry in content["exports"]):
         raise InputError(f"{folder} is the export of another model than {model_folder}: {again}")
     check_hashes(folder, content)
-    names = [name for name in content["sha256"] if _belongs(name, formats)] + [MANIFEST]
-    files = {f"{FOLDER_ON_HUB}/{name}": folder / name for name in sorted(names)}
-    return PackedExport(files, card_section(content, formats))
+    names = pushed_names(content["sha256"], formats)
+    files = {f"{FOLDER_ON_HUB}/{name}": folder / name for name in sorted([*names, MANIFEST])}
+    tools = [tool for tool in content["tools"] if any(name.startswith(f"{tool}/") for name in names)]
+    return PackedExport(files, card_section(content["exports"], tools, formats))
 
 
-def _belongs(name: str, formats: Sequence[str]) -> bool:
-    """Whether a file goes along: those of the other formats stay."""
-    if name.endswith(FORMATS["torchscript"]):
-        return False
+def pushed_names(names: Iterable[str], formats: Sequence[str]) -> list[str]:
+    """The files of an export that go to a hub: those of the formats, and the tools' folders without pickled parts."""
+    names = list(names)
+    pickled = {name.partition("/")[0] for name in names if name.endswith(FORMATS["torchscript"])}
     left_out = {FORMATS[form] for form in PUSHED_FORMATS if form not in formats}
     left_out |= {".bin"} if "openvino" not in formats else set()
-    return "/" in name or Path(name).suffix not in left_out
+    kept = [name for name in names if name.partition("/")[0] not in pickled]
+    return [name for name in kept if "/" in name or Path(name).suffix not in left_out]
 
 
-def card_section(content: Mapping[str, Any], formats: Sequence[str]) -> str:
+def card_section(exports: Sequence[Mapping[str, Any]], tools: Sequence[str], formats: Sequence[str]) -> str:
     """The card's section on an export: which tools load the files, what they expect, how they were proven."""
-    entries = [entry for entry in content["exports"] if entry["format"] in formats]
+    entries = [entry for entry in exports if entry["format"] in formats]
     rows = [
         f"| `{FOLDER_ON_HUB}/{entry['file']}` | {_LOADED_BY[entry['format']]} | {_expects(entry['graph'])} | "
         f"{entry['lowest_cosine']:.6f} |"
         for entry in entries
     ]
-    tools = [f"- {tool}: see `{FOLDER_ON_HUB}/{tool}/README.md`" for tool in content["tools"]]
+    places = [f"- {tool}: see `{FOLDER_ON_HUB}/{tool}/README.md`" for tool in tools]
     batches = ", ".join(map(str, entries[0]["batches"]))
     return "\n".join(
         [
@@ -89,8 +91,8 @@ def card_section(content: Mapping[str, Any], formats: Sequence[str]) -> str:
             "another machine, with numpy and the runtime: "
             f"`cd {FOLDER_ON_HUB} && python check.py {entries[0]['file']}`.",
             "",
-            *tools,
-            *([""] if tools else []),
+            *places,
+            *([""] if places else []),
         ]
     )
 
