@@ -129,8 +129,8 @@ def listing_of(tables: Tables, folder: Path) -> Listing:
 
 def _edition_of(tables: Tables) -> str:
     """The edition that all tables say they are of; empty if they say none."""
-    matches = {re.match(rf"{EDITION}([\w.-]{{1,40}})$", table.info.description or "") for table in tables.values()}
-    editions = {match[1] if match else "" for match in matches}
+    matches = [re.fullmatch(rf"{EDITION}(.{{1,80}})", table.info.description or "") for table in tables.values()]
+    editions = {match[1] if match and match[1].isprintable() else "" for match in matches}
     return editions.pop() if len(editions) == 1 else ""
 
 

@@ -124,12 +124,15 @@ def retrieval_entries(
     flip: bool,
     crops: int,
     edition: str = "",
+    cameras_given: bool = False,
 ) -> list[dict[str, Any]]:
     """Scores in the report's format; flip, crops: the views of an image that embeddings were averaged over.
 
-    edition: of a data set with several (MSMT17-V1, MSMT17-V2).
+    edition: of a data set with several (MSMT17-V1, MSMT17-V2). cameras_given: whether the network knew each image's
+    camera, which others' numbers mostly don't.
     """
     views = f"flip={'averaged' if flip else 'none'} crops={crops}" + (f" edition={edition}" if edition else "")
+    views += " cameras=given" if cameras_given else ""
     split = split_pair(query_split, gallery_split)
     return [
         {"split": split, **each.summary(), "flip": flip, "crops": crops, "stamp": f"{each.stamp} {views}"}

@@ -35,6 +35,7 @@ from reid_accel.evaluation.saved_features import FeaturesOrigin, write_saved_fea
 from reid_accel.evaluation.tracklets import stamped, tracklets_of
 from reid_accel.files import write_json
 from reid_accel.hub import push
+from reid_accel.models.camera_embedding import knows_cameras
 from reid_accel.models.reid import Architecture, ReIDModel, load_model, on_device
 from reid_accel.reporting.card import write_model_card
 from reid_accel.reporting.console import print_report
@@ -128,7 +129,7 @@ def score_and_report(model: ReIDModel, plan: ReportPlan, accelerator: Accelerato
     Raises InputError if model and data have different attributes.
     """
     embedded = Embedded.by(model, plan)
-    scored = _score(embedded, plan, model.architecture.metric)
+    scored = _score(embedded, plan, model)
     for path in _write_predictions(embedded, plan, model):
         logger.info(f"wrote {path}")
     if plan.features is not None and plan.data.labeled_test:
@@ -201,10 +202,11 @@ def _write_predictions(embedded: Embedded, plan: ReportPlan, model: ReIDModel) -
     return [write_junk_scores(plan.folder, embedded.images["gallery"].name_N, embedded.attributes["gallery"])]
 
 
-def _score(embedded: Embedded, plan: ReportPlan, metric: str) -> Scored:
+def _score(embedded: Embedded, plan: ReportPlan, model: ReIDModel) -> Scored:
     """Query against gallery if both are labeled; validation images against each other under each protocol."""
-    config, images = plan.config, embedded.images
-    entries = partial(retrieval_entries, flip=config.flip, crops=config.crops, edition=plan.data.edition)
+    config, images, metric = plan.config, embedded.images, model.architecture.metric
+    edition, known = plan.data.edition, knows_cameras(model)
+    entries = partial(retrieval_entries, flip=config.flip, crops=config.crops, edition=edition, cameras_given=known)
     scored = Scored([], [], [])
     if plan.data.labeled_test:
         query, gallery = (_compared(split, embedded, config, metric) for split in ("query", "gallery"))

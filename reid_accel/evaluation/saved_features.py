@@ -11,6 +11,7 @@ from reid_accel.distributed.collectives import ALONE, Group
 from reid_accel.errors import InputError
 from reid_accel.evaluation.evaluate import retrieval_entries, score_variants
 from reid_accel.evaluation.tracklets import stamped, tracklets_of
+from reid_accel.models.camera_embedding import knows_cameras
 from reid_accel.models.reid import ReIDModel, model_fingerprint
 from reid_accel.retrieval.distances import shard_rows
 from reid_accel.retrieval.feature_files import read_features, remove_old_shards, stage_features
@@ -32,6 +33,8 @@ class FeaturesOrigin:
     crops: int = 1
     edition: str = ""
     """Of a data set with several (MSMT17-V1, MSMT17-V2): part of the protocol stamp."""
+    cameras_given: bool = False
+    """Whether the network knew each image's camera: part of the protocol stamp."""
 
     @classmethod
     def of(cls, model: ReIDModel, data_fingerprint: str, views: ScoreConfig, edition: str = "") -> "FeaturesOrigin":
@@ -40,8 +43,8 @@ class FeaturesOrigin:
             f"model {model_fingerprint(model)}, data {data_fingerprint}, flip {views.flip}, crops {views.crops}"
         )
         if model.camera_embedding is not None:
-            fingerprint += f", cameras {'given' if model.camera_embedding.is_known_set else 'unknown'}"
-        return cls(fingerprint, model.architecture.metric, views.flip, views.crops, edition)
+            fingerprint += f", cameras {'given' if knows_cameras(model) else 'unknown'}"
+        return cls(fingerprint, model.architecture.metric, views.flip, views.crops, edition, knows_cameras(model))
 
 
 def write_saved_features(folder: Path, embeddings: dict[str, Embeddings], origin: FeaturesOrigin) -> None:
@@ -93,6 +96,12 @@ def score_saved_features(
             f"none of the queries in {folder} has an image of the same person in the gallery: nothing can be scored"
         )
     entries = retrieval_entries(
-        "query", "gallery", scores, flip=origin.flip, crops=origin.crops, edition=origin.edition
+        "query",
+        "gallery",
+        scores,
+        flip=origin.flip,
+        crops=origin.crops,
+        edition=origin.edition,
+        cameras_given=origin.cameras_given,
     )
     return entries, {"query": query, "gallery": gallery}

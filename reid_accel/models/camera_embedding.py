@@ -57,6 +57,12 @@ def require_tokens(backbone: nn.Module, name: str) -> None:
         )
 
 
+def knows_cameras(model: nn.Module) -> bool:
+    """Whether a model tells the images' cameras apart."""
+    embedding = getattr(model, "camera_embedding", None)
+    return isinstance(embedding, CameraEmbedding) and embedding.is_known_set
+
+
 def with_cameras(backbone: nn.Module, images_B3HW: Tensor, added_BC: Tensor) -> Tensor:
     """A ViT's pooled features, with a vector added to all tokens of an image where positions are added."""
     assert isinstance(backbone, VisionTransformer)

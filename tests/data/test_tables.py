@@ -73,7 +73,9 @@ def test_a_table_keeps_the_edition_of_its_set(tmp_path: Path, version: int) -> N
     tables.save_to_disk(tmp_path / "saved")
     stored = datasets.load_from_disk(tmp_path / "saved")
     assert listing_of(stored, tmp_path / "images").edition == f"MSMT17-V{version}"
-    other = datasets.DatasetInfo(description="edition of the data set: two words", features=stored["gallery"].features)
+    other = datasets.DatasetInfo(
+        description="of another kind\nedition of the data set: 3", features=stored["gallery"].features
+    )
     stored["gallery"] = datasets.Dataset.from_dict(stored["gallery"].to_dict(), info=other)
     assert listing_of(stored, tmp_path / "images").edition == "", "the control: a description of another kind"
 

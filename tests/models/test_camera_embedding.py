@@ -179,6 +179,8 @@ def test_training_learns_it_resumes_and_scores_by_camera(
         score(["--model=whole/model", *data[1:], f"--dir={folder}", "--data.name=market-layout", *flags])
         return [entry["mAP"] for entry in read_json(Path(folder) / "report.json")["retrieval"]]
 
+    stamps = [entry["stamp"] for entry in read_json(Path("whole/report.json"))["retrieval"]]
+    assert all(stamp.endswith(" cameras=given") for stamp in stamps)
     in_training = [entry["mAP"] for entry in read_json(Path("whole/report.json"))["retrieval"][:1]]
     assert scores("same", "--data.root=market")[:1] == in_training
     Path("elsewhere").mkdir()
@@ -191,3 +193,8 @@ def test_training_learns_it_resumes_and_scores_by_camera(
     )
     assert scores("override", "--data.root=elsewhere/other", "--cameras=same")[:1] == in_training
     assert scores("mean", "--data.root=elsewhere/other", "--cameras=other") == of_others
+    assert not any("cameras" in entry["stamp"] for entry in read_json(Path("mean/report.json"))["retrieval"])
+    assert scores("saved", "--data.root=elsewhere/other", "--cameras=same", "--features=features")[:1] == in_training
+    score(["--features=features", "--dir=again"])
+    stamped = [read_json(Path(name) / "report.json")["retrieval"][0]["stamp"] for name in ("saved", "again")]
+    assert stamped == [stamps[0]] * 2
