@@ -15,6 +15,7 @@ from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError, Da
 
 from reid_accel.data.labeled_rows import GALLERY, MEANINGS, QUERY
 from reid_accel.data.listing import IMAGE_ENDINGS
+from reid_accel.data.scan import are_there
 from reid_accel.errors import InputError, first_line, listed, shortened
 from reid_accel.files import shown
 
@@ -236,7 +237,7 @@ def check_files(paths: Iterable[str], source: str) -> None:
             f"the data set {source} names {len(outside):,} files outside of its folder "
             f"({listed(map(shown, outside))}): save it with its images (save_to_disk), or use --data.name table"
         )
-    missing = [path for path in every if not os.path.lexists(path)]
+    missing = [path for path, is_there in zip(every, are_there(every), strict=True) if not is_there]
     if missing:
         raise InputError(
             f"{len(missing):,} of {len(every):,} images of the data set {source} do not exist "

@@ -25,7 +25,7 @@ from reid_accel.data.listing import (
     require_layout,
     unlabeled_images,
 )
-from reid_accel.data.scan import missing_files
+from reid_accel.data.scan import are_there
 from reid_accel.errors import InputError, shortened
 from reid_accel.files import read_text
 
@@ -160,7 +160,8 @@ class Msmt17:
             raise InputError(f"{list_file} cannot be read: {error}") from error
         numbered = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
         images = [self._read_line(f"{list_file}, line {number}", line, folder) for number, line in numbered]
-        missing = missing_files([image.path for image in images])
+        there = are_there([image.path for image in images])
+        missing = [image.path for image, is_there in zip(images, there, strict=True) if not is_there]
         if missing:
             raise InputError(f"{list_file}: {len(missing)} of {len(images)} images do not exist ({missing[0]}, ...)")
         if not images:

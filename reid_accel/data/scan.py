@@ -9,14 +9,16 @@ import errno
 import logging
 import os
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 SETTLED_SECONDS = 3.0  # a folder that changed later than this ago may change again without another time
+WORTH_READING = 16  # files of one folder that are looked for
 THREADS = 16
 FILES_AT_ONCE = 512  # of one thread
 PROGRESS_EVERY = 100_000
@@ -81,19 +83,16 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
         raise
 
 
-def missing_files(paths: Sequence[Path]) -> list[Path]:
-    """The paths, in order, that don't exist; a link exists even if it leads nowhere."""
+def are_there(paths: Sequence[str | Path]) -> list[bool]:
+    """Whether each path exists; a link does even if it leads nowhere. Folders of many of them are read as a whole."""
     places = [os.path.split(path) for path in paths]
     names: dict[str, set[str]] = defaultdict(set)
-    for folder in {folder for folder, _ in places}:
-        if os.path.isdir(folder):
-            names[folder].update(*entries_of(folder)[:2])
+    for folder, number in Counter(folder for folder, _ in places).items():
+        if number >= WORTH_READING:
+            with suppress(OSError, ValueError):
+                names[folder].update(*entries_of(folder)[:2])
     # a file system may know a name in other letters, too
-    return [
-        path
-        for path, (folder, name) in zip(paths, places, strict=True)
-        if name not in names[folder] and not os.path.lexists(path)
-    ]
+    return [name in names[folder] or os.path.lexists(path) for path, (folder, name) in zip(paths, places, strict=True)]
 
 
 def states_of(paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from reid_accel.data.scan import are_there
 from reid_accel.data.table_rows import Rows
 from reid_accel.errors import InputError, listed, shortened
 
@@ -29,7 +30,7 @@ def resolved_paths(rows: Rows, images: str | None) -> list[Resolved]:
     texts = rows.columns["path"]
     base = next((one for one in folders if os.path.lexists(_joined(one, texts[0]))), folders[0])
     found = [_resolved(rows, row, base, folders) for row in range(len(texts))]
-    missing = [row for row, path in enumerate(found) if not os.path.lexists(path.full)]
+    missing = [row for row, is_there in enumerate(are_there([path.full for path in found])) if not is_there]
     if missing:
         raise InputError(
             f"{rows.path}: {len(missing):,} of {len(found):,} images do not exist in {base}: "

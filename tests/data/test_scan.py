@@ -14,7 +14,8 @@ from reid_accel.data import scan
 from reid_accel.data.layouts import MarketLayout, Msmt17
 from reid_accel.data.listing import IMAGE_ENDINGS, find_images, list_images
 from reid_accel.data.paths import Paths
-from reid_accel.data.scan import entries_of, forget_entries, missing_files, states_of
+from reid_accel.data.scan import are_there, entries_of, forget_entries, states_of
+from reid_accel.errors import InputError
 
 
 def settle(folder: Path) -> None:
@@ -132,15 +133,26 @@ def test_a_changed_folder_is_read_again(tmp_path: Path, change: str, settled: bo
     assert after.files == tuple(sorted(path.name for path in tmp_path.iterdir()))
 
 
-def test_missing_files_of_a_list_are_found(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [3, 40])
+def test_files_are_there_as_asking_for_each_says(tmp_path: Path, number: int) -> None:
+    for name in range(number):
+        draw_image(tmp_path / "a" / f"{name}.jpg")
+    (tmp_path / "a" / "0.jpg").unlink()
+    (tmp_path / "a" / "1.jpg").unlink()
+    (tmp_path / "a" / "1.jpg").symlink_to("gone")  # an unreadable image, not a missing one
+    named = [tmp_path / "a" / f"{name}.jpg" for name in range(number + 2)]
+    others = [tmp_path / "nowhere" / f"{name}.jpg" for name in range(number)]
+    paths = [*named, *others, tmp_path / "a", *[str(path / ".") for path in named], "nul\0.jpg", Path("a/b\0c")]
+    assert are_there(paths) == [os.path.lexists(path) for path in paths]
+    assert are_there(named) == [False, *[True] * (number - 1), False, False]
+
+
+def test_missing_images_of_a_list_are_named(tmp_path: Path) -> None:
     root = make_msmt17(tmp_path / "msmt17")
-    images = [image.path for images in Msmt17().read(root).splits.values() for image in images]
-    assert missing_files(images) == []
-    images[0].unlink()
-    images[1].unlink()
-    images[1].symlink_to("gone")  # a link that leads nowhere is an unreadable image, not a missing one
-    gone = [root / "train" / "nowhere" / "x.jpg", images[0]]
-    assert missing_files([gone[0], *images]) == gone
+    first, *_ = Msmt17().read(root).splits["gallery"]
+    first.path.unlink()
+    with pytest.raises(InputError, match=rf"list_gallery\.txt: 1 of 2 images do not exist .*{first.name}"):
+        Msmt17().read(root)
 
 
 def test_paths_are_what_was_given(tmp_path: Path) -> None:
