@@ -34,6 +34,7 @@ from reid_accel.evaluation.saved_features import score_saved_features
 from reid_accel.files import write_json
 from reid_accel.models.reid import ReIDModel, load_model, on_device
 from reid_accel.reporting.console import open_console, print_report, print_retrieval, sentences_for_users
+from reid_accel.reporting.metrics import recognition_sentence
 from reid_accel.reporting.schema import Report, ReportFrame, Retrieval, SplitCounts
 from reid_accel.retrieval.features import Embeddings
 from reid_accel.training.run_dir import choose_run_folder
@@ -81,6 +82,10 @@ def score_across(
             named = scored.copy()
             named["split"] = f"{label}: {scored['split']}"
             entries.append(named)
+    for label, report in of_set.items():
+        if report is not None and report["attributes"] is not None and "protocol" in report["attributes"]:
+            attributes = report["attributes"]
+            logger.info(f"{label}: {recognition_sentence(attributes)} ({attributes['protocol']})")
     if accelerator.is_main_process:
         print_retrieval(console, entries)
         write_json(folder / "domains.json", entries)

@@ -47,11 +47,15 @@ def missing_groups_warning(model_groups: Sequence[AttributeGroup], data_groups: 
     parts = [
         f"{listed([group.name for group in groups if group.name in only])} ({reason})"
         for groups, only, reason in (
-            (model_groups, ours - theirs, "the test images have no labels for it"),
-            (data_groups, theirs - ours, "the model does not predict it"),
+            (model_groups, ours - theirs, "without labels of the test images"),
+            (data_groups, theirs - ours, "not predicted by the model"),
         )
         if only
     ]
+    alike = _alike({"model": sorted(ours), "data": sorted(theirs)}, ALIKE_NAMES)
+    if alike:
+        pairs = listed([f"{one} and {other}" for one, other in alike])
+        parts.append(f"spelled alike but different: {pairs}; rename them in the annotation if they mean the same")
     return f"attributes left out of the scores: {'; '.join(parts)}" if parts else None
 
 

@@ -157,9 +157,12 @@ def test_only_what_model_and_data_share_is_scored_and_the_rest_is_named() -> Non
     assert list(entry["conventions"]) == ["1 group", "3 binaries"]
     sentence = missing_groups_warning((shoes, hat), images.groups)
     assert sentence is not None
-    assert "shoes (the test images have no labels for it)" in sentence
-    assert "bag (the model does not predict it)" in sentence
+    assert "shoes (without labels of the test images)" in sentence
+    assert "bag (not predicted by the model)" in sentence
     assert missing_groups_warning((shoes, hat), (hat, shoes)) is None
+    alike = missing_groups_warning((shoes, hat), (shoes, AttributeGroup("Hat", ("no", "yes"))))
+    assert alike is not None
+    assert "spelled alike but different: hat and Hat; rename them" in alike
     assert attribute_entry("gallery", images, predicted, images, (shoes,)) is None
 
 

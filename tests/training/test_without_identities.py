@@ -137,6 +137,18 @@ def test_every_form_trains_and_scores(tmp_path: Path, form: str) -> None:
     assert read_json(Path("again/report.json"))["attributes"] == report["attributes"]
 
 
+def test_several_sets_are_compared_in_one_line_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("one", "two"):
+        make_pa100k(tmp_path / name)
+    train(settings("pa100k", tmp_path / "one"))
+    capsys.readouterr()
+    data = ["--data.name=pa100k", f"--data.root={tmp_path / 'one'}", "--data.cache-dir=cache"]
+    score(["--model=run/model", *data, f"--also=pa100k:{tmp_path / 'two'}", "--dir=both"])
+    said = " ".join(capsys.readouterr().out.split())
+    for label in ("pa100k: mA", "pa100k-two: mA"):
+        assert label in said
+
+
 @pytest.mark.parametrize("save", [save_mat5, save_mat73], ids=["version 5", "version 7.3"])
 def test_duke_trains_people_and_its_own_attributes(tmp_path: Path, save: Save) -> None:
     train(settings("duke-attributes", make_duke(tmp_path / "duke", save=save), "--data.validation-share=0.3"))
