@@ -37,15 +37,16 @@ def with_label_warnings(data: OpenedData) -> OpenedData:
 def _own(data: OpenedData) -> ImageDataset:
     """The training images of the main set, with its person numbers and attributes."""
     train = data.splits[TRAIN]
-    if not data.added_images:
+    if not (data.added_images or data.added_people):
         return train
     is_own_N = train.row_N >= data.added_images
     own = train.select(np.flatnonzero(is_own_N & ((train.pid_N > data.added_people) | (train.pid_N == UNLABELED_PID))))
-    groups = next((images.groups for split, images in data.splits.items() if split != TRAIN), own.groups)
+    of_tests = next((images.groups for split, images in data.splits.items() if split != TRAIN), own.groups)
+    groups = own.groups[: len(of_tests)]  # joined sets have the main one's attributes first
     return replace(
         own,
         pid_N=np.where(own.pid_N > 0, own.pid_N - data.added_people, own.pid_N),
-        attributes_NA=own.attributes_NA[:, : len(groups)],  # joined sets have the main one's attributes first
+        attributes_NA=own.attributes_NA[:, : len(groups)],
         groups=groups,
     )
 
