@@ -14,7 +14,6 @@ from reid_accel.data.folders import Folders
 from reid_accel.data.hub import Hub
 from reid_accel.data.layouts import Layout, layout_named
 from reid_accel.data.listing import UNSPLIT, Listing
-from reid_accel.data.mot import Mot, Selection
 from reid_accel.data.people_split import lacks_queries, split_people
 from reid_accel.data.table_file import TableFile
 from reid_accel.data.vehicleid import VehicleId
@@ -47,7 +46,9 @@ def layout_of(config: DataConfig) -> Layout:
     return layout_named(config.name)
 
 
-def _mot(config: DataConfig) -> Mot:
+def _mot(config: DataConfig) -> Layout:
+    from reid_accel.data.mot import Mot, Selection  # imported late, since it imports torch
+
     tracks = None if config.tracks is None else Path(config.tracks)
     selection = Selection(config.every, config.min_height_px, config.min_visibility)
     return Mot(cache_folder(config.cache_dir), selection, config.shared_ids, tracks, config.on_bad_image)
