@@ -73,7 +73,8 @@ class DataConfig:
     """The data set and how it is read."""
 
     name: DatasetName = "synthetic"
-    """Data set: `market1501`, `market-layout` (CUHK03-NP, DukeMTMC-reID, your own crops in that layout), `msmt17`
+    """Data set: your own pictures in `folders` (one per person) or a `table`, `market1501`, `market-layout` (CUHK03-NP,
+    DukeMTMC-reID, Occluded-Duke, P-DukeMTMC-reID, MARS, your own crops in that layout), `msmt17`
     (training on its train list alone, as Bag of Tricks and torchreid), `msmt17-trainval` (train and validation list, as
     TransReID and most since), `course`, the vehicles of `veri` (VeRi-776) or `vehicleid` (PKU VehicleID), the people
     in the frames of `mot` (MOTChallenge sequences, or a tracker's output), any image data set of the `datasets` library
@@ -83,7 +84,7 @@ class DataConfig:
     title: str | None = None
     """Name of the data set in report and model card, e.g. "CUHK03-NP detected". Not set: `name`."""
     root: str | None = None
-    """Folder of the data set, for `hub` also its name on the hub; not used by the synthetic ones."""
+    """Folder of the data set (`table`: the table), for `hub` also its name on the hub; not used by the synthetic ones."""
     also: tuple[str, ...] = ()
     """Additional training sets, NAME:FOLDER each (`msmt17:path/to/MSMT17_V1`). Validation and test images are those of
     the main set only."""
