@@ -84,7 +84,8 @@ class DataConfig:
     title: str | None = None
     """Name of the data set in report and model card, e.g. "CUHK03-NP detected". Not set: `name`."""
     root: str | None = None
-    """Folder of the data set (`table`: the table), for `hub` also its name on the hub; not used by the synthetic ones."""
+    """Folder of the data set (for `table` the table, for `hub` also its name on the hub); not used by the synthetic
+    ones."""
     also: tuple[str, ...] = ()
     """Additional training sets, NAME:FOLDER each (`msmt17:path/to/MSMT17_V1`). Validation and test images are those of
     the main set only."""
