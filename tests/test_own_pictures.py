@@ -85,6 +85,7 @@ def test_own_pictures_are_trained_on_and_scored(kind: str, tmp_path: Path, capsy
     assert shared["retrieval"][0]["mAP"] == tested[0]["mAP"]
     assert shared["retrieval"][0]["stamp"] == tested[0]["stamp"]
     assert shared["data"]["fingerprint"] == first["data"]["fingerprint"]
+    assert shared["data"]["root"] == "split.csv"
 
 
 def test_cuhk03_laid_out_anew_gives_the_same_model_and_the_same_scores(shared_data: Path, tmp_path: Path) -> None:

@@ -270,7 +270,7 @@ def data_facts(data: OpenedData, config: DataConfig) -> DataFacts:
         "name": name,
         "title": config.title or name,
         "drawn": config.drawn and not data.own_table,
-        "root": config.root or ("passed as a table" if data.own_table else "drawn by the package"),
+        "root": config.table or config.root or ("passed as a table" if data.own_table else "drawn by the package"),
         "fingerprint": data.fingerprint(),
         "splits": {
             split: {"images": len(images), "identities": images.num_identities, "cameras": images.num_cameras}
