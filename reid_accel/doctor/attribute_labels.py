@@ -9,7 +9,7 @@ import numpy as np
 
 from reid_accel.attributes.vocabulary import UNKNOWN, AttributeGroup
 from reid_accel.data.dataset import ImageDataset, Ints
-from reid_accel.doctor.findings import TRAIN, Finding, Place, Splits, each_alone, number_of
+from reid_accel.doctor.findings import NUMBERS, TRAIN, Finding, Numbering, Place, Splits, each_alone, number_of
 from reid_accel.errors import listed
 
 MANY_UNKNOWN = 0.5
@@ -17,13 +17,13 @@ FEW_PEOPLE, ENOUGH_PEOPLE = 5, 50
 PER_IMAGE = 0.2
 
 
-def attribute_findings(splits: Splits, *, numbered_apart: bool) -> Iterator[Finding]:
-    """Findings on the attributes; none for a set without any. numbered_apart: see `Listing`."""
+def attribute_findings(splits: Splits, numbering: Numbering = NUMBERS) -> Iterator[Finding]:
+    """Findings on the attributes; none for a set without any."""
     yield from _unknown(splits[TRAIN])
     if len(np.unique(_subjects(splits[TRAIN]))) >= ENOUGH_PEOPLE:
         for place, group in enumerate(splits[TRAIN].groups):
             yield from _values(splits[TRAIN], place, group)
-    yield from _contradictions({TRAIN: splits[TRAIN]} if numbered_apart else splits)
+    yield from _contradictions({TRAIN: splits[TRAIN]} if numbering.apart else splits, numbering)
 
 
 def _unknown(train: ImageDataset) -> Iterator[Finding]:
@@ -81,7 +81,7 @@ def _values(train: ImageDataset, place: int, group: AttributeGroup) -> Iterator[
         )
 
 
-def _contradictions(splits: Splits) -> Iterator[Finding]:
+def _contradictions(splits: Splits, numbering: Numbering) -> Iterator[Finding]:
     """People with different values of an attribute, in a set that is annotated per person: most have one value."""
     groups = splits[TRAIN].groups
     torn_A = [_people_with_several_values(splits, place) for place in range(len(groups))]
@@ -89,7 +89,7 @@ def _contradictions(splits: Splits) -> Iterator[Finding]:
         return  # annotated per image
     for place, (torn, _) in enumerate(torn_A):
         if len(torn):
-            yield _contradiction(splits, place, torn)
+            yield _contradiction(splits, place, torn, numbering)
 
 
 def _people_with_several_values(splits: Splits, place: int) -> tuple[Ints, int]:
@@ -103,18 +103,17 @@ def _people_with_several_values(splits: Splits, place: int) -> tuple[Ints, int]:
     return pid_P[values_P > 1], int((images_P > 1).sum())
 
 
-def _contradiction(splits: Splits, place: int, torn: Ints) -> Finding:
+def _contradiction(splits: Splits, place: int, torn: Ints, numbering: Numbering) -> Finding:
     of_person: dict[int, list[Place]] = {pid: [] for pid in torn.tolist()}
     for split, images in splits.items():
         is_known_N = (images.pid_N > 0) & (images.attributes_NA[:, place] != UNKNOWN)
         for row in np.flatnonzero(is_known_N & np.isin(images.pid_N, torn)).tolist():
             of_person[int(images.pid_N[row])].append(Place(split, row))
-    named = listed((f"person {pid}" for pid in of_person), 3)
     return Finding(
         "attribute-contradiction",
         "warning",
         f"{number_of(len(torn), 'person has', 'people have')} different values of {splits[TRAIN].groups[place].name} "
-        f"on different images ({named}), while the others have one",
+        f"on different images ({numbering.listed(of_person)}), while the others have one",
         "Correct the annotation. --fix writes this attribute of these people as unknown.",
         tuple(map(tuple, of_person.values())),
         unknown=tuple((image, place) for images in of_person.values() for image in images),

@@ -6,7 +6,7 @@ Legend: N usable pictures of all splits.
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -50,9 +50,14 @@ TRAIN_AND_TEST = Kind(
 QUERY_AND_GALLERY = Kind(
     "copies-in-query-and-gallery",
     "among the queries and in the gallery",
-    "finding a copy of the query is no achievement; only the camera rule leaves copies of the same person and camera "
-    "out of the scores",
+    "a query that finds its own copy tells nothing about the network; only the camera rule leaves copies of the same "
+    "person and camera out of the scores",
     "Remove them from the gallery, as --fix does.",
+)
+HARMLESS = replace(
+    QUERY_AND_GALLERY,
+    remedy="Nothing for scores by the camera rule, which leaves these copies out; remove them from the gallery for "
+    "other scores.",
 )
 TWO_PEOPLE = Kind(
     "copies-of-two-people",
@@ -158,8 +163,10 @@ def _query_and_gallery(splits: Splits, found: Sequence[Copies], exact: bool) -> 
     harmless = all(_same_person_and_camera(splits, copies) for copies in both)
     copied = {place.row for copies in both for place in copies if place.split == "query"}
     by_design = harmless and len(copied) >= BY_DESIGN * len(splits["query"])
-    severity: Severity = "warning" if by_design or (harmless and not exact) else "error"
-    yield _finding(QUERY_AND_GALLERY, severity, both, [] if by_design else left_out, exact)
+    if by_design or (harmless and not exact):
+        yield _finding(HARMLESS, "warning", both, [], exact)
+    else:
+        yield _finding(QUERY_AND_GALLERY, "error", both, left_out, exact)
 
 
 def _finding(kind: Kind, severity: Severity, found: Sequence[Copies], left_out: list[Place], exact: bool) -> Finding:

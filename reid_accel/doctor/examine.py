@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from reid_accel.attributes.vocabulary import AttributeGroup
 from reid_accel.data.checks import check_added_listing
 from reid_accel.data.dataset import ImageDataset
 from reid_accel.data.listing import Listing
@@ -11,7 +10,7 @@ from reid_accel.doctor.advice import Advice, advice_on
 from reid_accel.doctor.attribute_labels import attribute_findings
 from reid_accel.doctor.copies import copy_findings
 from reid_accel.doctor.facts import Facts, facts_of
-from reid_accel.doctor.findings import Finding, Severity, Splits, by_severity
+from reid_accel.doctor.findings import Finding, Numbering, Severity, Splits, by_severity
 from reid_accel.doctor.looks import look_findings
 from reid_accel.doctor.matches import match_findings
 from reid_accel.doctor.people import people_findings
@@ -26,7 +25,7 @@ class Diagnosis:
     """What was found in a data set. findings: errors first."""
 
     splits: Splits
-    groups: tuple[AttributeGroup, ...]
+    numbering: Numbering
     findings: tuple[Finding, ...]
     facts: Facts
     advice: tuple[Advice, ...]
@@ -38,18 +37,18 @@ class Diagnosis:
 
 def examine(listing: Listing, name: str, bar: Bar, embedded: Iterable[Finding] = ()) -> Diagnosis:
     """Examine a data set. embedded: findings on its embeddings. Raises InputError if a split has no images."""
-    splits = labeled(listing, name)
+    splits, numbering = labeled(listing, name), Numbering(listing.numbered_apart, listing.people)
     findings = [
         *_of_the_folder(listing),
-        *people_findings(splits, numbered_apart=listing.numbered_apart),
+        *people_findings(splits, numbering),
         *tracklet_findings(splits),
         *match_findings(splits),
-        *attribute_findings(splits, numbered_apart=listing.numbered_apart),
+        *attribute_findings(splits, numbering),
     ]
     pictures = _measured(splits, bar)
     findings += [*copy_findings(splits, pictures), *look_findings(splits, pictures), *embedded]
     advice = tuple(advice_on(splits, pictures))
-    return Diagnosis(splits, listing.groups, tuple(by_severity(findings)), facts_of(splits, pictures), advice)
+    return Diagnosis(splits, numbering, tuple(by_severity(findings)), facts_of(splits, pictures), advice)
 
 
 def labeled(listing: Listing, name: str) -> dict[str, ImageDataset]:

@@ -1,13 +1,14 @@
 """What the doctor finds: a sentence, a remedy, and the images that it is about."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from reid_accel.data.dataset import ImageDataset
+from reid_accel.errors import listed
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
@@ -16,6 +17,25 @@ TRAIN = "train"
 LABELED_TEST = ("query", "gallery")
 
 Splits = Mapping[str, ImageDataset]
+
+
+@dataclass(frozen=True)
+class Numbering:
+    """What the person numbers of a set mean: see `Listing.numbered_apart` and `Listing.people`."""
+
+    apart: bool = False
+    people: Mapping[int, str] = field(default_factory=dict)
+
+    def name(self, pid: int) -> str:
+        """A person by its name in the set, else by its number."""
+        return self.people.get(pid, str(pid))
+
+    def listed(self, pids: Iterable[int]) -> str:
+        """The first people by name."""
+        return listed((f"person {self.name(pid)}" for pid in pids), 3)
+
+
+NUMBERS = Numbering()
 
 
 class Place(NamedTuple):

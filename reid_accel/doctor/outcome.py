@@ -57,5 +57,6 @@ def _image(place: Place, diagnosis: Diagnosis) -> dict[str, Any]:
         "name": shown(images.name_N[place.row]),
         "path": shown(images.path_N[place.row]),
         "person": int(images.pid_N[place.row]),
+        "person_name": shown(diagnosis.numbering.name(int(images.pid_N[place.row]))),
         "camera": int(images.camera_N[place.row]),
     }

@@ -27,7 +27,7 @@ class Pictured:
 
     split: str
     name: str
-    person: int
+    person: str
     camera: int
     shown: Shown | None
     ends: bool
@@ -78,7 +78,7 @@ def _pictured(place: Place, diagnosis: Diagnosis, *, ends: bool) -> Pictured:
         seen = Shown(np.asarray(picture), name, pid, camera, distance=None, correct=None)
     except InputError:
         seen = None
-    return Pictured(place.split, name, pid, camera, seen, ends)
+    return Pictured(place.split, name, shown(diagnosis.numbering.name(pid)), camera, seen, ends)
 
 
 def _names(finding: Finding, diagnosis: Diagnosis) -> list[str]:

@@ -9,7 +9,18 @@ import numpy as np
 
 from reid_accel.data.dataset import ImageDataset, Ints
 from reid_accel.data.listing import UNKNOWN_CAMERA
-from reid_accel.doctor.findings import LABELED_TEST, TRAIN, Finding, Place, Splits, each_alone, number_of, places
+from reid_accel.doctor.findings import (
+    LABELED_TEST,
+    NUMBERS,
+    TRAIN,
+    Finding,
+    Numbering,
+    Place,
+    Splits,
+    each_alone,
+    number_of,
+    places,
+)
 from reid_accel.errors import listed
 from reid_accel.files import shown
 
@@ -17,15 +28,15 @@ CATCH_ALL_TIMES, CATCH_ALL_IMAGES = 20, 100
 MANY_CAMERAS, IMAGES_PER_CAMERA = 20, 10
 
 
-def people_findings(splits: Splits, *, numbered_apart: bool) -> Iterator[Finding]:
-    """Findings on who is where. numbered_apart: see `Listing`."""
-    if not numbered_apart:
-        yield from _on_both_sides(splits)
+def people_findings(splits: Splits, numbering: Numbering = NUMBERS) -> Iterator[Finding]:
+    """Findings on who is where."""
+    if not numbering.apart:
+        yield from _on_both_sides(splits, numbering)
     yield from _nobodies_as_queries(splits)
     yield from _names_twice(splits)
     yield from _one_image(splits[TRAIN])
     yield from _one_camera(splits[TRAIN])
-    yield from _catch_all(splits[TRAIN])
+    yield from _catch_all(splits[TRAIN], numbering)
     yield from _cameras(splits)
 
 
@@ -34,18 +45,18 @@ def people_of(images: ImageDataset) -> Ints:
     return np.unique(images.pid_N[images.pid_N > 0])
 
 
-def _on_both_sides(splits: Splits) -> Iterator[Finding]:
+def _on_both_sides(splits: Splits, numbering: Numbering) -> Iterator[Finding]:
     train = splits[TRAIN]
     tested = [people_of(splits[split]) for split in LABELED_TEST if split in splits]
     both_P = np.intersect1d(people_of(train), np.concatenate([*tested, np.empty(0, np.int64)]))
     if not len(both_P):
         return
     rows = np.flatnonzero(np.isin(train.pid_N, both_P))
-    named = listed((f"person {pid}" for pid in both_P.tolist()), 3)
     yield Finding(
         "people-in-train-and-test",
         "error",
-        f"{number_of(len(both_P), 'person is', 'people are')} in train and in the test images ({named}): the network "
+        f"{number_of(len(both_P), 'person is', 'people are')} in train and in the test images "
+        f"({numbering.listed(both_P.tolist())}): the network "
         "has seen them, and scores are higher than for new people",
         "Give test people numbers of their own if they are other people; else remove them from one side. --fix leaves "
         f"their {number_of(len(rows), 'image')} out of train.",
@@ -143,7 +154,7 @@ def _with_several_images(train: ImageDataset) -> Ints:
     return pid_P[count_P > 1]
 
 
-def _catch_all(train: ImageDataset) -> Iterator[Finding]:
+def _catch_all(train: ImageDataset, numbering: Numbering) -> Iterator[Finding]:
     pid_P, count_P = np.unique(train.pid_N[train.pid_N > 0], return_counts=True)
     usual = float(np.median(count_P)) if len(count_P) else 0.0
     for pid, count in zip(pid_P.tolist(), count_P.tolist(), strict=True):
@@ -152,8 +163,8 @@ def _catch_all(train: ImageDataset) -> Iterator[Finding]:
             yield Finding(
                 "catch-all-person",
                 "warning",
-                f"person {pid} has {count:,} images in train where the median is {usual:g}: it may stand for everybody "
-                "who is unknown",
+                f"person {numbering.name(pid)} has {count:,} images in train where the median is {usual:g}: it "
+                "may stand for everybody who is unknown",
                 "Give images of unknown people the person number 0 and move them to the gallery, or leave them out.",
                 each_alone(TRAIN, rows),
             )

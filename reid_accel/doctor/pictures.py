@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageChops
 
 from reid_accel.data.dataset import ImageDataset
 from reid_accel.data.images import read_image
@@ -100,24 +100,29 @@ def _measured(path: Path) -> tuple[object, ...]:
     if not is_utf8(path.name):
         raise InputError(f"cannot use the image {shown(path)}: its name is not UTF-8")
     image = read_image(path)
-    pixels_HW3 = np.asarray(image)
-    if (pixels_HW3 == pixels_HW3[0, 0]).all():
+    if image.getcolors(1) is not None:
         raise InputError(f"cannot use the image {shown(path)}: all its pixels have the same color")
     small = image.resize(COMPARED_SIZE, Image.Resampling.BILINEAR)
-    small_HW3, gray_HW = np.asarray(small), np.asarray(small.convert("L"), np.float32)
+    gray_HW = np.asarray(small.convert("L"), np.float32)
     contrast = float(gray_HW.std())
-    colors_HW = small_HW3.max(2) - small_HW3.min(2)
-    histogram = np.bincount(colors_HW.ravel(), minlength=256)
     return (
         image.width,
         image.height,
-        small_HW3.mean((0, 1)),
+        np.asarray(small).reshape(-1, 3).mean(0),
         contrast,
         float(_laplacian(gray_HW).std()) / max(contrast, 1.0),
-        int(np.searchsorted(np.cumsum(histogram), 0.99 * colors_HW.size)),
+        _colorfulness(small),
         np.void(pixel_digest(image)),
         perceptual_hash(image),
     )
+
+
+def _colorfulness(image: Image.Image) -> int:
+    red, green, blue = image.split()
+    largest = ImageChops.lighter(ImageChops.lighter(red, green), blue)
+    smallest = ImageChops.darker(ImageChops.darker(red, green), blue)
+    counts = np.cumsum(ImageChops.difference(largest, smallest).histogram())
+    return int(np.searchsorted(counts, 0.99 * counts[-1]))
 
 
 def pixel_digest(image: Image.Image) -> bytes:

@@ -11,7 +11,7 @@ from reid_accel.data.listing import UNLABELED_PID
 from reid_accel.data.splits import OpenedData
 from reid_accel.doctor.attribute_labels import attribute_findings
 from reid_accel.doctor.facts import images_per_person
-from reid_accel.doctor.findings import TRAIN, Finding, Splits
+from reid_accel.doctor.findings import TRAIN, Finding, Numbering, Splits
 from reid_accel.doctor.matches import match_findings
 from reid_accel.doctor.people import people_findings
 from reid_accel.doctor.tracklets import tracklet_findings
@@ -27,7 +27,7 @@ def with_label_warnings(data: OpenedData) -> OpenedData:
     logged."""
     splits = {**data.splits, TRAIN: _own(data)}
     logger.info(f"{_line(splits[TRAIN])}; `reid-accel doctor` looks at the pictures, too")
-    found = [finding for finding in _findings(splits, numbered_apart=data.numbered_apart) if finding.severity != "note"]
+    found = [finding for finding in _findings(splits, Numbering(data.numbered_apart)) if finding.severity != "note"]
     warnings = [f"{finding.sentence}. `reid-accel doctor` shows the images" for finding in found]
     for warning in warnings:
         logger.warning(warning)
@@ -51,12 +51,12 @@ def _own(data: OpenedData) -> ImageDataset:
     )
 
 
-def _findings(splits: Splits, *, numbered_apart: bool) -> Iterator[Finding]:
+def _findings(splits: Splits, numbering: Numbering) -> Iterator[Finding]:
     found = (
-        *people_findings(splits, numbered_apart=numbered_apart),
+        *people_findings(splits, numbering),
         *tracklet_findings(splits),
         *match_findings(splits),
-        *attribute_findings(splits, numbered_apart=numbered_apart),
+        *attribute_findings(splits, numbering),
     )
     yield from (finding for finding in found if finding.key not in SAID_ELSEWHERE)
 

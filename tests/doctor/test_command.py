@@ -143,4 +143,4 @@ def test_the_labels_of_cuhk03_have_the_published_counts_and_nothing_is_wrong_wit
         (5332, 700),
     ]
     assert {split["cameras"] for split in counts.values()} == {2}
-    assert [*people_findings(splits, numbered_apart=False), *match_findings(splits)] == []
+    assert [*people_findings(splits), *match_findings(splits)] == []

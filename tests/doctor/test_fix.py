@@ -61,7 +61,7 @@ def test_contradictory_attributes_become_unknown(drawn: Path, diagnose: Diagnose
         for split, images in listing.splits.items()
     }
     changed = fixed_splits(
-        Diagnosis(diagnosis.splits, (), (finding,), diagnosis.facts, ()),
+        Diagnosis(diagnosis.splits, diagnosis.numbering, (finding,), diagnosis.facts, ()),
         Listing(with_attributes, (), ""),
     )
     assert [image.attributes for image in changed["train"][2:5]] == [(1, 0, 1), (1, -1, 1), (1, 0, 1)]

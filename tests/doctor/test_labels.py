@@ -37,7 +37,7 @@ def attributes(people: int, change: dict[int, tuple[int, int]]) -> list[Finding]
     """Findings on two images of each person, with other values of some rows."""
     values = [change.get(row, (int(row // 2 < 10), row // 2 % 3)) for row in range(2 * people)]
     train = split([1 + row // 2 for row in range(2 * people)], values=values)
-    return list(attribute_findings({"train": train}, numbered_apart=False))
+    return list(attribute_findings({"train": train}))
 
 
 def test_well_annotated_attributes_are_fine() -> None:
@@ -79,15 +79,15 @@ def test_a_tracklet_of_two_people_or_cameras_is_found() -> None:
 
 def test_a_person_with_most_of_the_images_may_be_everybody() -> None:
     pids = [1] * 300 + [pid for pid in range(2, 40) for _ in range(4)]
-    assert [f.key for f in people_findings({"train": split(pids)}, numbered_apart=False)] == ["catch-all-person"]
+    assert [f.key for f in people_findings({"train": split(pids)})] == ["catch-all-person"]
 
 
 def test_cameras_that_look_like_dates_and_missing_cameras_are_found() -> None:
     pids = [1 + row // 4 for row in range(100)]
     dates = split(pids, cameras=[20_260_000 + row for row in range(100)])
-    assert [f.key for f in people_findings({"train": dates}, numbered_apart=False)] == ["cameras-like-dates"]
+    assert [f.key for f in people_findings({"train": dates})] == ["cameras-like-dates"]
     some = split(pids, cameras=[-1 if row == 9 else row % 2 for row in range(100)])
-    (finding,) = people_findings({"train": some}, numbered_apart=False)
+    (finding,) = people_findings({"train": some})
     assert (finding.key, finding.images) == ("cameras-unknown", (Place("train", 9),))
 
 
@@ -109,4 +109,4 @@ def test_what_makes_mAP_meaningless_is_an_error() -> None:
 def test_people_without_identities_are_not_judged() -> None:
     unlabeled = split([-2] * 12, cameras=[-1] * 12)
     assert np.all(unlabeled.pid_N == -2)
-    assert list(people_findings({"train": unlabeled}, numbered_apart=False)) == []
+    assert list(people_findings({"train": unlabeled})) == []
