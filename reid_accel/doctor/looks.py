@@ -71,7 +71,7 @@ def _unusable(splits: Splits, pictures: Mapping[str, Pictures]) -> Iterator[Find
         more = "; ..." if len(found) > SHOWN_REASONS else ""
         yield Finding(
             "unreadable",
-            "warning",
+            "warning" if all(each.usable_N.any() for each in pictures.values()) else "error",
             f"{number_of(len(found), 'image')} can't be used: {'; '.join(reasons)}{more}",
             "Replace them, train with --data.on-bad-image skip, or use the table of --fix, which leaves them out.",
             tuple((place,) for place in found),

@@ -31,6 +31,29 @@ def test_one_break_is_found_and_nothing_else(clean: Path, diagnose: Diagnose, ke
         assert broken.name in {diagnosis.splits[place.split].name_N[place.row] for place in finding.images}
 
 
+def test_a_split_without_a_readable_image_is_an_error(clean: Path, diagnose: Diagnose) -> None:
+    for path in (clean / "query").iterdir():
+        path.write_bytes(b"no image")
+    (finding,) = diagnose(clean).findings
+    assert (finding.key, finding.severity) == ("unreadable", "error")
+
+
+def test_a_set_without_any_readable_image_is_examined(clean: Path, diagnose: Diagnose) -> None:
+    for path in clean.rglob("*.jpg"):
+        path.write_bytes(b"")
+    diagnosis = diagnose(clean)
+    assert [finding.key for finding in diagnosis.findings] == ["unreadable"]
+    assert exit_code(diagnosis) == 1
+
+
+def test_copies_of_one_picture_everywhere_end_in_findings(clean: Path, diagnose: Diagnose) -> None:
+    first = next(clean.rglob("*.jpg")).read_bytes()
+    for path in clean.rglob("*.jpg"):
+        path.write_bytes(first)
+    keys = {finding.key for finding in diagnose(clean).findings}
+    assert keys == {"copies-in-train-and-test", "copies-in-query-and-gallery"}
+
+
 def test_all_breaks_at_once_are_all_found(clean: Path, diagnose: Diagnose) -> None:
     for make in BREAKS.values():
         make(clean)
