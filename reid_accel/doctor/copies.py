@@ -17,7 +17,7 @@ from reid_accel.data.images import read_image
 from reid_accel.data.listing import UNKNOWN_CAMERA
 from reid_accel.doctor.findings import LABELED_TEST, TRAIN, Finding, Place, Severity, Splits, number_of
 from reid_accel.doctor.perceptual import has_library, near_pairs
-from reid_accel.doctor.pictures import Pictures
+from reid_accel.doctor.pictures import DIGEST_BYTES, Pictures
 from reid_accel.errors import InputError
 from reid_accel.hardware import num_cores
 
@@ -111,11 +111,14 @@ def _all_usable(
 
 def _equal(digest_N: npt.NDArray[np.void]) -> tuple[list[list[int]], npt.NDArray[np.int64]]:
     """The groups of two or more rows with the same digest, and the first row of every digest."""
-    rows_of: dict[bytes, list[int]] = {}
-    for row, digest in enumerate(digest_N.tolist()):
-        rows_of.setdefault(digest, []).append(row)
-    first_N = np.array([rows[0] for rows in rows_of.values()], np.int64)
-    return [rows for rows in rows_of.values() if len(rows) > 1], first_N
+    halves = np.frombuffer(digest_N.tobytes(), np.uint64).reshape(len(digest_N), DIGEST_BYTES // 8)
+    order = np.lexsort(halves.T)
+    is_new = np.append(True, (halves[order[1:]] != halves[order[:-1]]).any(1))[: len(order)]
+    starts = np.flatnonzero(is_new)
+    counts = np.diff(np.append(starts, len(order)))
+    groups = [sorted(order[start : start + count].tolist()) for start, count in zip(starts[counts > 1].tolist(),
+              counts[counts > 1].tolist(), strict=True)]  # fmt: skip
+    return sorted(groups), np.sort(order[starts])
 
 
 def _confirmed(splits: Splits, pairs: Sequence[tuple[Place, Place]]) -> list[Copies]:

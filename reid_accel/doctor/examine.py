@@ -1,5 +1,6 @@
 """The examination of a data set: labels, pictures, copies, and embeddings if there is a model."""
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from reid_accel.doctor.pictures import Pictures, measure
 from reid_accel.doctor.progress import Bar
 from reid_accel.doctor.tracklets import tracklet_findings
 from reid_accel.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,9 @@ def labeled(listing: Listing, name: str) -> dict[str, ImageDataset]:
 
 
 def _measured(splits: Splits, bar: Bar) -> Mapping[str, Pictures]:
-    with bar("looking at images", sum(map(len, splits.values()))) as progress:
+    total = sum(map(len, splits.values()))
+    logger.info(f"looking at {total:,} images")
+    with bar("looking at images", total) as progress:
         return {split: measure(images, progress) for split, images in splits.items()}
 
 

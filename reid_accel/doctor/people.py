@@ -3,6 +3,7 @@
 Legend: N images of a split, P people.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -95,10 +96,12 @@ def _nobodies_as_queries(splits: Splits) -> Iterator[Finding]:
 
 def _names_twice(splits: Splits) -> Iterator[Finding]:
     for split, images in splits.items():
-        rows_of: dict[str, list[int]] = {}
-        for row, name in enumerate(images.name_N):
-            rows_of.setdefault(name, []).append(row)
-        twice = {name: rows for name, rows in rows_of.items() if len(rows) > 1}
+        twice: dict[str, list[int]] = {}
+        if len(set(images.name_N)) < len(images):
+            often = {name for name, times in Counter(images.name_N).items() if times > 1}
+            for row, name in enumerate(images.name_N):
+                if name in often:
+                    twice.setdefault(name, []).append(row)
         if twice:
             named = listed(map(shown, twice), 3)
             yield Finding(
