@@ -67,7 +67,7 @@ def test_people_of_additional_sets_are_not_taken_for_test_people(
         (),
         None,
     )
-    joined_data = OpenedData({**data.splits, "train": joined}, (), (), added_people=added)
+    joined_data = OpenedData({**data.splits, "train": joined}, (), (), added_people=added, added_images=2)
     assert with_label_warnings(joined_data) is joined_data
 
 
