@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from helpers.broken_sets import BREAKS, QUERY, named
 
+from reid_accel import recipe, train_model
 from reid_accel.config.data import DataConfig
 from reid_accel.data.listing import Listing
 from reid_accel.data.sets import list_dataset
@@ -75,3 +76,24 @@ def test_an_empty_split_is_refused_and_nothing_is_written(clean: Path, diagnose:
     with pytest.raises(InputError, match="nothing would be left of the split query"):
         write_fixed(tmp_path / "fixed.csv", diagnose(clean), listing_of(clean, tmp_path))
     assert not (tmp_path / "fixed.csv").exists()
+
+
+def test_training_on_the_table_never_sees_the_bad_rows(clean: Path, tmp_path: Path, diagnose: Diagnose) -> None:
+    """Unreadable images would end the run, and people on both sides would be warned of."""
+    for key in ("unreadable", "people-in-train-and-test", "copies-in-train-and-test", "copies", "tiny"):
+        BREAKS[key](clean)
+    table, listing = tmp_path / "fixed.csv", listing_of(clean, tmp_path)
+    write_fixed(table, diagnose(clean), listing)
+    config = recipe(
+        data={"name": "table", "root": str(table), "cache_dir": str(tmp_path / "cache"), "validation_share": 0.0},
+        model={"backbone": "test_resnet", "height_px": 64, "width_px": 32, "attributes": False},
+        train={"epochs": 1, "batch_size": 16},
+        run={"dir": str(tmp_path / "run"), "cpu_threads": 1},
+    )
+    report = train_model(config).report
+    kept = {image.path.name for image in fixed_splits(diagnose(clean), listing)["train"]}
+    counts = report["data"]["splits"]
+    assert counts["train"]["images"] == len(kept) < len(listing.splits["train"])
+    assert counts["query"]["images"] == len(listing.splits["query"])
+    assert not [warning for warning in report["data"]["warnings"] if "reid-accel doctor" in warning]
+    assert report["retrieval"][0]["protocol"] == "market1501"
