@@ -10,9 +10,11 @@ import torch
 from helpers.street import cut, street
 from helpers.tool_exports import cosines, exported_for, lively_model, resized_alike, said
 
+from reid_accel.augment.ops import IMAGENET_MEAN, IMAGENET_STD, normalize
 from reid_accel.config.export import ExportConfig
 from reid_accel.export.contracts.boxmot import description, readme_lines
 from reid_accel.export.contracts.tool_graph import tool_graph
+from reid_accel.export.graph import ExportGraph
 from reid_accel.export.job import Written
 from reid_accel.export.metadata import info_of
 from reid_accel.export.parity import Proof
@@ -39,6 +41,22 @@ def test_a_letterboxed_models_readme_says_how_boxmot_letterboxes() -> None:
     )
     assert 'preprocess_name="resize_pad"' in letterboxed
     assert "preprocess_name" not in stretched
+
+
+def test_boxmots_normalization_is_made_up_for_in_the_graph() -> None:
+    model = lively_model(mean=(0.5, 0.4, 0.3), std=(0.5, 0.6, 0.7))
+    frame, boxes = street()
+    crops = [cut(frame, box) for box in boxes]
+    images = model.prepare(crops) * torch.tensor(model.architecture.std).view(1, 3, 1, 1)
+    images = normalize(images + torch.tensor(model.architecture.mean).view(1, 3, 1, 1), IMAGENET_MEAN, IMAGENET_STD)
+    found, control = (
+        ExportGraph(model, tool_graph(ExportConfig(), flavor="raw", caller=caller))(images)
+        for caller in ("imagenet", "model")
+    )
+    assert cosines(found, model.embed(crops)).min() >= 0.9999
+    assert cosines(control, model.embed(crops)).min() < 0.999, "the control: two normalizations"
+    info = info_of(model, tool_graph(ExportConfig(), flavor="raw", caller="imagenet"))
+    assert (info.mean, info.std, info.flavor) == (IMAGENET_MEAN, IMAGENET_STD, "raw")
 
 
 def as_boxmot_resizes(model: ReIDModel, crops: list[np.ndarray]) -> torch.Tensor:

@@ -32,6 +32,9 @@ def test_its_arithmetic_gives_our_features(tmp_path: Path) -> None:
     folder = exported_for("deepstream", model, tmp_path)
     said = yaml.safe_load((folder / "reid.yml").read_text())["ReID"]
     _, height, width = said["inferDims"]
+    readme = (folder / "README.md").read_text()
+    assert [line[:2] for line in readme.splitlines()[2:]] == ["1.", "2.", "3.", "4.", "5."]
+    assert "batch sizes 1, 2, 7, 32" in readme
     frame, boxes = street()
     crops = [np.asarray(Image.fromarray(cut(frame, box)).resize((width, height))) for box in boxes]
     pixels = np.stack(crops).transpose(0, 3, 1, 2).astype(np.float32)
