@@ -53,7 +53,7 @@ def test_ultralytics_own_encoder_gives_our_features(tmp_path: Path, facts: dict[
     same_pixels, as_trained = of_pixels(model, crops), model.embed(crops)
     said("ultralytics", found, same_pixels, as_trained)
     assert cosines(found, same_pixels).min() >= 0.9999
-    assert cosines(found, as_trained)[resized_alike(model, crops)].min() >= 0.995
+    assert (cosines(found, as_trained)[resized_alike(model, crops)] >= 0.995).all()
     swapped = np.stack(encoder(frame, detections))
     assert cosines(swapped, same_pixels).min() < 0.9999, "the control: red and blue swapped"
     without_margin = model.embed([cut(frame, box) for box in boxes])
