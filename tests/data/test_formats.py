@@ -9,14 +9,15 @@ import datasets
 import numpy as np
 import numpy.typing as npt
 import pytest
-from helpers.made_mot import write_boxes
+from helpers.made_mot import make_sequence, write_boxes
 from helpers.made_sets import draw_image
 from PIL import Image
 
 from reid_accel.config.schema import DataConfig
 from reid_accel.data.forms import check_dataset, read_dataset
 from reid_accel.data.images import read_crop
-from reid_accel.data.listing import Listing
+from reid_accel.data.listing import UNSPLIT, Listing
+from reid_accel.data.mot import Mot, Selection
 from reid_accel.errors import InputError
 
 Pixels = npt.NDArray[np.uint8]
@@ -230,3 +231,36 @@ def test_postscript_is_not_interpreted_in_any_form(form: str, tmp_path: Path, mo
         with pytest.raises(InputError, match="it is none of JPEG, PNG"):
             read_crop(postscript[0])
     assert not (tmp_path / "ran").exists()
+
+
+def test_links_that_lead_around_end_and_count_no_image_twice(tmp_path: Path) -> None:
+    contents = [KINDS["png"][1](seed) for seed in (1, 2, 3)]
+    for form, link in (("hub (folder)", "data/again"), ("hub (folder)", "data/train/again")):
+        config = FORMS[form](tmp_path / link.replace("/", " ") / "set", ".png", contents)
+        before = read_dataset(config)
+        (tmp_path / link.replace("/", " ") / "set" / link).symlink_to(tmp_path / link.replace("/", " ") / "set")
+        assert read_dataset(config).splits == before.splits
+    make_sequence(tmp_path / "mot" / "A", frames=2)
+    (tmp_path / "mot" / "again").symlink_to(tmp_path / "mot")
+    listing = Mot(tmp_path / "cache", Selection(every=1)).read(tmp_path / "mot")
+    assert len(listing.splits[UNSPLIT]) == 6
+    assert listing.warnings[0].endswith("sequences are left out as copies of others: again-A, again-again-A")
+
+
+def test_names_that_are_not_utf8_are_a_sentence(tmp_path: Path) -> None:
+    contents = [KINDS["png"][1](seed) for seed in (1, 2, 3)]
+    config = as_hub_folder(tmp_path / "hub", ".png", contents)
+    Path(os.fsdecode(os.fsencode(str(config.root)) + b"/train/other/\xff.png")).write_bytes(contents[0])
+    with pytest.raises(InputError, match=r"cannot be opened as a data set"):
+        read_dataset(config)
+    folder = Path(os.fsdecode(os.fsencode(str(tmp_path)) + b"/\xff"))
+    make_sequence(tmp_path / "S", frames=2).rename(folder)
+    with pytest.raises(InputError, match=r"the folder name \\xff is not UTF-8; rename it"):
+        Mot(tmp_path / "cache").check(folder)
+
+
+def test_long_names_are_read(tmp_path: Path) -> None:
+    root = make_sequence(tmp_path / ("n" * 250), frames=2)
+    images = Mot(tmp_path / "cache", Selection(every=1)).read(root).splits[UNSPLIT]
+    assert images[0].name == f"{'n' * 250}_0001_000001.png"
+    assert read_crop(images[0].path).size == (20, 48)
