@@ -41,7 +41,7 @@ def make_hub(root: Path) -> Path:
 FORMS: dict[str, tuple[Callable[[Path], Path], list[str], str]] = {
     "veri": (make_veri, [], "market1501"),
     "vehicleid": (make_vehicleid, [], "no camera rule"),
-    "mot": (make_mot, ["--data.every=1"], "rule"),
+    "mot": (make_mot, ["--data.every=1"], "tracklet rule"),
     "hub": (make_hub, ["--data.columns", "image=img", "person=who"], "market1501"),
 }
 """How a miniature of each form is made, the settings that it needs, and a word of the protocol that it is scored by."""

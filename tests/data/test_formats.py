@@ -149,6 +149,16 @@ def as_folders(root: Path, ending: str, contents: list[bytes]) -> DataConfig:
     return DataConfig(name="folders", root=str(root))
 
 
+def as_table(root: Path, ending: str, contents: list[bytes]) -> DataConfig:
+    lines = ["path,person,split"]
+    for number, content in enumerate(contents):
+        split = ("train", "query", "gallery")[number]
+        litter(write(root / "images" / f"a (b) 日本 {number}{ending}", content).parent)
+        lines.append(f"images/a (b) 日本 {number}{ending},person {number},{split}")
+    write(root / "people.csv", "\n".join(lines).encode())
+    return DataConfig(name="table", root=str(root / "people.csv"))
+
+
 def as_mot(root: Path, ending: str, contents: list[bytes]) -> DataConfig:
     for number, content in enumerate(contents, 1):
         write(root / "img1" / f"{number:06d}{ending}", content)
@@ -181,6 +191,7 @@ FORMS = {
     "veri": as_veri,
     "vehicleid": as_vehicleid,
     "folders": as_folders,
+    "table": as_table,
     "mot": as_mot,
     "hub (folder)": as_hub_folder,
     "hub (tables)": as_hub_tables,
