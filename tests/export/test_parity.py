@@ -33,19 +33,31 @@ def broken(monkeypatch: pytest.MonkeyPatch, before: Change | None = None, after:
 
 
 def normalized(graph: ExportGraph, images: Tensor) -> Tensor:
-    return (images - graph.mean) / graph.std
+    mean, std = per_channel(graph)
+    return (images - mean) / std
+
+
+def pixels(graph: ExportGraph, images: Tensor) -> Tensor:
+    mean, std = per_channel(graph)
+    return images * std + mean
+
+
+def per_channel(graph: ExportGraph) -> tuple[Tensor, Tensor]:
+    architecture = graph.network.architecture
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (architecture.mean, architecture.std))
+    return mean, std
 
 
 MISTAKES: dict[str, tuple[Change, str]] = {
     "normalized twice": (normalized, "the pixels are normalized twice"),
-    "not normalized": (lambda graph, images: images * graph.std + graph.mean, "the pixels are not normalized"),
+    "not normalized": (lambda graph, images: pixels(graph, images), "the pixels are not normalized"),
     "BGR": (
-        lambda graph, images: normalized(graph, (images * graph.std + graph.mean).flip(1)),
+        lambda graph, images: normalized(graph, pixels(graph, images).flip(1)),
         r"the color channels are in the wrong order \(BGR for RGB\)",
     ),
     "channels": (lambda graph, images: images.flip(1), "in the wrong order after the normalization"),
     "range": (
-        lambda graph, images: normalized(graph, (images * graph.std + graph.mean) * 255),
+        lambda graph, images: normalized(graph, pixels(graph, images) * 255),
         "the range of the pixels is 255 times too large",
     ),
     "upside down": (lambda graph, images: images.flip(2), "the image is upside down"),
