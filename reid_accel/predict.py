@@ -29,9 +29,10 @@ from reid_accel.distributed.machine import is_local_main, local_main_first
 from reid_accel.distributed.setup import process_group_scope, start_accelerator
 from reid_accel.distributed.watchdog import Watchdog
 from reid_accel.evaluation.video import PredictedTracklets, predict_tracklets, write_tracklet_ranks, write_tracklets
-from reid_accel.models.reid import ReIDModel, load_model, model_fingerprint, on_device
+from reid_accel.models.reid import ReIDModel, on_device
 from reid_accel.reporting.console import image_bar, open_console, sentences_for_users
 from reid_accel.retrieval.embed import AttributePredictions, embed_dataset
+from reid_accel.retrieval.exported import Embedder, fingerprint_of_model, load_embedder
 from reid_accel.retrieval.feature_files import save_features
 from reid_accel.retrieval.features import Embeddings
 from reid_accel.training.run_dir import choose_run_folder
@@ -55,8 +56,9 @@ def predict(config: PredictionConfig, watchdog: Watchdog, held: ExitStack) -> No
     accelerator = start_accelerator("no", watchdog=watchdog)
     console = open_console(accelerator.is_main_process, config.log_level)
     with accelerator.local_main_process_first():  # one download per machine
-        model = load_model(config.model, config.model_module)
-    model = on_device(model, accelerator.device)
+        model = load_embedder(config.model, config.model_module, config.preprocess)
+    if isinstance(model, ReIDModel):
+        model = on_device(model, accelerator.device)
     places = {name: getattr(config, name) for name in ("queries", "test")}
     sets = {name: open_images(Path(place), model, config) for name, place in places.items() if place is not None}
     video = open_tracklets(Path(config.video_crops), model, config) if config.video_crops is not None else None
@@ -82,7 +84,7 @@ def predict(config: PredictionConfig, watchdog: Watchdog, held: ExitStack) -> No
 def predict_images(
     folder: Path,
     embedded: Mapping[str, tuple[Embeddings, AttributePredictions]],
-    model: ReIDModel,
+    model: Embedder,
     config: PredictionConfig,
 ) -> list[Path]:
     """Write the files for query and test images; returns their paths. Every process calls it."""
@@ -98,7 +100,7 @@ def predict_images(
 
 
 def predict_video(
-    folder: Path, queries: Embeddings | None, tracklets: PredictedTracklets, model: ReIDModel, config: PredictionConfig
+    folder: Path, queries: Embeddings | None, tracklets: PredictedTracklets, model: Embedder, config: PredictionConfig
 ) -> list[Path]:
     """Write the files for a video's tracklets; returns their paths. Every process calls it."""
     written = [write_tracklets(folder, tracklets)] if Group.of().is_main else []
@@ -113,7 +115,7 @@ def predict_video(
     return written
 
 
-def open_images(place: Path, model: ReIDModel, config: PredictionConfig) -> ImageDataset:
+def open_images(place: Path, model: Embedder, config: PredictionConfig) -> ImageDataset:
     """Decode an image or a folder of images, once per machine; every process calls it."""
     with local_main_first():
         images, skipped = open_unlabeled(place, decoding_of(model, config))
@@ -121,7 +123,7 @@ def open_images(place: Path, model: ReIDModel, config: PredictionConfig) -> Imag
     return images
 
 
-def open_tracklets(place: Path, model: ReIDModel, config: PredictionConfig) -> tuple[list[str], ImageDataset]:
+def open_tracklets(place: Path, model: Embedder, config: PredictionConfig) -> tuple[list[str], ImageDataset]:
     """The IDs and the decoded crops of a video's tracklets; every process calls it."""
     ids, files = list_video_crops(place)
     with local_main_first():
@@ -132,7 +134,7 @@ def open_tracklets(place: Path, model: ReIDModel, config: PredictionConfig) -> t
     return ids, images
 
 
-def decoding_of(model: ReIDModel, config: PredictionConfig) -> Decoding:
+def decoding_of(model: Embedder, config: PredictionConfig) -> Decoding:
     """How images are decoded for a model."""
     cache_dir = cache_folder(config.cache_dir)
     return Decoding(model.architecture, cache_dir, config.on_bad_image, verify=is_local_main())
@@ -144,7 +146,7 @@ def warn_of_skipped(skipped: Sequence[SkippedImage]) -> None:
         logger.warning(f"skipped: {bad.reason}")
 
 
-def warn_of_missing_files(model: ReIDModel) -> None:
+def warn_of_missing_files(model: Embedder) -> None:
     """Print which files this model can't produce."""
     groups = model.architecture.groups
     missing = [] if groups == MARKET_GROUPS else [CLASSIFICATION_FILE]
@@ -154,9 +156,9 @@ def warn_of_missing_files(model: ReIDModel) -> None:
         logger.warning(f"the model {reason}: {' and '.join(missing)} will not be written")
 
 
-def keep_features(folder: Path, sets: Mapping[str, Embeddings], model: ReIDModel) -> None:
+def keep_features(folder: Path, sets: Mapping[str, Embeddings], model: Embedder) -> None:
     """Write the embeddings of all images; process 0 writes, every process calls it."""
-    group, fingerprint = Group.of(), model_fingerprint(model)
+    group, fingerprint = Group.of(), fingerprint_of_model(model)
     for name, embeddings in sets.items():
         complete = embeddings.gathered(group)
         if group.is_main:

@@ -9,6 +9,7 @@ from pathlib import Path
 from reid_accel.config.parse import parse
 from reid_accel.config.recipes import DEFAULT_RECIPE
 from reid_accel.config.schema import Config, DataConfig, PredictionConfig, ScoringConfig, added_set
+from reid_accel.config.scoring import is_exported
 from reid_accel.data.checks import check_listing, check_names
 from reid_accel.data.forms import check_dataset, read_dataset
 from reid_accel.data.listing import find_images
@@ -64,7 +65,7 @@ def check_training(config: Config) -> None:
 def check_scoring(config: ScoringConfig) -> None:
     """Raise InputError when model, features or data sets can't be what is meant, or the report folder is taken."""
     if config.model is not None:
-        check_model_name(config.model)
+        _check_model(config.model, config.preprocess)
         _check_data(config.data)
         for entry in config.also:
             check_listing(read_dataset(added_set(entry, "also", config.data)))  # before other sets are scored
@@ -75,13 +76,22 @@ def check_scoring(config: ScoringConfig) -> None:
 
 def check_prediction(config: PredictionConfig) -> None:
     """Raise InputError when the model or the images don't exist."""
-    check_model_name(config.model)
+    _check_model(config.model, config.preprocess)
     for images in (config.queries, config.test):
         if images is not None:
             check_names((path.name for path in find_images(Path(images))), images)
     if config.video_crops is not None:
         list_video_crops(Path(config.video_crops))
     _check_results_folder(config.dir)
+
+
+def _check_model(name: str, preprocess: str | None) -> None:
+    if not is_exported(name):
+        check_model_name(name)
+        if preprocess is not None:
+            raise InputError(f"--preprocess is for exported files of other programs, but {name} is a saved model")
+    elif not Path(name).is_file():
+        raise InputError(f"there is no file {name}: `reid-accel export MODEL --to onnx` writes one")
 
 
 def _check_results_folder(folder: str | None) -> None:

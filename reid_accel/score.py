@@ -2,6 +2,7 @@
 
 accelerate launch reid_accel/score.py --model RUN/model --data.name market1501 --data.root FOLDER [--also NAME:DIR ...]
 accelerate launch reid_accel/score.py --model RUN/model --data.name ... --features FEATURES
+accelerate launch reid_accel/score.py --model EXPORT/model.onnx --data.name ...
 accelerate launch reid_accel/score.py --features FEATURES --score.rerank
 """
 
@@ -32,10 +33,11 @@ from reid_accel.evaluation.evaluate import with_scoring_warning, with_vocabulary
 from reid_accel.evaluation.final_report import ReportPlan, data_facts, model_facts, score_and_report, write_report
 from reid_accel.evaluation.saved_features import score_saved_features
 from reid_accel.files import write_json
-from reid_accel.models.reid import ReIDModel, load_model, on_device
+from reid_accel.models.reid import ReIDModel, on_device
 from reid_accel.reporting.console import open_console, print_report, print_retrieval, sentences_for_users
 from reid_accel.reporting.metrics import recognition_sentence
-from reid_accel.reporting.schema import Report, ReportFrame, Retrieval, SplitCounts
+from reid_accel.reporting.schema import ModelFacts, Report, ReportFrame, Retrieval, SplitCounts
+from reid_accel.retrieval.exported import Embedder, load_embedder
 from reid_accel.retrieval.features import Embeddings
 from reid_accel.training.run_dir import choose_run_folder
 
@@ -95,7 +97,11 @@ def score_model(config: ScoringConfig, accelerator: Accelerator, held: ExitStack
     """Embed the data set's test images on all processes, score, report on process 0."""
     assert config.model is not None
     with accelerator.local_main_process_first():  # one download per machine
-        model = on_device(load_model(config.model, config.model_module), accelerator.device)
+        model = load_embedder(config.model, config.model_module, config.preprocess)
+    if isinstance(model, ReIDModel):
+        model = on_device(model, accelerator.device)
+    else:
+        logger.info(f"{config.model}: SHA-256 {model.sha256}")
     data = open_data(config.data, model.architecture, for_training=False)
     data = with_scoring_warning(data)
     use_cameras_of(model, data, config)
@@ -108,7 +114,7 @@ def score_model(config: ScoringConfig, accelerator: Accelerator, held: ExitStack
     frame: ReportFrame = {
         "title": f"{config.model} on {config.data.title or config.data.name}",
         "config": to_dict(config),
-        "model": model_facts(model.architecture),
+        "model": facts_of(model),
         "data": data_facts(data, config.data),
         "training": None,
     }
@@ -125,9 +131,25 @@ def score_model(config: ScoringConfig, accelerator: Accelerator, held: ExitStack
     return score_and_report(model, plan, accelerator), folder
 
 
-def use_cameras_of(model: ReIDModel, data: OpenedData, config: ScoringConfig) -> None:
+def facts_of(model: Embedder) -> ModelFacts:
+    """The report's section on the network; of an exported file with its name and hash."""
+    if isinstance(model, ReIDModel):
+        return model_facts(model.architecture)
+    graph = model.architecture
+    return {
+        "backbone": graph.backbone,
+        "height_px": graph.height_px,
+        "width_px": graph.width_px,
+        "attributes": [group.name for group in graph.groups],
+        "exported_file": model.runtime.path.name,
+        "exported_sha256": model.sha256,
+        "exported_precision": graph.precision,
+    }
+
+
+def use_cameras_of(model: Embedder, data: OpenedData, config: ScoringConfig) -> None:
     """Let a model with a camera embedding use the data's camera numbers, if they are those of its training set."""
-    if model.camera_embedding is None:
+    if not isinstance(model, ReIDModel) or model.camera_embedding is None:
         return
     trained_on = model.architecture.cameras.data_set
     same = config.cameras == "same" or (config.cameras == "auto" and trained_on == data.camera_set)

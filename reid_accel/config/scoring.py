@@ -5,7 +5,17 @@ from typing import Literal
 
 from reid_accel.config.checks import LogLevel, check_each, expand_homes
 from reid_accel.config.data import DataConfig, name_and_folder
+from reid_accel.config.export import FORMATS
 from reid_accel.errors import InputError
+
+
+def is_exported(model: str) -> bool:
+    """Whether a model's name is that of an exported file.
+
+    >>> is_exported("export/model.onnx"), is_exported("user/name"), is_exported("RUN/model")
+    (True, False, False)
+    """
+    return model.endswith(tuple(FORMATS.values()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +67,11 @@ class ScoringConfig:
     """Evaluate a saved model on a data set, or evaluate saved features."""
 
     model: str | None = None
-    """Model folder (RUN/model) or hub repository (user/name). If not set, saved `features` are evaluated."""
+    """Model folder (RUN/model), hub repository (user/name) or exported file (.onnx, .xml, .torchscript, .pt2). If not
+    set, saved `features` are evaluated."""
+    preprocess: Literal["imagenet", "half", "inside"] | None = None
+    """How images are prepared for a `model` that is an .onnx or .xml file of another program: normalized by ImageNet's
+    mean and standard deviation, by 0.5 and 0.5, or inside the file (RGB from 0 to 1)."""
     model_module: str | None = None
     """Python module to import first, which registers the model's backbone with timm if timm doesn't have it."""
     features: str | None = None
@@ -97,7 +111,9 @@ class PredictionConfig:
     """Predict attributes and rank lists for unlabeled images with a saved model."""
 
     model: str
-    """Model folder (RUN/model) or hub repository (user/name)."""
+    """Model folder (RUN/model), hub repository (user/name) or exported file (.onnx, .xml, .torchscript, .pt2)."""
+    preprocess: Literal["imagenet", "half", "inside"] | None = None
+    """As for `reid-accel score`."""
     model_module: str | None = None
     """Python module to import first, which registers the model's backbone with timm if timm doesn't have it."""
     queries: str | None = None

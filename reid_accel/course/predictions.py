@@ -12,6 +12,7 @@ from reid_accel.config.schema import PredictConfig
 from reid_accel.course.submission import write_classification, write_rank_lists
 from reid_accel.data.checks import formula_warning
 from reid_accel.distributed.collectives import Group
+from reid_accel.export.metadata import GraphInfo
 from reid_accel.files import write_csv, write_text
 from reid_accel.models.reid import Architecture
 from reid_accel.retrieval.api import top_k
@@ -33,7 +34,7 @@ def write_predictions(
     queries: Embeddings,
     test: Embeddings,
     attributes: AttributePredictions,
-    architecture: Architecture,
+    architecture: Architecture | GraphInfo,
     config: PredictConfig,
     distances: bool = False,
 ) -> list[Path]:

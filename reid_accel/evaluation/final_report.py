@@ -44,6 +44,7 @@ from reid_accel.reporting.html.pictures import RankList
 from reid_accel.reporting.provenance import hardware, software
 from reid_accel.reporting.schema import FORMAT, Attributes, DataFacts, Junk, ModelFacts, Report, ReportFrame, Training
 from reid_accel.retrieval.embed import AttributePredictions, embed_dataset
+from reid_accel.retrieval.exported import Embedder
 from reid_accel.retrieval.features import Embeddings
 from reid_accel.retrieval.protocol import MARKET
 from reid_accel.training.progress import Progress
@@ -104,7 +105,7 @@ class Embedded:
     attributes: dict[str, AttributePredictions]
 
     @classmethod
-    def by(cls, model: ReIDModel, plan: ReportPlan) -> "Embedded":
+    def by(cls, model: Embedder, plan: ReportPlan) -> "Embedded":
         """Embed each split once."""
         embeddings, attributes = {}, {}
         for split, images in plan.images.items():
@@ -122,7 +123,7 @@ class Scored:
     worst: list[RankList]
 
 
-def score_and_report(model: ReIDModel, plan: ReportPlan, accelerator: Accelerator) -> Report | None:
+def score_and_report(model: Embedder, plan: ReportPlan, accelerator: Accelerator) -> Report | None:
     """Embed every test image once, score, and write report.json, report.html and the predictions.
 
     Every process calls it; process 0 writes and gets the report (the others None).
@@ -183,7 +184,7 @@ def write_report(
     return report
 
 
-def _write_predictions(embedded: Embedded, plan: ReportPlan, model: ReIDModel) -> list[Path]:
+def _write_predictions(embedded: Embedded, plan: ReportPlan, model: Embedder) -> list[Path]:
     """Write the prediction files on process 0; returns the written files."""
     if plan.data.attributes_only:
         names, predicted = embedded.images["test"].name_N, embedded.attributes["test"]
@@ -205,7 +206,7 @@ def _write_predictions(embedded: Embedded, plan: ReportPlan, model: ReIDModel) -
 def _score(embedded: Embedded, plan: ReportPlan, model: ReIDModel) -> Scored:
     """Query against gallery if both are labeled; validation images against each other under each protocol."""
     config, images, metric = plan.config, embedded.images, model.architecture.metric
-    edition, known = plan.data.edition, knows_cameras(model)
+    edition, known = plan.data.edition, isinstance(model, ReIDModel) and knows_cameras(model)
     entries = partial(retrieval_entries, flip=config.flip, crops=config.crops, edition=edition, cameras_given=known)
     scored = Scored([], [], [])
     if plan.data.labeled_test:

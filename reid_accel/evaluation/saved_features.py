@@ -12,8 +12,9 @@ from reid_accel.errors import InputError
 from reid_accel.evaluation.evaluate import retrieval_entries, score_variants
 from reid_accel.evaluation.tracklets import stamped, tracklets_of
 from reid_accel.models.camera_embedding import knows_cameras
-from reid_accel.models.reid import ReIDModel, model_fingerprint
+from reid_accel.models.reid import ReIDModel
 from reid_accel.retrieval.distances import shard_rows
+from reid_accel.retrieval.exported import Embedder, fingerprint_of_model
 from reid_accel.retrieval.feature_files import read_features, remove_old_shards, stage_features
 from reid_accel.retrieval.features import Embeddings
 from reid_accel.retrieval.manifest import read_checked_json, saving, stage_json
@@ -37,11 +38,13 @@ class FeaturesOrigin:
     """Whether the network knew each image's camera: part of the protocol stamp."""
 
     @classmethod
-    def of(cls, model: ReIDModel, data_fingerprint: str, views: ScoreConfig, edition: str = "") -> "FeaturesOrigin":
+    def of(cls, model: Embedder, data_fingerprint: str, views: ScoreConfig, edition: str = "") -> "FeaturesOrigin":
         """The origin of features that a model gives a data set."""
         fingerprint = (
-            f"model {model_fingerprint(model)}, data {data_fingerprint}, flip {views.flip}, crops {views.crops}"
+            f"model {fingerprint_of_model(model)}, data {data_fingerprint}, flip {views.flip}, crops {views.crops}"
         )
+        if not isinstance(model, ReIDModel):
+            return cls(fingerprint, model.architecture.metric, views.flip, views.crops, edition)
         if model.camera_embedding is not None:
             fingerprint += f", cameras {'given' if knows_cameras(model) else 'unknown'}"
         return cls(fingerprint, model.architecture.metric, views.flip, views.crops, edition, knows_cameras(model))

@@ -18,9 +18,9 @@ from reid_accel.data.checks import formula_warning
 from reid_accel.data.dataset import ImageDataset, Ints
 from reid_accel.distributed.collectives import Group
 from reid_accel.files import write_text
-from reid_accel.models.reid import ReIDModel
 from reid_accel.retrieval.api import top_k
 from reid_accel.retrieval.embed import embed_dataset
+from reid_accel.retrieval.exported import Embedder
 from reid_accel.retrieval.features import Embeddings, Float32Array
 from reid_accel.retrieval.protocol import Settings
 from reid_accel.retrieval.tracklets import Pooling, Tracklets, find_tracklets, pooled
@@ -42,7 +42,7 @@ class PredictedTracklets:
 
 
 def predict_tracklets(
-    model: ReIDModel,
+    model: Embedder,
     images: ImageDataset,
     ids: Sequence[str],
     config: PredictConfig,

@@ -62,6 +62,16 @@ class GraphInfo:
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
     @property
+    def groups(self) -> tuple[AttributeGroup, ...]:
+        """The attribute groups whose probabilities the graph returns."""
+        return self.attributes
+
+    @property
+    def num_attribute_values(self) -> int:
+        """The number of values of all groups."""
+        return sum(len(group.values) for group in self.attributes)
+
+    @property
     def flavor(self) -> str:
         """`raw` or `inside`, as in `GraphOptions`."""
         return "inside" if self.normalize == "graph" else "raw"

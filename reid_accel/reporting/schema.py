@@ -69,10 +69,14 @@ class ModelFactsAlways(TypedDict):
 
 class ModelFacts(ModelFactsAlways, total=False):
     """The network. Initial weights: their name (timm's with its tag, or a file's) and their file's hash, None for
-    random ones; reports of older versions lack them."""
+    random ones; reports of older versions lack them. Exported: the scored file of an exported model, its SHA-256 (of
+    an OpenVINO model, of the hashes of both files), and its precision."""
 
     initial_weights: str | None
     initial_weights_sha256: str | None
+    exported_file: str
+    exported_sha256: str
+    exported_precision: str
 
 
 class EpochAlways(TypedDict):

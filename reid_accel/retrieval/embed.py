@@ -5,10 +5,10 @@ of processes, and embeddings are bit-identical. Only attributes are gathered on 
 Legend: N images, B images of a batch or of this process, D feature, A attribute groups.
 """
 
-import functools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial, reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -22,8 +22,9 @@ from reid_accel.data.images import ImageSize, enlarge, to_float
 from reid_accel.data.prefetch import place_crops
 from reid_accel.distributed.collectives import Group
 from reid_accel.hardware import tf32
-from reid_accel.models.reid import Architecture, ReIDModel, comparable
+from reid_accel.models.reid import ReIDModel, comparable
 from reid_accel.retrieval.distances import shard_rows
+from reid_accel.retrieval.exported import Embedder, ExportedModel
 from reid_accel.retrieval.features import Embeddings
 
 
@@ -48,7 +49,7 @@ class _Batch(NamedTuple):
 
 
 def embed_dataset(
-    model: ReIDModel,
+    model: Embedder,
     images: ImageDataset,
     config: PredictConfig,
     progress: Callable[[int], None] | None = None,
@@ -63,7 +64,7 @@ def embed_dataset(
     with a camera embedding is given the images' cameras.
     progress: called after each batch with its number of images. keep_scores: also return the attribute scores.
     Images with tracklets also get their quality: the norm of what metric losses compare, which the neck `bn` takes
-    before batch norm.
+    before batch norm; exported files don't return it.
     """
     group = Group.of()
     rows = shard_rows(len(images), group.size, group.rank)
@@ -77,7 +78,7 @@ def embed_dataset(
     embeddings = Embeddings(
         own.embedding_BD, rows, images.pid_N, images.camera_N, images.name_N, tracklet_N=images.tracklet_N
     )
-    if embeddings.has_tracklets:
+    if embeddings.has_tracklets and isinstance(model, ReIDModel):
         embeddings = replace(embeddings, quality_N=everywhere(own.quality_B).numpy())
     predicted = AttributePredictions(everywhere(own.attribute_BA).numpy(), everywhere(own.junk_score_B))
     return embeddings, replace(predicted, score_NM=everywhere(own.score_BM)) if keep_scores else predicted
@@ -90,37 +91,55 @@ def _batches(rows: range, batch_size: int) -> Iterator[range]:
 
 @torch.no_grad()
 def _predict_rows(
-    model: ReIDModel, images: ImageDataset, rows: range, config: PredictConfig, progress: Callable[[int], None] | None
+    model: Embedder, images: ImageDataset, rows: range, config: PredictConfig, progress: Callable[[int], None] | None
 ) -> _Batch:
-    settings, device = model.architecture, next(model.parameters()).device
-    was_training = model.training
-    model.eval()
-    parts = [
-        _Batch(
-            torch.empty((0, model.feature_size), device=device),
-            torch.empty((0, len(settings.groups)), dtype=torch.int64, device=device),
-            torch.empty(0, device=device),
-            torch.empty((0, settings.num_attribute_values), device=device),
-            torch.empty(0, device=device),
-        )
-    ]
+    settings = model.architecture
     batches = [np.asarray(batch) for batch in _batches(rows, config.batch_size)]
     row_lists = [images.row_N[batch_B] for batch_B in batches]
-    with closing(place_crops(images.crops, device, share=0).batches(row_lists)) as read:
+    with (
+        _evaluating(model) as device,
+        closing(place_crops(images.crops, device, share=0).batches(row_lists)) as read,
+    ):
+        parts = [
+            _Batch(
+                torch.empty((0, model.feature_size), device=device),
+                torch.empty((0, len(settings.groups)), dtype=torch.int64, device=device),
+                torch.empty(0, device=device),
+                torch.empty((0, settings.num_attribute_values), device=device),
+                torch.empty(0, device=device),
+            )
+        ]
         for batch_B, crops_B3HW in zip(batches, read, strict=True):
-            views = _views(enlarge(to_float(crops_B3HW), settings), settings, config)
-            parts.append(_predict_batch(model, views, torch.from_numpy(images.camera_N[batch_B]).to(device)))
+            pixels_B3HW = enlarge(to_float(crops_B3HW), settings)
+            if isinstance(model, ReIDModel):
+                finish = partial(normalize, mean=settings.mean, std=settings.std)
+                camera_B = torch.from_numpy(images.camera_N[batch_B]).to(device)
+                parts.append(_predict_batch(model, _views(pixels_B3HW, settings, config, finish), camera_B))
+            else:  # the graph or its runtime normalizes
+                parts.append(_run_batch(model, _views(pixels_B3HW, settings, config, lambda view: view)))
             if progress is not None:
                 progress(len(crops_B3HW))
-    model.train(was_training)
     return _Batch(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
-def _views(images_B3HW: Tensor, architecture: Architecture, config: PredictConfig) -> Iterator[Tensor]:
-    """The normalized views of float images in 0..1."""
-    for rows, columns in _windows(architecture) if config.crops == 5 else [(slice(None), slice(None))]:
-        seen = enlarge(images_B3HW[:, :, rows, columns], architecture)
-        view = normalize(seen, architecture.mean, architecture.std)
+@contextmanager
+def _evaluating(model: Embedder) -> Iterator[torch.device]:
+    """Evaluation mode within the block; yields the device that images are placed on."""
+    if not isinstance(model, ReIDModel):
+        yield torch.device("cpu")
+        return
+    was_training = model.training
+    model.eval()
+    yield next(model.parameters()).device
+    model.train(was_training)
+
+
+def _views(
+    images_B3HW: Tensor, size: ImageSize, config: PredictConfig, finish: Callable[[Tensor], Tensor]
+) -> Iterator[Tensor]:
+    """The views of float images in 0..1, finished for the network."""
+    for rows, columns in _windows(size) if config.crops == 5 else [(slice(None), slice(None))]:
+        view = finish(enlarge(images_B3HW[:, :, rows, columns], size))
         yield view
         if config.flip:
             yield view.flip(-1)
@@ -149,8 +168,23 @@ def _predict_batch(model: ReIDModel, views: Iterator[Tensor], camera_B: Tensor) 
     return _Batch(embedding_BD, torch.stack(chosen, 1), scores_BM.square().sum(1), scores_BM, quality_B)
 
 
+def _run_batch(model: ExportedModel, views: Iterator[Tensor]) -> _Batch:
+    """What an exported file returns, averaged over views; it has no quality, and attributes only on request."""
+    feature_BD, *probabilities = (_mean(outputs) for outputs in zip(*map(model.outputs, views), strict=True))
+    nothing_B = feature_BD.new_zeros(len(feature_BD))
+    value_BA = torch.stack([group_BV.argmax(1) for group_BV in probabilities], 1) if probabilities else None
+    score_BM = torch.cat([nothing_B[:, None][:, :0], *probabilities], dim=1)
+    return _Batch(
+        comparable(feature_BD, model.architecture.metric),
+        nothing_B[:, None][:, :0].long() if value_BA is None else value_BA,
+        score_BM.square().sum(1),
+        score_BM,
+        nothing_B,
+    )
+
+
 def _mean(tensors: Sequence[Tensor]) -> Tensor:
-    return functools.reduce(torch.add, tensors) / len(tensors)
+    return reduce(torch.add, tensors) / len(tensors)
 
 
 def place_by_row(rows_N: Tensor, columns: tuple[Tensor, ...], num_images: int) -> tuple[Tensor, ...]:
