@@ -154,9 +154,9 @@ def _export(
         model: Model folder of a run (RUN/model), or a hub's user/name.
         module: Python module to import first, which registers your own backbone with timm.
     """
-    from reid_accel.export.write import export
+    from reid_accel.evaluation.int8 import export_with_int8
 
-    for line in export(model, settings, module).lines():
+    for line in export_with_int8(model, settings, module):
         print(visible(line, kept=""))
     return SUCCESS
 

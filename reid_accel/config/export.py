@@ -1,5 +1,6 @@
 """Settings of `reid-accel export`. No torch here: they are checked before it is imported."""
 
+import math
 import re
 from dataclasses import dataclass, fields
 from typing import Annotated, Literal
@@ -73,6 +74,10 @@ class ExportConfig(GraphOptions):
     """Tools to write files for, separated by commas: boxmot, ultralytics, deepstream, roboflow, triton."""
     out: str | None = None
     """New folder; unset: `export` beside the model's folder."""
+    int8: bool = False
+    """Also write model-int8.onnx, quantized with images of the run, which must be there."""
+    max_drop: float = 0.5
+    """Refuse int8 if the mAP of the run's query and gallery falls by this many points or more."""
     images: str | None = None
     """An image or a folder of images, to prove the export on as well."""
     overwrite: bool = False
@@ -83,6 +88,13 @@ class ExportConfig(GraphOptions):
         expand_homes(self, ("out", "images"))
         object.__setattr__(self, "to", chosen("--to", self.to, tuple(FORMATS)))
         object.__setattr__(self, "tools", chosen("--for", self.tools, TOOLS))
+        check(math.isfinite(self.max_drop) and self.max_drop > 0, "--max-drop", "positive", self.max_drop)
+        check(
+            not self.int8 or ("onnx" in self.to and not self.half),
+            "--int8",
+            "used with --to onnx, without --half",
+            True,
+        )
         check(bool(self.to), "--to", f"one or more of {', '.join(FORMATS)}", "nothing")
 
     @property

@@ -52,6 +52,9 @@ class GraphInfo:
     """float32, half, or int8."""
     padding: tuple[int, ...] = LETTERBOX_COLOR
     """Red, green, blue, from 0 to 255."""
+    mean_ap_float32: float | None = None
+    """Of an int8 file: the mAP of the run's query and gallery before quantization, and `mean_ap`, after it."""
+    mean_ap: float | None = None
     model_fingerprint: str = ""
     """Of the model that was exported: the one that saved features name."""
     software: tuple[str, ...] = ()

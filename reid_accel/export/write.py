@@ -94,6 +94,8 @@ def export_to(model: ReIDModel, out: str | Path, settings: Mapping[str, Any]) ->
     if unknown:
         raise InputError(f"there is no setting {unknown[0]} of an export; there are {', '.join(known)}")
     config = ExportConfig(**{**settings, "out": str(out)})
+    if config.int8:
+        raise InputError("int8 needs the images of a run: use `reid-accel export RUN/model --int8`")
     images = find_images(Path(config.images)) if config.images else []
     return export_model(model, config, chosen_folder("", config), images).folder
 
