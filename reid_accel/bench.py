@@ -4,6 +4,7 @@ python -m reid_accel.bench retrieval --quick
 python -m reid_accel.bench train --vs-pil --config configs/market1501.yaml --data.root FOLDER
 accelerate launch -m reid_accel.bench train
 python -m reid_accel.bench listing --files 200000
+python -m reid_accel.bench export --model RUN/model --export RUN/export
 python -m reid_accel.bench gpu --budget 480 --json gpu.json
 accelerate launch --num_processes 8 -m reid_accel.bench gpu
 """
@@ -62,6 +63,26 @@ class ListingBench:
     """File for the results as JSON."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExportBench:
+    """Speed of a model in PyTorch, ONNX Runtime and OpenVINO on the processor, in turns."""
+
+    model: str
+    """Model folder (RUN/model) or hub repository (user/name)."""
+    export: Path | None = None
+    """Folder of its export to onnx,openvino, with model-int8.onnx if that is to be measured; unset: exported anew."""
+    batch_sizes: tuple[int, ...] = (1, 8, 32)
+    """Images per batch."""
+    turns: int = 12
+    """Turns of a quarter second for each engine."""
+    compiled: bool = True
+    """Measure torch.compile, too, which takes a minute per batch size and needs a C++ compiler."""
+    threads: int = 0
+    """Threads of each engine; 0: all cores."""
+    json: Path | None = None
+    """File for the results as JSON."""
+
+
 def bench_listing(arguments: Sequence[str]) -> None:
     """The work between a folder and the first batch."""
     import tyro
@@ -71,6 +92,28 @@ def bench_listing(arguments: Sequence[str]) -> None:
     from reid_accel.benchmarks import listing
 
     listing.run(given.files, given.folder, min(given.store_files, given.files), given.json)
+
+
+def bench_export(arguments: Sequence[str]) -> None:
+    """Speed of exported files."""
+    import tyro
+
+    given = tyro.cli(ExportBench, args=arguments, prog="bench export")
+
+    import torch
+
+    from reid_accel.benchmarks import export
+    from reid_accel.hardware import cpu_threads
+
+    torch.set_num_threads(cpu_threads(given.threads))
+    export.run(
+        given.model,
+        export_folder=given.export,
+        batch_sizes=given.batch_sizes,
+        turns=given.turns,
+        compiled=given.compiled,
+        json_path=given.json,
+    )
 
 
 def bench_retrieval(arguments: Sequence[str]) -> None:
@@ -125,17 +168,18 @@ def bench_gpu(arguments: Sequence[str]) -> int:
         return measure(arguments)
 
 
-USAGE = """usage: bench {retrieval,train,listing,gpu} ...
+USAGE = """usage: bench {retrieval,train,export,listing,gpu} ...
 
 retrieval  scoring and re-ranking against plain retrieval
 train      whether the device waits for data, the bottleneck, a recommended batch size
 listing    listing, checks, fingerprint and crop store of a large made set
+export     a model in PyTorch, ONNX Runtime and OpenVINO, side by side
 gpu        correctness and speed on a GPU
 
 `bench NAME --help` lists the options of a benchmark."""
 
 
-ON_ANY_MACHINE = ("retrieval", "train", "listing")
+ON_ANY_MACHINE = ("retrieval", "train", "export", "listing")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -162,6 +206,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             bench_training(words[1:], watchdog)
         elif name == "listing":
             bench_listing(words[1:])
+        elif name == "export":
+            bench_export(words[1:])
         else:
             bench_retrieval(words[1:])
 

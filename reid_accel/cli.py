@@ -118,7 +118,7 @@ def _doctor() -> None:
 
 
 def _bench() -> None:
-    """Measure training and retrieval on this machine."""
+    """Measure training, retrieval and exported files on this machine."""
 
 
 def _split() -> None:

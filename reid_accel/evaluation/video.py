@@ -3,8 +3,6 @@
 Legend: K tracklets, A attribute groups, M values of all groups, N images, Q queries.
 """
 
-import csv
-import io
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +15,7 @@ from reid_accel.config.schema import PredictConfig
 from reid_accel.data.checks import formula_warning
 from reid_accel.data.dataset import ImageDataset, Ints
 from reid_accel.distributed.collectives import Group
-from reid_accel.files import write_text
+from reid_accel.files import write_csv
 from reid_accel.retrieval.api import top_k
 from reid_accel.retrieval.embed import embed_dataset
 from reid_accel.retrieval.exported import Embedder
@@ -82,7 +80,7 @@ def write_tracklets(folder: Path, predicted: PredictedTracklets) -> Path:
         [name, number, *(group.values[value] for group, value in zip(predicted.groups, values, strict=True))]
         for name, number, values in zip(names, predicted.num_images_K, predicted.value_KA, strict=True)
     ]
-    _write_csv(path, ["id", "images", *(group.name for group in predicted.groups)], rows)
+    write_csv(path, [["id", "images", *(group.name for group in predicted.groups)], *rows])
     _warn_of_formulas(names, TRACKLETS_FILE)
     return path
 
@@ -102,17 +100,9 @@ def write_tracklet_ranks(folder: Path, queries: Embeddings, tracklets: Embedding
             for query, found, distances in zip(queries.name_N, rows_QK.tolist(), distance_QK.tolist(), strict=True)
             for rank, (row, distance) in enumerate(zip(found, distances, strict=True), 1)
         ]
-        _write_csv(path, ["query", "rank", "id", "distance"], rows)
+        write_csv(path, [["query", "rank", "id", "distance"], *rows])
         _warn_of_formulas([*queries.name_N, *tracklets.name_N], TRACKLET_RANKS_FILE)
     return path
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
 
 
 def _warn_of_formulas(names: Sequence[str], file_name: str) -> None:
