@@ -5,8 +5,10 @@ each activation is that of the calibration images. Legend: B batch, H W pixels.
 """
 
 import logging
+import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -59,11 +61,10 @@ def quantize(
     """
     if not batches:
         raise InputError("--int8 needs calibration images: the images of the run's training split")
-    quantization = package("onnxruntime.quantization", "--int8")
-    onnx = package("onnx", "--int8")
-    preprocessing = package("onnxruntime.quantization.shape_inference", "--int8")
-    level = logging.root.level
-    with tempfile.TemporaryDirectory() as scratch:
+    onnx, level = package("onnx", "--int8"), logging.root.level
+    with _path_kept(), tempfile.TemporaryDirectory() as scratch:
+        quantization = package("onnxruntime.quantization", "--int8")
+        preprocessing = package("onnxruntime.quantization.shape_inference", "--int8")
         prepared, written = Path(scratch, "prepared.onnx"), Path(scratch, "int8.onnx")
         try:
             preprocessing.quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
@@ -87,6 +88,16 @@ def quantize(
         quantized = replace(info, precision="int8")
         onnx_file.save(onnx.load(str(written)), quantized, target)
     return quantized
+
+
+@contextmanager
+def _path_kept() -> Iterator[None]:
+    """ONNX Runtime puts a folder of its own on Python's path, where modules of common names would hide others."""
+    before = list(sys.path)
+    try:
+        yield
+    finally:
+        sys.path[:] = before
 
 
 def ends(model: "object") -> list[str]:
