@@ -72,7 +72,7 @@ def write_predictions(
 
 
 def write_attributes(
-    folder: Path, names: Sequence[str], attributes: AttributePredictions, architecture: Architecture
+    folder: Path, names: Sequence[str], attributes: AttributePredictions, architecture: Architecture | GraphInfo
 ) -> Path:
     """Write attributes.csv: a row per image, with the most likely value of each attribute group in words."""
     path = folder / ATTRIBUTES_FILE
