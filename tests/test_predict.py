@@ -119,7 +119,7 @@ def test_names_that_the_files_cannot_contain_are_refused_before_anything_is_embe
 ) -> None:
     path = next(path for path in images.iterdir() if path.is_file())
     path.rename(path.with_name("a,b.png"))
-    monkeypatch.setattr(predict_script, "load_model", None)
+    monkeypatch.setattr(predict_script, "load_embedder", None)
     said = refused(capsys, save_model(tmp_path / "model"), images, images)
     assert "the file name 'a,b.png' contains a comma, a colon or a quotation mark" in said
 
