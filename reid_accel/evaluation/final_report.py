@@ -32,7 +32,7 @@ from reid_accel.evaluation.evaluate import (
 )
 from reid_accel.evaluation.rank_lists import Pictured, rank_lists, with_names
 from reid_accel.evaluation.saved_features import FeaturesOrigin, write_saved_features
-from reid_accel.evaluation.tracklets import stamped, tracklets_of
+from reid_accel.evaluation.tracklets import compared, stamped
 from reid_accel.files import write_json
 from reid_accel.hub import push
 from reid_accel.models.camera_embedding import knows_cameras
@@ -203,14 +203,17 @@ def _write_predictions(embedded: Embedded, plan: ReportPlan, model: Embedder) ->
     return [write_junk_scores(plan.folder, embedded.images["gallery"].name_N, embedded.attributes["gallery"])]
 
 
-def _score(embedded: Embedded, plan: ReportPlan, model: ReIDModel) -> Scored:
+def _score(embedded: Embedded, plan: ReportPlan, model: Embedder) -> Scored:
     """Query against gallery if both are labeled; validation images against each other under each protocol."""
     config, images, metric = plan.config, embedded.images, model.architecture.metric
     edition, known = plan.data.edition, isinstance(model, ReIDModel) and knows_cameras(model)
     entries = partial(retrieval_entries, flip=config.flip, crops=config.crops, edition=edition, cameras_given=known)
     scored = Scored([], [], [])
     if plan.data.labeled_test:
-        query, gallery = (_compared(split, embedded, config, metric) for split in ("query", "gallery"))
+        query, gallery = (
+            compared(Pictured(images[split], embedded.embeddings[split]), split, config.tracklets, metric)
+            for split in ("query", "gallery")
+        )
         query = replace(query, embeddings=query.embeddings.gathered(Group.of()))
         scores = score_variants(query.embeddings, gallery.embeddings, metric, config)
         shown = rank_lists(query, gallery, scores[0], config.shown_queries) if scores else ([], [])
@@ -235,15 +238,6 @@ def _score(embedded: Embedded, plan: ReportPlan, model: ReIDModel) -> Scored:
             )
             scored = Scored(scored.entries, *shown)
     return scored
-
-
-def _compared(split: str, embedded: Embedded, config: ScoreConfig, metric: str) -> Pictured:
-    """The images of a split, or one for each tracklet."""
-    images, embeddings = embedded.images[split], embedded.embeddings[split]
-    if config.tracklets is None:
-        return Pictured(images, embeddings)
-    tracklets, pooled = tracklets_of(embeddings, split, config.tracklets, metric, Group.of())
-    return Pictured(images.select(tracklets.first_K), pooled)
 
 
 def _protocols_within(plan: ReportPlan) -> tuple[str, ...]:
