@@ -1,4 +1,4 @@
-"""What the README shows must be there and be understood."""
+"""What README.md, DATA.md and EXPORT.md show must be there and be understood."""
 
 import re
 import shlex
@@ -15,6 +15,7 @@ from reid_accel.config.schema import Config, PredictionConfig, ScoringConfig
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = "\n".join((REPOSITORY / name).read_text(encoding="utf-8") for name in ("README.md", "DATA.md", "EXPORT.md"))
 KINDS = {"train": Config, "score": ScoringConfig, "predict": PredictionConfig}
 
 
@@ -25,9 +26,10 @@ def understand(script: str, arguments: list[str]) -> None:
 
 
 def shown_commands() -> list[str]:
-    """Every line of the README's shell blocks."""
-    blocks = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
-    return [line for block in blocks for line in block.replace("\\\n", " ").splitlines() if line.strip()]
+    """Every line of the documents' shell blocks, once."""
+    blocks = re.findall(r"```bash\n(.*?)```", DOCUMENTS, flags=re.DOTALL)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines() if line.strip()]
+    return list(dict.fromkeys(lines))
 
 
 def test_there_are_commands() -> None:
@@ -50,7 +52,7 @@ def test_launch_commands_are_understood(command: str, monkeypatch: pytest.Monkey
         understand(script, words[place + 1 :])
 
 
-@pytest.mark.parametrize("command", [c for c in shown_commands() if c.startswith("python ")])
+@pytest.mark.parametrize("command", [c for c in shown_commands() if c.startswith("python -m ")])
 def test_python_commands_run(command: str) -> None:
     words = shlex.split(command)
     done = subprocess.run([sys.executable, *words[1:]], cwd=REPOSITORY, capture_output=True, text=True)
@@ -75,9 +77,9 @@ def test_our_command_is_understood(
 
 
 def test_files_that_the_readme_names_exist() -> None:
-    for name in re.findall(r"\]\(([^)#:]+)\)", README):
+    for name in re.findall(r"\]\(([^)#:]+)\)", DOCUMENTS):
         assert (REPOSITORY / name).exists(), name
-    for name in re.findall(r"`((?:configs|launch|tests|reid_accel)/[\w./-]*)`", README):
+    for name in re.findall(r"`((?:configs|launch|tests|reid_accel)/[\w./-]*)`", DOCUMENTS):
         assert (REPOSITORY / name).exists(), name
 
 

@@ -31,6 +31,7 @@ from reid_accel.export.quantize import METHODS, Int8Method, quantize
 from reid_accel.export.runtimes import as_tensor, graph_input
 from reid_accel.export.write import NAME, Exported, export
 from reid_accel.files import replacing
+from reid_accel.models.model_folder import check_model_name
 from reid_accel.models.reid import load_model
 from reid_accel.retrieval.embed import embed_dataset
 from reid_accel.retrieval.exported import ExportedModel, load_exported
@@ -72,6 +73,7 @@ def export_with_int8(name: str, config: ExportConfig, module: str | None = None)
     """
     if not config.int8:
         return export(name, config, module).lines()
+    check_model_name(name)
     run = run_config(name)
     data = open_data(run.data, load_model(name, module).architecture, for_training=False)
     if not data.labeled_test:
