@@ -69,6 +69,10 @@ def recipe_config(kind: type[C], name: str) -> C:
     return _parse_recipe(kind, recipe_flags(kind, recipe), recipe)
 
 
+LAUNCHED = ("reid-accel train", "reid-accel score", "reid-accel predict")
+"""Commands that several processes can run."""
+
+
 def _parse(kind: type[Any], words: Sequence[str], **more: Any) -> Any:
     with shown_as_it_is(words):
         return tyro.cli(
@@ -103,7 +107,7 @@ def _description(kind: type, default_recipe: str | None) -> str:
             f"recipes` lists them; default: {default_recipe}); flags take precedence."
         )
     names = ", ".join(_sections(kind))
-    if _command().startswith("reid-accel "):
+    if _command() in LAUNCHED:
         recipes += "\n`--nproc N`: use N processes; `--launch FILE`: start with an accelerate launch file."
     return f"{kind.__doc__}\n{recipes}\n`--help SECTION` shows the settings of one section: {names}."
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from reid_accel.config.data import COLUMNS
+from reid_accel.data.labeled_rows import GALLERY, MEANINGS, QUERY, TRAIN
 from reid_accel.data.listing import (
     UNKNOWN_CAMERA,
     UNSPLIT,
@@ -26,10 +27,9 @@ from reid_accel.errors import InputError, listed, shortened
 
 REQUIRED = ("path", "person")
 SPLIT_WORDS = {
-    **dict.fromkeys(("train", "training", "bounding_box_train"), "train"),
-    **dict.fromkeys(("query", "queries", "probe"), "query"),
-    **dict.fromkeys(("gallery", "bounding_box_test"), "gallery"),
-    TEST: TEST,
+    **{word: split for split in (TRAIN, QUERY, GALLERY, TEST) for word in MEANINGS[split]},
+    "bounding_box_train": TRAIN,
+    "bounding_box_test": GALLERY,
 }
 
 
