@@ -11,8 +11,8 @@ from reid_accel.config.recipes import DEFAULT_RECIPE
 from reid_accel.config.schema import Config, DataConfig, PredictionConfig, ScoringConfig, added_set
 from reid_accel.config.scoring import is_exported
 from reid_accel.data.checks import check_listing, check_names
-from reid_accel.data.forms import check_dataset, read_dataset
 from reid_accel.data.listing import find_images
+from reid_accel.data.reading import check_dataset, read_dataset
 from reid_accel.data.video_crops import list_video_crops
 from reid_accel.errors import InputError
 from reid_accel.models.model_folder import check_model_name

@@ -15,7 +15,7 @@ from reid_accel.attributes.annotations import read_course_csv, read_market_mat
 from reid_accel.config.parse import recipe_config
 from reid_accel.config.schema import Config, ScoreConfig
 from reid_accel.course.submission import check_classification, submission_kind
-from reid_accel.data.layouts import Course, MarketLayout, Msmt17
+from reid_accel.data.forms.layouts import Course, MarketLayout, Msmt17
 from reid_accel.errors import InputError
 from reid_accel.evaluation.saved_features import ABOUT_FILE, score_saved_features
 from reid_accel.models.backbone import build_backbone, load_pretrained

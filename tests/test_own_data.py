@@ -11,8 +11,8 @@ from helpers.made_vehicles import make_vehicleid, make_veri
 from helpers.relaid import Splits, as_market
 
 from reid_accel.config.schema import DataConfig
-from reid_accel.data.forms import read_dataset
 from reid_accel.data.listing import Listing
+from reid_accel.data.reading import read_dataset
 from reid_accel.data.tables import tables_of
 from reid_accel.score import main as score
 from reid_accel.train import main as train

@@ -11,8 +11,8 @@ from helpers.relaid import as_folders, as_market, as_table
 
 from reid_accel.cli import main as command
 from reid_accel.config.schema import DataConfig
-from reid_accel.data.forms import read_dataset
 from reid_accel.data.listing import Listing
+from reid_accel.data.reading import read_dataset
 from reid_accel.retrieval.protocol import MARKET, NO_CAMERA_RULE, TRACKLET_RULE
 from reid_accel.score import main as score
 from reid_accel.train import main as train

@@ -22,9 +22,9 @@ from reid_accel.config.data import DataConfig
 from reid_accel.data.checks import check_listing
 from reid_accel.data.crop_cache import Decoding, open_crop_cache
 from reid_accel.data.dataset import ImageDataset
-from reid_accel.data.forms import check_dataset
 from reid_accel.data.left_out import left_out_warnings
 from reid_accel.data.listing import fingerprint_of
+from reid_accel.data.reading import check_dataset
 from reid_accel.data.scan import forget_entries
 from reid_accel.data.sets import list_dataset
 from reid_accel.errors import InputError

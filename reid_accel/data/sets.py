@@ -4,10 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from reid_accel.config.data import DataConfig
-from reid_accel.data.forms import place_of, read_dataset
-from reid_accel.data.layouts import Course, Layout, MarketLayout
+from reid_accel.data.forms.layouts import Course, Layout, MarketLayout
 from reid_accel.data.left_out import left_out_warnings
 from reid_accel.data.listing import Listing, nobody_warnings
+from reid_accel.data.reading import place_of, read_dataset
 from reid_accel.data.scan import forget_entries
 from reid_accel.synthetic.market import SyntheticMarket, cached_synthetic_market
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from reid_accel.config.parse import parse
 from reid_accel.config.split import SplitConfig
 from reid_accel.data.cache_dir import cache_folder, writable_cache
+from reid_accel.data.forms.table_writer import write_table
 from reid_accel.data.listing import ImageFile, describe
 from reid_accel.data.sets import list_dataset
-from reid_accel.data.table_writer import write_table
 from reid_accel.errors import InputError
 
 

@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def check(config: DoctorConfig) -> None:
     """Raise InputError when a path can't be what is meant. Data sets that are drawn are not checked."""
-    from reid_accel.data.forms import check_dataset
+    from reid_accel.data.reading import check_dataset
     from reid_accel.models.model_folder import check_model_name
 
     if not config.data.name.startswith("synthetic"):

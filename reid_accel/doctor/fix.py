@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from reid_accel.attributes.vocabulary import UNKNOWN
+from reid_accel.data.forms.table_writer import write_table
 from reid_accel.data.listing import ImageFile, Listing
-from reid_accel.data.table_writer import write_table
 from reid_accel.doctor.examine import Diagnosis
 from reid_accel.doctor.findings import TRAIN, Place, number_of
 from reid_accel.errors import InputError

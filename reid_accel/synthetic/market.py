@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 DRAWING_VERSION = 1
 """Increase it when the images for given settings change, so that old caches are not used."""
 
-# the layouts that are written: those that `data.layouts` and `data.listing` read
+# the layouts that are written: those that `data.forms.layouts` and `data.listing` read
 MARKET_FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
 MARKET_ATTRIBUTES = "market_attribute.mat"
 COURSE_FOLDERS = {"train": "train", "queries": "queries", "test": "test"}

@@ -13,7 +13,7 @@ from reid_accel.attributes.vocabulary import AttributeGroup
 from reid_accel.config.schema import DataConfig
 from reid_accel.data import crop_cache
 from reid_accel.data.checks import check_added_listing, check_listing, formula_warning
-from reid_accel.data.layouts import MarketLayout
+from reid_accel.data.forms.layouts import MarketLayout
 from reid_accel.data.listing import ImageFile, Listing
 from reid_accel.data.open import open_data
 from reid_accel.data.tables import listing_of, load

@@ -10,7 +10,7 @@ from reid_accel.attributes.annotations import write_market_mat
 from reid_accel.attributes.vocabulary import MARKET_GROUPS, AttributeGroup
 from reid_accel.config.schema import DataConfig, ModelConfig
 from reid_accel.data.concat import joined
-from reid_accel.data.layouts import MarketLayout
+from reid_accel.data.forms.layouts import MarketLayout
 from reid_accel.data.listing import ImageFile, Listing
 from reid_accel.data.open import open_data
 from reid_accel.data.splits import split_training_images

@@ -7,7 +7,7 @@ import pytest
 
 from reid_accel.data.crop_cache import Decoding
 from reid_accel.data.dataset import ImageDataset, SkippedImage, decode_images, open_unlabeled
-from reid_accel.data.layouts import MarketLayout
+from reid_accel.data.forms.layouts import MarketLayout
 from reid_accel.data.listing import ImageFile
 from reid_accel.errors import InputError
 

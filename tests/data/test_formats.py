@@ -14,10 +14,10 @@ from helpers.made_sets import draw_image
 from PIL import Image
 
 from reid_accel.config.schema import DataConfig
-from reid_accel.data.forms import check_dataset, read_dataset
+from reid_accel.data.forms.mot import Mot, Selection
 from reid_accel.data.images import read_crop
 from reid_accel.data.listing import UNSPLIT, Listing
-from reid_accel.data.mot import Mot, Selection
+from reid_accel.data.reading import check_dataset, read_dataset
 from reid_accel.errors import InputError
 
 Pixels = npt.NDArray[np.uint8]
@@ -203,7 +203,7 @@ def listing_of(form: str, root: Path, ending: str, contents: list[bytes]) -> Lis
     config = DataConfig(**{**vars(config), "cache_dir": str(root.parent / "cache")})
     check_dataset(config)
     if form == "mot":  # a person of one image cannot be scored
-        from reid_accel.data.forms import layout_of
+        from reid_accel.data.reading import layout_of
 
         return layout_of(config).read(root)
     return read_dataset(config)

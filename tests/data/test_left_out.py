@@ -7,7 +7,7 @@ from helpers.made_sets import draw_image, make_market, make_msmt17
 from reid_accel.attributes.annotations import write_course_csv
 from reid_accel.config.schema import DataConfig
 from reid_accel.data import load
-from reid_accel.data.layouts import MarketLayout
+from reid_accel.data.forms.layouts import MarketLayout
 from reid_accel.data.left_out import left_out, names_by_folder
 from reid_accel.data.listing import list_images
 from reid_accel.data.sets import list_dataset

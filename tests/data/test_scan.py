@@ -11,7 +11,7 @@ import pytest
 from helpers.made_sets import draw_image, make_market, make_msmt17
 
 from reid_accel.data import scan
-from reid_accel.data.layouts import MarketLayout, Msmt17
+from reid_accel.data.forms.layouts import MarketLayout, Msmt17
 from reid_accel.data.listing import IMAGE_ENDINGS, find_images, list_images
 from reid_accel.data.paths import Paths
 from reid_accel.data.scan import are_there, entries_of, forget_entries, states_of

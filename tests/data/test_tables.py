@@ -12,7 +12,7 @@ from reid_accel.attributes.annotations import write_course_csv, write_market_mat
 from reid_accel.attributes.vocabulary import MARKET_GROUPS
 from reid_accel.config.schema import DataConfig
 from reid_accel.data import load
-from reid_accel.data.layouts import MarketLayout
+from reid_accel.data.forms.layouts import MarketLayout
 from reid_accel.data.open import open_data
 from reid_accel.data.splits import split_training_images
 from reid_accel.data.tables import listing_of, tables_of

@@ -10,7 +10,7 @@ from helpers.launching import read_json
 from helpers.made_sets import make_tracked_market
 
 from reid_accel.config.schema import ModelConfig
-from reid_accel.data.layouts import MarketLayout
+from reid_accel.data.forms.layouts import MarketLayout
 from reid_accel.models.architecture import Architecture
 from reid_accel.models.reid import ReIDModel
 from reid_accel.retrieval.api import evaluate

@@ -31,7 +31,7 @@ from reid_accel.config.schema import Config, DataConfig, ModelConfig, ScoreConfi
 from reid_accel.course.submission import write_classification, write_rank_lists
 from reid_accel.data.crop_cache import Decoding
 from reid_accel.data.dataset import open_unlabeled
-from reid_accel.data.layouts import Course, Layout, MarketLayout, Msmt17
+from reid_accel.data.forms.layouts import Course, Layout, MarketLayout, Msmt17
 from reid_accel.data.open import open_data
 from reid_accel.distributed.setup import process_group_scope
 from reid_accel.evaluation.saved_features import score_saved_features

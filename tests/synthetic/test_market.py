@@ -17,7 +17,7 @@ from PIL import Image
 from reid_accel.attributes.annotations import read_course_csv, read_market_mat
 from reid_accel.attributes.vocabulary import MARKET_GROUPS
 from reid_accel.data import listing
-from reid_accel.data.layouts import Course, MarketLayout
+from reid_accel.data.forms.layouts import Course, MarketLayout
 from reid_accel.errors import InputError
 from reid_accel.synthetic import market as synthetic
 from reid_accel.synthetic.figures import draw_person

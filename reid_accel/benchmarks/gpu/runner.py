@@ -24,7 +24,7 @@ from reid_accel.benchmarks.gpu.setup import Setup, machine, missing_device
 from reid_accel.benchmarks.gpu.usual_loop import compared
 from reid_accel.benchmarks.gpu.worker import Ended, Started, work
 from reid_accel.config.schema import DataConfig
-from reid_accel.data.forms import check_dataset
+from reid_accel.data.reading import check_dataset
 from reid_accel.errors import InputError, explaining_os_errors
 from reid_accel.terminal import open_output, visible
 

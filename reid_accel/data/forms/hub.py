@@ -17,12 +17,15 @@ class Hub:
 
     def check(self, root: Path) -> None:
         """See `Layout`. A set of the hub is downloaded; no image is written."""
-        from reid_accel.data.hub_tables import columns_of, open_tables  # imported late, since it imports `datasets`
+        from reid_accel.data.forms.hub_tables import (  # imported late, since it imports `datasets`
+            columns_of,
+            open_tables,
+        )
 
         columns_of(open_tables(str(root)), self.columns)
 
     def read(self, root: Path) -> Listing:
         """See `Layout`. Images that are stored in the tables are written to files in the cache once."""
-        from reid_accel.data.hub_listing import read_set
+        from reid_accel.data.forms.hub_listing import read_set
 
         return read_set(str(root), self.columns, self.cache_dir)

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from reid_accel.config.data import NO_CAMERAS
-from reid_accel.data.camera_pattern import cameras_by_pattern
+from reid_accel.data.forms.camera_pattern import cameras_by_pattern
+from reid_accel.data.forms.naming import camera_numbers, names_given, natural_key, numbers_of
 from reid_accel.data.listing import (
     UNKNOWN_CAMERA,
     UNKNOWN_TRACKLET,
@@ -18,7 +19,6 @@ from reid_accel.data.listing import (
     is_image_name,
     no_images,
 )
-from reid_accel.data.naming import camera_numbers, names_given, natural_key, numbers_of
 from reid_accel.data.people_split import TEST
 from reid_accel.data.scan import entries_of
 from reid_accel.errors import InputError, listed

@@ -8,16 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from reid_accel.config.data import DataConfig
-from reid_accel.data.attribute_sets import DukeAttributes, Pa100k, Peta, Rap
 from reid_accel.data.cache_dir import cache_folder
-from reid_accel.data.folders import Folders
-from reid_accel.data.hub import Hub
-from reid_accel.data.layouts import Layout, layout_named
+from reid_accel.data.forms.attribute_sets import DukeAttributes, Pa100k, Peta, Rap
+from reid_accel.data.forms.folders import Folders
+from reid_accel.data.forms.hub import Hub
+from reid_accel.data.forms.layouts import Layout, layout_named
+from reid_accel.data.forms.table_file import TableFile
+from reid_accel.data.forms.vehicleid import VehicleId
+from reid_accel.data.forms.veri import Veri
 from reid_accel.data.listing import UNSPLIT, Listing
 from reid_accel.data.people_split import lacks_queries, split_people
-from reid_accel.data.table_file import TableFile
-from reid_accel.data.vehicleid import VehicleId
-from reid_accel.data.veri import Veri
 from reid_accel.errors import InputError, listed
 
 
@@ -47,7 +47,7 @@ def layout_of(config: DataConfig) -> Layout:
 
 
 def _mot(config: DataConfig) -> Layout:
-    from reid_accel.data.mot import Mot, Selection  # imported late, since it imports torch
+    from reid_accel.data.forms.mot import Mot, Selection  # imported late, since it imports torch
 
     tracks = None if config.tracks is None else Path(config.tracks)
     selection = Selection(config.every, config.min_height_px, config.min_visibility)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from reid_accel.data.naming import camera_numbers, names_given, numbered, numbers_of, two_spellings
+from reid_accel.data.forms.naming import camera_numbers, names_given, numbered, numbers_of, two_spellings
 from reid_accel.errors import InputError
 
 

@@ -13,7 +13,7 @@ from typing import ClassVar, Protocol
 
 from reid_accel.attributes.annotations import PersonAttributes, read_course_csv, read_market_mat, whole_number
 from reid_accel.attributes.vocabulary import MARKET_GROUPS
-from reid_accel.data.body_images import body_images, has_body_images
+from reid_accel.data.forms.body_images import body_images, has_body_images
 from reid_accel.data.listing import (
     ImageFile,
     Listing,

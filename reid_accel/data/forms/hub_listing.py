@@ -7,7 +7,7 @@ from pathlib import Path
 
 from reid_accel.attributes.vocabulary import UNKNOWN, AttributeGroup
 from reid_accel.data.cache_dir import writable_cache
-from reid_accel.data.hub_tables import (
+from reid_accel.data.forms.hub_tables import (
     CAMERA,
     IMAGE,
     NAME,
@@ -25,7 +25,7 @@ from reid_accel.data.hub_tables import (
     labels,
     open_tables,
 )
-from reid_accel.data.labeled_rows import (
+from reid_accel.data.forms.labeled_rows import (
     Row,
     counted_from_1,
     meant_splits,

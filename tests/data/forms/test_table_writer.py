@@ -14,9 +14,9 @@ from reid_accel.attributes.vocabulary import MARKET_GROUPS, AttributeGroup
 from reid_accel.cli import main
 from reid_accel.config.parse import parse
 from reid_accel.config.schema import Config, DataConfig
-from reid_accel.data.forms import read_dataset
+from reid_accel.data.forms.table_writer import write_table
 from reid_accel.data.listing import ImageFile, Listing
-from reid_accel.data.table_writer import write_table
+from reid_accel.data.reading import read_dataset
 from reid_accel.errors import InputError
 
 

@@ -5,9 +5,9 @@ import re
 from collections.abc import Sequence
 from datetime import datetime, timezone
 
+from reid_accel.data.forms.naming import are_whole, numbers_of
+from reid_accel.data.forms.table_rows import Rows
 from reid_accel.data.listing import UNKNOWN_TIME, UNKNOWN_TRACKLET
-from reid_accel.data.naming import are_whole, numbers_of
-from reid_accel.data.table_rows import Rows
 from reid_accel.errors import InputError, shortened
 
 PER_SECOND = 1_000_000

@@ -26,9 +26,9 @@ from helpers.made_attribute_sets import (
 from reid_accel.attributes.duke import DUKE_GROUPS, read_duke_mat
 from reid_accel.config.schema import DataConfig, ModelConfig
 from reid_accel.data.checks import check_listing
-from reid_accel.data.forms import check_dataset, read_dataset
 from reid_accel.data.listing import UNKNOWN_CAMERA, UNLABELED_PID, Listing
 from reid_accel.data.open import open_data
+from reid_accel.data.reading import check_dataset, read_dataset
 from reid_accel.data.splits import split_training_images
 from reid_accel.errors import InputError
 

@@ -9,9 +9,9 @@ from helpers.made_sets import draw_image
 from helpers.relaid import as_folders, content_fingerprint
 
 from reid_accel.config.schema import DataConfig
-from reid_accel.data.folders import Folders
-from reid_accel.data.forms import check_dataset, read_dataset
+from reid_accel.data.forms.folders import Folders
 from reid_accel.data.listing import UNKNOWN_CAMERA, UNSPLIT, ImageFile, Listing
+from reid_accel.data.reading import check_dataset, read_dataset
 from reid_accel.errors import InputError
 
 

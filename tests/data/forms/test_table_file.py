@@ -11,9 +11,9 @@ from helpers.relaid import as_table, content_fingerprint
 
 from reid_accel.attributes.vocabulary import MARKET_GROUPS, AttributeGroup
 from reid_accel.config.schema import DataConfig
-from reid_accel.data.forms import check_dataset, read_dataset
+from reid_accel.data.forms.table_file import TableFile
 from reid_accel.data.listing import UNSPLIT, ImageFile, Listing
-from reid_accel.data.table_file import TableFile
+from reid_accel.data.reading import check_dataset, read_dataset
 from reid_accel.errors import InputError
 
 NAMES = ("a.jpg", "b.jpg", "c/d.jpg", "c/e.jpg")

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from reid_accel.attributes.vocabulary import MARKET_GROUPS, UNKNOWN, AttributeGroup
 from reid_accel.config.data import COLUMNS, NO_ATTRIBUTES
-from reid_accel.data.naming import are_whole, natural_key, two_spellings
-from reid_accel.data.table_rows import Rows
+from reid_accel.data.forms.naming import are_whole, natural_key, two_spellings
+from reid_accel.data.forms.table_rows import Rows
 from reid_accel.errors import InputError, listed, shortened
 
 MOST_VALUES = 100

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from reid_accel.attributes.vocabulary import UNKNOWN
+from reid_accel.data.forms.veri_labels import VEHICLE_GROUPS, VehicleLabel, read_veri_labels
 from reid_accel.data.listing import (
     UNKNOWN_TIME,
     UNKNOWN_TRACKLET,
@@ -19,7 +20,6 @@ from reid_accel.data.listing import (
     require_layout,
 )
 from reid_accel.data.text_files import read_user_text
-from reid_accel.data.veri_labels import VEHICLE_GROUPS, VehicleLabel, read_veri_labels
 from reid_accel.errors import listed
 
 LARGEST_TRACKS = 64 * 2**20

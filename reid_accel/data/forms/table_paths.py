@@ -4,8 +4,8 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from reid_accel.data.forms.table_rows import Rows
 from reid_accel.data.scan import are_there
-from reid_accel.data.table_rows import Rows
 from reid_accel.errors import InputError, listed, shortened
 
 

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from reid_accel.data.cache_dir import writable_cache
-from reid_accel.data.frame_crops import CutCrops, Region, Wanted, cut_crops
+from reid_accel.data.forms.frame_crops import CutCrops, Region, Wanted, cut_crops
+from reid_accel.data.forms.mot_boxes import Bools, Boxes, Ints, read_boxes
+from reid_accel.data.forms.mot_videos import INFO, Video, find_videos
 from reid_accel.data.images import READER
 from reid_accel.data.listing import UNSPLIT, ImageFile, Listing, fingerprint_of
-from reid_accel.data.mot_boxes import Bools, Boxes, Ints, read_boxes
-from reid_accel.data.mot_videos import INFO, Video, find_videos
 from reid_accel.errors import InputError, listed
 from reid_accel.files import sha256
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from reid_accel.attributes.annotations import whole_number
 from reid_accel.attributes.vocabulary import UNKNOWN
+from reid_accel.data.forms.vehicleid_attributes import ATTRIBUTE_FILES, read_attributes
 from reid_accel.data.listing import (
     UNKNOWN_CAMERA,
     ImageFile,
@@ -21,7 +22,6 @@ from reid_accel.data.listing import (
     require_layout,
 )
 from reid_accel.data.text_files import read_user_text
-from reid_accel.data.vehicleid_attributes import ATTRIBUTE_FILES, read_attributes
 from reid_accel.errors import InputError, listed, shortened
 
 LARGEST_LIST = 64 * 2**20

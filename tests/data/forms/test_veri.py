@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 from helpers.made_vehicles import XML, draw_vehicle, make_veri
 
-from reid_accel.data.veri import Veri
-from reid_accel.data.veri_labels import VehicleLabel, read_veri_labels
+from reid_accel.data.forms.veri import Veri
+from reid_accel.data.forms.veri_labels import VehicleLabel, read_veri_labels
 from reid_accel.errors import InputError
 
 

@@ -18,9 +18,9 @@ from helpers.relaid import content_fingerprint
 from PIL import Image
 
 from reid_accel.config.schema import DataConfig
-from reid_accel.data.forms import read_dataset
-from reid_accel.data.hub import Hub
+from reid_accel.data.forms.hub import Hub
 from reid_accel.data.listing import UNSPLIT, Listing
+from reid_accel.data.reading import read_dataset
 from reid_accel.data.tables import tables_of
 from reid_accel.errors import InputError
 

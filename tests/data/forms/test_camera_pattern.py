@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from reid_accel.data.camera_pattern import cameras_by_pattern
+from reid_accel.data.forms.camera_pattern import cameras_by_pattern
 from reid_accel.errors import InputError
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from helpers.made_vehicles import make_vehicleid
 
-from reid_accel.data.vehicleid import VehicleId
+from reid_accel.data.forms.vehicleid import VehicleId
 from reid_accel.errors import InputError
 
 

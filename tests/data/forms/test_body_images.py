@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from reid_accel.data.body_images import OCCLUDED, WHOLE
 from reid_accel.data.dataset import ImageDataset
-from reid_accel.data.layouts import MarketLayout
+from reid_accel.data.forms.body_images import OCCLUDED, WHOLE
+from reid_accel.data.forms.layouts import MarketLayout
 from reid_accel.data.listing import Listing
 from reid_accel.errors import InputError
 from reid_accel.retrieval.protocol import MARKET, fitting_protocol

@@ -10,9 +10,9 @@ import pytest
 from helpers.made_mot import make_sequence, write_boxes
 from PIL import Image
 
-from reid_accel.data import frame_crops, mot_boxes
+from reid_accel.data.forms import frame_crops, mot_boxes
+from reid_accel.data.forms.mot import Mot, Selection
 from reid_accel.data.listing import UNSPLIT, ImageFile
-from reid_accel.data.mot import Mot, Selection
 from reid_accel.errors import InputError
 
 ALL = Selection(every=1, min_height_px=1, min_visibility=0)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reid_accel.attributes.annotations import whole_number
+from reid_accel.data.forms.naming import camera_numbers, names_given, natural_key, numbers_of
 from reid_accel.data.listing import (
     UNKNOWN_CAMERA,
     UNKNOWN_TIME,
@@ -14,7 +15,6 @@ from reid_accel.data.listing import (
     ImageFile,
     in_order_of_people,
 )
-from reid_accel.data.naming import camera_numbers, names_given, natural_key, numbers_of
 from reid_accel.data.people_split import TEST
 from reid_accel.errors import InputError, listed, shortened
 

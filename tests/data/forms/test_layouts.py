@@ -8,10 +8,10 @@ from helpers.made_sets import draw_image, make_market, make_msmt17
 
 from reid_accel.attributes.annotations import write_course_csv, write_market_mat
 from reid_accel.config.schema import DataConfig, DatasetName
-from reid_accel.data.forms import check_dataset, layout_of
-from reid_accel.data.layouts import MARKET1501, Course, Layout, MarketLayout, Msmt17, layout_named
+from reid_accel.data.forms.layouts import MARKET1501, Course, Layout, MarketLayout, Msmt17, layout_named
 from reid_accel.data.listing import ImageFile, Listing, describe, fingerprint_of, parse_name, require_layout
 from reid_accel.data.open import open_data
+from reid_accel.data.reading import check_dataset, layout_of
 from reid_accel.data.sets import SYNTHETIC
 from reid_accel.errors import InputError
 from reid_accel.retrieval.protocol import fitting_protocol

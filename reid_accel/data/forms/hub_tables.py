@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError, DatasetsError
 
-from reid_accel.data.labeled_rows import GALLERY, MEANINGS, QUERY
+from reid_accel.data.forms.labeled_rows import GALLERY, MEANINGS, QUERY
 from reid_accel.data.listing import IMAGE_ENDINGS
 from reid_accel.data.scan import are_there
 from reid_accel.errors import InputError, first_line, listed, shortened

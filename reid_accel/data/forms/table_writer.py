@@ -9,9 +9,9 @@ from pathlib import Path
 
 from reid_accel.attributes.vocabulary import MARKET_GROUPS, UNKNOWN, AttributeGroup
 from reid_accel.config.data import COLUMNS
+from reid_accel.data.forms.naming import natural_key, numbered
+from reid_accel.data.forms.table_attributes import heading
 from reid_accel.data.listing import UNKNOWN_CAMERA, UNKNOWN_TIME, UNKNOWN_TRACKLET, UNLABELED_PID, ImageFile
-from reid_accel.data.naming import natural_key, numbered
-from reid_accel.data.table_attributes import heading
 from reid_accel.errors import InputError
 from reid_accel.files import is_utf8, shown, write_text
 

@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import ClassVar
 
 from reid_accel.config.data import COLUMNS
-from reid_accel.data.labeled_rows import GALLERY, MEANINGS, QUERY, TRAIN
+from reid_accel.data.forms.labeled_rows import GALLERY, MEANINGS, QUERY, TRAIN
+from reid_accel.data.forms.naming import are_whole, camera_numbers, names_given, numbers_of
+from reid_accel.data.forms.table_attributes import attribute_columns
+from reid_accel.data.forms.table_paths import Resolved, resolved_paths
+from reid_accel.data.forms.table_rows import Rows, read_rows
+from reid_accel.data.forms.table_times import times_of, tracklets_of
 from reid_accel.data.listing import (
     UNKNOWN_CAMERA,
     UNSPLIT,
@@ -17,12 +22,7 @@ from reid_accel.data.listing import (
     in_order_of_people,
     together,
 )
-from reid_accel.data.naming import are_whole, camera_numbers, names_given, numbers_of
 from reid_accel.data.people_split import TEST
-from reid_accel.data.table_attributes import attribute_columns
-from reid_accel.data.table_paths import Resolved, resolved_paths
-from reid_accel.data.table_rows import Rows, read_rows
-from reid_accel.data.table_times import times_of, tracklets_of
 from reid_accel.errors import InputError, listed, shortened
 
 REQUIRED = ("path", "person")
