@@ -437,7 +437,7 @@ def test_a_model_with_other_attributes_is_refused(small_market: Path, capsys: py
         score(
             ["--model=run/model", "--data.name=market-layout", f"--data.root={small_market}", "--data.cache-dir=cache"]
         )
-    assert "attributes do not match the data's: age differ" in " ".join(
+    assert "attributes do not match the data's: the values differ of age" in " ".join(
         capsys.readouterr().err.replace("│", " ").split()
     )
 

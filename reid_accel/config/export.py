@@ -8,18 +8,12 @@ from typing import Annotated, Literal
 import tyro
 
 from reid_accel.config.checks import check, check_choices, expand_homes
+from reid_accel.config.export_formats import FORMATS
 from reid_accel.errors import InputError
 
 Format = Literal["onnx", "openvino", "torchscript", "torch-export"]
 Tool = Literal["boxmot", "ultralytics", "deepstream", "roboflow", "triton"]
 
-FORMATS: dict[str, str] = {
-    "onnx": ".onnx",
-    "openvino": ".xml",
-    "torchscript": ".torchscript",
-    "torch-export": ".pt2",
-}
-"""A format and the suffix of its file."""
 TOOLS: tuple[Tool, ...] = ("boxmot", "ultralytics", "deepstream", "roboflow", "triton")
 OPSETS = (17, 23)
 _TENSOR_NAME = re.compile(r"[A-Za-z_]\w*")

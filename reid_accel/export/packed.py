@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reid_accel.config.export import FORMATS, ExportConfig
+from reid_accel.config.export import ExportConfig
+from reid_accel.config.export_formats import FORMATS
 from reid_accel.errors import InputError
 from reid_accel.export.manifest import MANIFEST, check_hashes, read_manifest
 from reid_accel.export.write import chosen_folder, export

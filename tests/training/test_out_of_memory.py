@@ -69,10 +69,10 @@ def test_a_run_that_does_not_fit_ends_with_the_sentence(
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     real = ReIDModel.forward
 
-    def forward(self: ReIDModel, images: torch.Tensor) -> Any:
+    def forward(self: ReIDModel, images: torch.Tensor, cameras: torch.Tensor | None = None) -> Any:
         if len(images) > 4:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
-        return real(self, images)
+        return real(self, images, cameras)
 
     monkeypatch.setattr(ReIDModel, "forward", forward)
     data = ["--data.name=market-layout", f"--data.root={small_market}", f"--data.cache-dir={tmp_path / 'cache'}"]
