@@ -14,7 +14,7 @@ from tyro.conf import Positional
 
 from reid_accel.config.checks import in_home
 from reid_accel.config.export import ExportConfig, chosen
-from reid_accel.config.export_formats import FORMATS
+from reid_accel.config.export_graph import FORMATS
 from reid_accel.config.launch_file import check_launch_file
 from reid_accel.config.recipes import launch_file_path, recipe_path, recipes, title_of
 from reid_accel.errors import InputError, explaining_os_errors

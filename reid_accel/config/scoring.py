@@ -5,7 +5,7 @@ from typing import Literal
 
 from reid_accel.config.checks import LogLevel, check_each, expand_homes
 from reid_accel.config.data import DataConfig, name_and_folder
-from reid_accel.config.export_formats import FORMATS
+from reid_accel.config.export_graph import FORMATS
 from reid_accel.errors import InputError
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from reid_accel.attributes.vocabulary import AttributeGroup
 from reid_accel.augment.ops import IMAGENET_MEAN, IMAGENET_STD
-from reid_accel.config.export import GraphOptions
+from reid_accel.config.export_graph import GraphOptions
 from reid_accel.errors import InputError
 from reid_accel.models.architecture import Architecture
 from reid_accel.models.heads import LinearClassifier

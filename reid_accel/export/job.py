@@ -6,8 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from reid_accel.config.export import GraphOptions
-from reid_accel.config.export_formats import FORMATS
+from reid_accel.config.export_graph import FORMATS, GraphOptions
 from reid_accel.errors import InputError
 from reid_accel.export import onnx_file, openvino_file, torch_files
 from reid_accel.export.graph import ExportGraph

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from reid_accel.attributes.vocabulary import AttributeGroup
-from reid_accel.config.export import GraphOptions
+from reid_accel.config.export_graph import GraphOptions
 from reid_accel.config.strict import from_json, parsed_json
 from reid_accel.data.images import LETTERBOX_COLOR
 from reid_accel.errors import InputError

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from reid_accel.config.export import ExportConfig
-from reid_accel.config.export_formats import FORMATS
+from reid_accel.config.export_graph import FORMATS
 from reid_accel.errors import InputError
 from reid_accel.export.manifest import MANIFEST, check_hashes, read_manifest
 from reid_accel.export.write import chosen_folder, export

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from reid_accel.augment.ops import normalize
-from reid_accel.config.export_formats import FORMATS
+from reid_accel.config.export_graph import FORMATS
 from reid_accel.errors import InputError, first_line
 from reid_accel.export import onnx_file, openvino_file, torch_files
 from reid_accel.export.manifest import check_hash

@@ -10,7 +10,7 @@ from typing import Any
 
 from reid_accel.config.checks import in_home
 from reid_accel.config.export import ExportConfig
-from reid_accel.config.export_formats import FORMATS
+from reid_accel.config.export_graph import FORMATS
 from reid_accel.data.listing import find_images
 from reid_accel.errors import InputError, explaining_os_errors
 from reid_accel.export.contracts.tools import TOOL_WRITERS, check_tools, formats_of

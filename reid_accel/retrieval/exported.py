@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from reid_accel.augment.ops import IMAGENET_MEAN, IMAGENET_STD
-from reid_accel.config.export_formats import FORMATS
+from reid_accel.config.export_graph import FORMATS
 from reid_accel.config.scoring import is_exported
 from reid_accel.errors import InputError, listed
 from reid_accel.export.metadata import GraphInfo

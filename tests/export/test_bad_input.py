@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from reid_accel import ReIDModel
 from reid_accel.cli import main
-from reid_accel.config.export import ExportConfig, GraphOptions
+from reid_accel.config.export import ExportConfig
+from reid_accel.config.export_graph import GraphOptions
 from reid_accel.errors import InputError
 from reid_accel.export import job
 from reid_accel.export.runtimes import open_runtime

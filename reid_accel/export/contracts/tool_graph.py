@@ -3,7 +3,8 @@
 from dataclasses import replace
 from typing import Literal
 
-from reid_accel.config.export import ExportConfig, GraphOptions
+from reid_accel.config.export import ExportConfig
+from reid_accel.config.export_graph import GraphOptions
 from reid_accel.errors import InputError
 from reid_accel.models.architecture import Architecture
 
