@@ -21,6 +21,7 @@ from reid_accel.augment.ops import normalize
 from reid_accel.config.export import ExportConfig
 from reid_accel.errors import InputError, first_line
 from reid_accel.export import openvino_file
+from reid_accel.export.parity import cosines
 from reid_accel.export.runtimes import Runtime, graph_input, open_runtime
 from reid_accel.export.write import NAME, export
 from reid_accel.files import write_json
@@ -114,8 +115,7 @@ def measure(engines: Mapping[str, Engine], images_B3HW: Pixels, turns: int) -> l
 
 def lowest_cosine(first_BD: npt.NDArray[np.float32], second_BD: npt.NDArray[np.float32]) -> float:
     """The lowest cosine between two features of one image."""
-    lengths_B = np.linalg.norm(first_BD, axis=1) * np.linalg.norm(second_BD, axis=1)
-    return float(((first_BD * second_BD).sum(1) / np.maximum(lengths_B, 1e-12)).min())
+    return float(cosines(first_BD, second_BD).min())
 
 
 def _warmed_up(engine: Engine, images_B3HW: Pixels) -> npt.NDArray[np.float32]:
