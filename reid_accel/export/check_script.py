@@ -17,9 +17,10 @@ def main(path):  # type: ignore[no-untyped-def]
     else:
         import openvino
 
-        model = openvino.Core().read_model(path)
+        core = openvino.Core()
+        model = core.read_model(path)
         info = json.loads(model.get_rt_info(["reid_accel"]).value)
-        compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         run = lambda images: compiled(images)[0]  # noqa: E731
     golden = Path(__file__).with_name("golden.safetensors").read_bytes()
     start = 8 + int.from_bytes(golden[:8], "little")

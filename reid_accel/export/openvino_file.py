@@ -1,6 +1,7 @@
 """OpenVINO: a graph is converted from its ONNX file, and read by OpenVINO's CPU plugin."""
 
 import hashlib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +55,10 @@ def _check_digest(path: Path, kept: str) -> None:
 
 def opened(path: Path) -> Opened:
     """Load a file by OpenVINO on the CPU, which then computes in float32. Raises InputError for a damaged file."""
-    openvino = package("openvino", f"running {path.name}")
+    core = _core(path.name)
     weights = path.with_suffix(".bin")
     if not weights.is_file():
         raise InputError(f"{path} needs its weights {weights.name} beside it: copy both files")
-    core = openvino.Core()
     try:
         model = core.read_model(str(path), str(weights))
         compiled = core.compile_model(model, "CPU", {**PRECISE, "INFERENCE_NUM_THREADS": torch.get_num_threads()})
@@ -79,6 +79,24 @@ def opened(path: Path) -> Opened:
         {_name(each): _lengths(each) for each in model.inputs},
         {_name(each): _lengths(each) for each in model.outputs},
     )
+
+
+def _core(name: str) -> Any:
+    package("openvino", f"running {name}")
+    return _only_core()
+
+
+@cache
+def _only_core() -> Any:
+    """The one of this process, which lives as long as it does.
+
+    Where a processor has AMX, OpenVINO's plugin gives the thread a signal stack and restores the former one when it
+    ends. Of two plugins, the second restores the stack that the first has already unmapped: the next signal, e.g.
+    Ctrl-C or the end of a loading process, is then a segmentation fault.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 def _name(port: Any) -> str:

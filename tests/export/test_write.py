@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -44,6 +46,19 @@ def test_every_format_returns_the_models_features_and_attributes(folder: Path, n
     assert runtime.info is not None
     np.testing.assert_allclose(graph_input(as_tensor(pixels), runtime.info), bgr, atol=1e-4)
     assert runtime.info.output_names == ("output0", "attribute_hat", "attribute_upper_color")
+
+
+def test_a_signal_after_two_openvino_files_is_handled(folder: Path) -> None:
+    """Where the processor has AMX, a signal after two OpenVINO cores have ended is a segmentation fault."""
+    code = (
+        "import gc, os, signal, sys; from pathlib import Path; from reid_accel.export import openvino_file\n"
+        "signal.signal(signal.SIGUSR1, lambda *_: print('handled'))\n"
+        "first, second = (openvino_file.opened(Path(sys.argv[1])) for _ in range(2))\n"
+        "del first; gc.collect(); del second; gc.collect()\n"
+        "os.kill(os.getpid(), signal.SIGUSR1)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, folder / "model.xml"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
 def test_the_manifest_holds_the_hash_of_every_file(folder: Path) -> None:
