@@ -13,7 +13,7 @@ import tyro
 from tyro.conf import Positional
 
 from reid_accel.config.checks import in_home
-from reid_accel.config.export import ExportConfig, chosen
+from reid_accel.config.export import ExportConfig, word_list
 from reid_accel.config.export_graph import FORMATS
 from reid_accel.config.launch_file import check_launch_file
 from reid_accel.config.recipes import launch_file_path, recipe_path, recipes, title_of
@@ -166,7 +166,7 @@ def _push(
     folder: Positional[Path],
     repo_id: Positional[str],
     visibility: Literal["auto", "private", "public"] = "auto",
-    formats: Annotated[tuple[str, ...], tyro.conf.arg(name="with")] = (),
+    formats: Annotated[tuple[str, ...], word_list("FORMAT", tuple(FORMATS)), tyro.conf.arg(name="with")] = (),
     dry_run: bool = False,
 ) -> int:
     """Upload a saved model to a model hub.
@@ -183,8 +183,8 @@ def _push(
     """
     from reid_accel.hub import push
 
-    place, along = Path(in_home(str(folder))), chosen("--with", formats, tuple(FORMATS))
-    for line in push(place, repo_id, visibility=visibility, dry_run=dry_run, formats=along).lines():
+    place = Path(in_home(str(folder)))
+    for line in push(place, repo_id, visibility=visibility, dry_run=dry_run, formats=formats).lines():
         print(visible(line, kept=""))
     return SUCCESS
 
