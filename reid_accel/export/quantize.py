@@ -61,8 +61,8 @@ def quantize(
     """
     if not batches:
         raise InputError("--int8 needs calibration images: the images of the run's training split")
-    onnx, level = package("onnx", "--int8"), logging.root.level
-    with _path_kept(), tempfile.TemporaryDirectory() as scratch:
+    onnx = package("onnx", "--int8")
+    with _process_kept(), tempfile.TemporaryDirectory() as scratch:
         quantization = package("onnxruntime.quantization", "--int8")
         preprocessing = package("onnxruntime.quantization.shape_inference", "--int8")
         prepared, written = Path(scratch, "prepared.onnx"), Path(scratch, "int8.onnx")
@@ -83,21 +83,24 @@ def quantize(
             raise InputError(
                 f"ONNX Runtime cannot quantize {source.name} ({first_line(error)}): leave --int8 out"
             ) from error
-        finally:
-            logging.root.setLevel(level)
         quantized = replace(info, precision="int8")
         onnx_file.save(onnx.load(str(written)), quantized, target)
     return quantized
 
 
 @contextmanager
-def _path_kept() -> Iterator[None]:
-    """ONNX Runtime puts a folder of its own on Python's path, where modules of common names would hide others."""
-    before = list(sys.path)
+def _process_kept() -> Iterator[None]:
+    """What ONNX Runtime changes is as before: Python's path, where modules of its folder would hide others, and the
+    root logger, whose level it sets and through which it warns of weights without channels.
+    """
+    path, level, silent = list(sys.path), logging.root.level, logging.NullHandler()
+    logging.root.addHandler(silent)  # without any, the first warning adds one that prints
     try:
         yield
     finally:
-        sys.path[:] = before
+        sys.path[:] = path
+        logging.root.setLevel(level)
+        logging.root.removeHandler(silent)
 
 
 def ends(model: "object") -> list[str]:

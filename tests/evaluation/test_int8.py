@@ -1,9 +1,12 @@
 """Quantized exports: kept with their scores, or refused."""
 
 import json
+import logging
+import sys
 from pathlib import Path
 
 import pytest
+from helpers.exports import saved
 from helpers.launching import TINY, read_json
 from helpers.made_sets import make_market
 
@@ -18,6 +21,7 @@ from reid_accel.errors import InputError  # noqa: E402
 from reid_accel.evaluation import int8  # noqa: E402
 from reid_accel.evaluation.int8 import export_with_int8  # noqa: E402
 from reid_accel.export.quantize import METHODS, quantize  # noqa: E402
+from reid_accel.export.write import export  # noqa: E402
 from reid_accel.models.reid import ReIDModel  # noqa: E402
 from reid_accel.retrieval.exported import load_exported  # noqa: E402
 from reid_accel.score import main as score  # noqa: E402
@@ -98,3 +102,16 @@ def test_no_calibration_images_are_a_sentence(run: Path, tmp_path: Path) -> None
     for method in METHODS:
         assert quantize(source, tmp_path / "int8.onnx", images, method, info).precision == "int8"
         assert (tmp_path / "int8.onnx").stat().st_size < source.stat().st_size
+
+
+def test_warnings_of_the_quantizer_are_not_printed_and_nothing_of_it_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model = saved(tmp_path, backbone="osnet_x0_25", neck="bn")  # it warns of the batch norm's weight
+    source = export(str(model), ExportConfig()).folder / "model.onnx"
+    images = [np.zeros((1, 3, 64, 32), np.float32)]
+    monkeypatch.setattr(logging.root, "handlers", [])  # as in a command; pytest has its own
+    path, level = list(sys.path), logging.root.level
+    quantize(source, tmp_path / "int8.onnx", images, METHODS[0], load_exported(source).architecture)
+    assert "WARNING" not in capfd.readouterr().err
+    assert (logging.root.handlers, sys.path, logging.root.level) == ([], path, level)
