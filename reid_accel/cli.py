@@ -67,7 +67,12 @@ def _run(words: list[str]) -> int:
             print(visible(line, kept=""))
         return SUCCESS
     with shown_as_it_is(words):
-        code = tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="reid-accel", description=DESCRIPTION, args=words)
+        if command in COMMANDS:  # by itself, so that errors and their hints are of the command
+            code = tyro.cli(COMMANDS[command], prog=f"reid-accel {command}", args=words[1:])
+        else:
+            code = tyro.extras.subcommand_cli_from_dict(
+                COMMANDS, prog="reid-accel", description=DESCRIPTION, args=words
+            )
     return int(code or SUCCESS)
 
 

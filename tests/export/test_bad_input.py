@@ -53,7 +53,9 @@ def test_a_missing_runtime_names_the_extra(
 def test_impossible_settings_are_refused(
     words: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert sentence in said(["export", str(saved(tmp_path)), *words], capsys)
+    text = said(["export", str(saved(tmp_path)), *words], capsys)
+    assert sentence in text
+    assert "tyro" not in text, "the name of a parser's inner part"
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
