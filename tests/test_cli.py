@@ -214,7 +214,7 @@ def test_the_answers_of_accelerate_config_do_not_reach_our_own_launcher(
     ],
     ids=["before torch is imported", "after"],
 )
-@pytest.mark.parametrize("launcher", ["reid-accel", "accelerate", "torchrun"])
+@pytest.mark.parametrize("launcher", ["reid-accel", "accelerate", pytest.param("torchrun", marks=pytest.mark.long)])
 def test_several_processes_print_a_mistake_once(
     launcher: str, arguments: list[str], sentence: str, tmp_path: Path
 ) -> None:

@@ -115,7 +115,7 @@ def test_a_reader_that_is_gone_silences_the_console(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.launch
-@pytest.mark.parametrize("streams", ["| head -n 1", ">&- 2>&-", "2>&1 | true"])
+@pytest.mark.parametrize("streams", ["| head -n 1", ">&- 2>&-", pytest.param("2>&1 | true", marks=pytest.mark.long)])
 def test_a_run_whose_output_nobody_takes_trains_to_its_end(tmp_path: Path, streams: str) -> None:
     """In a folder, with a name and on images whose names look like markup, for a terminal that only knows ASCII."""
     market = make_market(tmp_path / "[bold]market[/nothing]")

@@ -99,7 +99,7 @@ def test_the_bottleneck_is_named(ratio: float, limit: str) -> None:
 
 
 @pytest.mark.launch
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [pytest.param(1, marks=pytest.mark.long), 2])
 def test_training_is_measured_in_real_processes(small_market: Path, tmp_path: Path, processes: int) -> None:
     flags = [*TINY, "--data.name=market-layout", f"--data.root={small_market}", f"--data.cache-dir={tmp_path}"]
     done = launch(
