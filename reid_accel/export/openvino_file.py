@@ -55,7 +55,8 @@ def _check_digest(path: Path, kept: str) -> None:
 
 def opened(path: Path) -> Opened:
     """Load a file by OpenVINO on the CPU, which then computes in float32. Raises InputError for a damaged file."""
-    core = _core(path.name)
+    package("openvino", f"running {path.name}")
+    core = _core()
     weights = path.with_suffix(".bin")
     if not weights.is_file():
         raise InputError(f"{path} needs its weights {weights.name} beside it: copy both files")
@@ -81,14 +82,9 @@ def opened(path: Path) -> Opened:
     )
 
 
-def _core(name: str) -> Any:
-    package("openvino", f"running {name}")
-    return _only_core()
-
-
 @cache
-def _only_core() -> Any:
-    """The one of this process, which lives as long as it does.
+def _core() -> Any:
+    """The one core of this process, which lives as long as it does.
 
     Where a processor has AMX, OpenVINO's plugin gives the thread a signal stack and restores the former one when it
     ends. Of two plugins, the second restores the stack that the first has already unmapped: the next signal, e.g.
