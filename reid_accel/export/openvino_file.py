@@ -3,6 +3,7 @@
 import hashlib
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -55,11 +56,11 @@ def _check_digest(path: Path, kept: str) -> None:
 
 def opened(path: Path) -> Opened:
     """Load a file by OpenVINO on the CPU, which then computes in float32. Raises InputError for a damaged file."""
-    package("openvino", f"running {path.name}")
-    core = _core()
+    openvino = package("openvino", f"running {path.name}")
     weights = path.with_suffix(".bin")
     if not weights.is_file():
         raise InputError(f"{path} needs its weights {weights.name} beside it: copy both files")
+    core = _core(openvino)
     try:
         model = core.read_model(str(path), str(weights))
         compiled = core.compile_model(model, "CPU", {**PRECISE, "INFERENCE_NUM_THREADS": torch.get_num_threads()})
@@ -83,15 +84,13 @@ def opened(path: Path) -> Opened:
 
 
 @cache
-def _core() -> Any:
+def _core(openvino: ModuleType) -> Any:
     """The one core of this process, which lives as long as it does.
 
     Where a processor has AMX, OpenVINO's plugin gives the thread a signal stack and restores the former one when it
     ends. Of two plugins, the second restores the stack that the first has already unmapped: the next signal, e.g.
     Ctrl-C or the end of a loading process, is then a segmentation fault.
     """
-    import openvino
-
     return openvino.Core()
 
 
