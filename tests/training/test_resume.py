@@ -119,7 +119,10 @@ FAILURES = {
 }
 
 
-@pytest.mark.parametrize("fault", [pytest.param("raise@part:7:1", marks=pytest.mark.long), *list(FAILURES)[1:]])
+LONG = "raise@part:7:1"
+
+
+@pytest.mark.parametrize("fault", [pytest.param(name, marks=[pytest.mark.long] * (name == LONG)) for name in FAILURES])
 def test_one_process_in_trouble_ends_all_within_seconds(folder: Path, fault: str) -> None:
     run = f"trouble{list(FAILURES).index(fault)}"
     begun = time.monotonic()
